@@ -1,0 +1,165 @@
+"""The configuration of an accelerator: every key that a YAML file may carry, with its unit and its limits."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from accelsim.errors import ConfigurationError
+
+_UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
+
+
+def _size(value: Any) -> Any:
+    """Bytes from an integer or a text such as `128KiB`; anything else is left for pydantic to refuse."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+)\s*([A-Za-z]*)\s*", value)
+        if match is None or match[2].upper() not in _UNITS:
+            raise ValueError(f"{value!r} is no size; write bytes as an integer, or as 128KiB, 1MiB")
+        return int(match[1]) * _UNITS[match[2].upper()]
+    return value
+
+
+Bytes = Annotated[int, BeforeValidator(_size), Field(gt=0, le=2**32)]
+Count = Annotated[int, Field(ge=1, le=4096)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class MacArray(_Part):
+    """A systolic array of `rows` x `columns` multiply-accumulate cells, one 9 x 9 bit product a cell and cycle."""
+
+    rows: Count
+    columns: Count
+    dataflow: Literal["weight_stationary", "output_stationary", "input_stationary"] = "weight_stationary"
+
+
+class Scratchpad(_Part):
+    """`bytes` in `banks` one byte wide, interleaved by address; each bank serves one byte a cycle and port."""
+
+    bytes: Bytes
+    banks: Count = 16
+
+
+class AccumulatorMemory(_Part):
+    """`bytes` of 32-bit words in `banks` one word wide, interleaved by word address."""
+
+    bytes: Bytes
+    banks: Count = 16
+
+
+class Buffers(_Part):
+    """The on-chip memories."""
+
+    activation: Scratchpad
+    weight: Scratchpad
+    accumulator: AccumulatorMemory
+    parameter: Scratchpad = Scratchpad(bytes=16384, banks=64)
+
+
+class RequantUnit(_Part):
+    """`lanes` accumulators enter a cycle; a result leaves `latency` cycles later."""
+
+    lanes: Count = 16
+    arithmetic: Literal["float32_exact"] = "float32_exact"
+    latency: Annotated[int, Field(ge=1, le=256)] = 6
+
+
+class VectorUnit(_Part):
+    """Element-wise work, pools and tables: `lanes` output elements a cycle."""
+
+    lanes: Count = 16
+
+
+class Dram(_Part):
+    """`bytes_per_cycle` on the data bus; the first byte of a transfer arrives `latency` cycles after its request.
+
+    Units share the bus in bursts of at most `burst_beats` cycles.
+    """
+
+    bytes_per_cycle: Count = 16
+    latency: Annotated[int, Field(ge=0, le=100_000)] = 60
+    burst_beats: Annotated[int, Field(ge=1, le=4096)] = 4
+
+
+class Queues(_Part):
+    """Depth in instructions of each of the four queues that the fetcher fills."""
+
+    depth: Annotated[int, Field(ge=1, le=1024)] = 8
+
+
+class Accelerator(_Part):
+    """One machine. Sizes in bytes (`128KiB` in a file), times in cycles.
+
+    `clock_mhz` turns cycles into seconds in reports; it changes no cycle.
+    """
+
+    name: str
+    clock_mhz: Annotated[float, Field(gt=0, strict=False)] = 500.0
+    mac_array: MacArray
+    buffers: Buffers
+    requant_unit: RequantUnit = RequantUnit()
+    vector_unit: VectorUnit = VectorUnit()
+    dram: Dram = Dram()
+    queues: Queues = Queues()
+
+    @classmethod
+    def from_dict(cls, data: Any, where: str = "configuration") -> Accelerator:
+        """Validate a mapping. Raises ConfigurationError naming each wrong key, its value and what is allowed."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise ConfigurationError("\n".join(_explain(where, item) for item in error.errors())) from None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Accelerator:
+        """Read a YAML file. Raises ConfigurationError for a file that is missing, not YAML, or not a configuration."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
+            raise ConfigurationError(f"{path}: cannot be read ({reason}); give the path of a YAML file") from None
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigurationError(f"{path}: not YAML: {error}") from None
+        return cls.from_dict(data, str(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `from_dict` reads back."""
+        return self.model_dump(mode="json")
+
+    def replace(self, **changes: Any) -> Accelerator:
+        """A copy with dotted keys changed: `replace(**{"mac_array.rows": 8})`. Raises ConfigurationError."""
+        data = self.to_dict()
+        for key, value in changes.items():
+            *parents, last = key.split(".")
+            part = data
+            for parent in parents:
+                part = part.get(parent) if isinstance(part, dict) else None  # type: ignore[assignment]
+            if not isinstance(part, dict) or last not in part:
+                raise ConfigurationError(f"{key}: no such key; the keys are {', '.join(_keys(self.to_dict()))}")
+            part[last] = value
+        return self.from_dict(data, self.name)
+
+
+def _keys(data: dict[str, Any], prefix: str = "") -> list[str]:
+    keys = []
+    for name, value in data.items():
+        keys += _keys(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
+    return keys
+
+
+def _explain(where: str, item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"]) or "the file"
+    if item["type"] == "extra_forbidden":
+        return f"{where}: {key}: unknown key; remove it or correct its spelling"
+    if item["type"] == "missing":
+        return f"{where}: {key}: missing; it must be given"
+    return f"{where}: {key}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"

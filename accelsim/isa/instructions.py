@@ -1,0 +1,523 @@
+"""The instruction set: each instruction declared once, with its fields, its meaning, its unit and what it touches.
+
+An instruction is a macro-instruction: one scratchpad tile, walked by hardware address generators. Units run their own
+instructions in order and wait for one another only through counting semaphores, one for each ordered pair of units:
+`wait=load` takes a token from the semaphore (load -> this unit) before the instruction starts, `signal=post` puts one
+into (this unit -> post) when it has completed.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from accelsim.arithmetic.requantize import CONSTANTS, Step
+from accelsim.errors import AssemblyError
+
+from .fields import INSTRUCTION_BYTES, Field, Memory, Unit, Units, binary32, choice, layout, signed, unsigned
+
+
+class Region(NamedTuple):
+    """Bytes `start..stop` of a memory (the accumulator memory counted in bytes too): the hull of what is touched."""
+
+    memory: Memory
+    start: int
+    stop: int
+
+
+class Reduction(enum.IntEnum):
+    """What a pool does with its window."""
+
+    MAX = 0
+    SUM = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instruction:
+    """Fields that every instruction has. Raises AssemblyError for a value that does not fit its field."""
+
+    opcode: ClassVar[int]
+    unit: ClassVar[Unit | None]
+    mnemonic: ClassVar[str]
+
+    wait: Units = choice(Units, 4, "units whose semaphore towards this one gives a token before the start", Units.NONE)
+    signal: Units = choice(Units, 4, "units whose semaphore gets a token at the end", Units.NONE)
+
+    def __post_init__(self) -> None:
+        for item in layout(type(self)):
+            item.check(self.mnemonic, getattr(self, item.name))
+
+    @classmethod
+    def fields(cls) -> tuple[Field, ...]:
+        """The declared fields, in the order of the word."""
+        return layout(cls)
+
+    def encode(self) -> bytes:
+        """The instruction's word."""
+        word = self.opcode
+        for item in layout(type(self)):
+            word |= item.encode(getattr(self, item.name)) << item.offset
+        return word.to_bytes(INSTRUCTION_BYTES, "little")
+
+    def reads(self) -> tuple[Region, ...]:
+        """What the instruction reads."""
+        return ()
+
+    def writes(self) -> tuple[Region, ...]:
+        """What the instruction writes."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halt(Instruction):
+    """End of the program: the fetcher stops; the run ends when every unit has finished what it was given."""
+
+    opcode = 0
+    unit = None
+    mnemonic = "halt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Transfer(Instruction):
+    """`length` contiguous bytes, repeated by three nested loops (`count_1` innermost)."""
+
+    dram: int = unsigned(40, "DRAM address")
+    address: int = unsigned(32, "scratchpad address")
+    length: int = unsigned(24, "contiguous bytes of one row")
+    count_1: int = unsigned(16, "rows", 1)
+    dram_pitch_1: int = unsigned(32, "DRAM bytes from row to row", 0)
+    pitch_1: int = unsigned(24, "scratchpad bytes from row to row", 0)
+    count_2: int = unsigned(16, "repetitions of the rows", 1)
+    dram_pitch_2: int = unsigned(32, "DRAM bytes between them", 0)
+    pitch_2: int = unsigned(24, "scratchpad bytes between them", 0)
+    count_3: int = unsigned(16, "repetitions of those", 1)
+    dram_pitch_3: int = unsigned(32, "DRAM bytes between them", 0)
+    pitch_3: int = unsigned(24, "scratchpad bytes between them", 0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _positive(self, "length", "count_1", "count_2", "count_3")
+
+    @property
+    def rows(self) -> int:
+        """How many rows are moved."""
+        return self.count_1 * self.count_2 * self.count_3
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes are moved."""
+        return self.rows * self.length
+
+    def _hull(self, memory: Memory, start: int, pitches: tuple[int, int, int]) -> Region:
+        counts = (self.count_1, self.count_2, self.count_3)
+        last = sum((count - 1) * pitch for count, pitch in zip(counts, pitches, strict=True))
+        return Region(memory, start, start + last + self.length)
+
+    def _dram(self) -> Region:
+        return self._hull(Memory.DRAM, self.dram, (self.dram_pitch_1, self.dram_pitch_2, self.dram_pitch_3))
+
+    def _local(self, memory: Memory) -> Region:
+        return self._hull(memory, self.address, (self.pitch_1, self.pitch_2, self.pitch_3))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load(_Transfer):
+    """Copy rows from DRAM into a scratchpad."""
+
+    opcode = 1
+    unit = Unit.LOAD
+    mnemonic = "load"
+
+    memory: Memory = choice(Memory, 3, "activation, weight or parameter")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.memory not in (Memory.ACTIVATION, Memory.WEIGHT, Memory.PARAMETER):
+            raise AssemblyError(
+                f"load: memory={self.memory.name.lower()}; a load fills activation, weight or parameter"
+            )
+
+    def reads(self) -> tuple[Region, ...]:
+        return (self._dram(),)
+
+    def writes(self) -> tuple[Region, ...]:
+        return (self._local(self.memory),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store(_Transfer):
+    """Copy rows from the activation buffer into DRAM."""
+
+    opcode = 2
+    unit = Unit.STORE
+    mnemonic = "store"
+
+    def reads(self) -> tuple[Region, ...]:
+        return (self._local(Memory.ACTIVATION),)
+
+    def writes(self) -> tuple[Region, ...]:
+        return (self._dram(),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Window(Instruction):
+    """A window that slides over a tile of images stored line by line, pixel by pixel, channels innermost.
+
+    The element for image i, output (oy, ox), tap (ky, kx) and channel c lies at line y = top + oy * stride_y +
+    ky * dilation_y and pixel x = left + ox * stride_x + kx * dilation_x, at the address activation + i * image_pitch +
+    y * line_pitch + x * pixel_pitch + c. Where y is outside 0..height - 1 or x outside 0..width - 1 it is padding and
+    nothing is read.
+    """
+
+    activation: int = unsigned(32, "address of line 0, pixel 0")
+    image_pitch: int = unsigned(32, "bytes from image to image", 0)
+    line_pitch: int = unsigned(24, "bytes from line to line", 0)
+    pixel_pitch: int = unsigned(16, "bytes from pixel to pixel", 0)
+    images: int = unsigned(12, "images", 1)
+    out_height: int = unsigned(16, "output lines", 1)
+    out_width: int = unsigned(16, "output pixels of a line", 1)
+    kernel_height: int = unsigned(8, "taps down", 1)
+    kernel_width: int = unsigned(8, "taps across", 1)
+    channels: int = unsigned(16, "channels")
+    top: int = signed(16, "line of the first tap of the first output", 0)
+    left: int = signed(16, "pixel of the first tap of the first output", 0)
+    height: int = unsigned(16, "lines that exist", 1)
+    width: int = unsigned(16, "pixels of a line that exist", 1)
+    stride_y: int = unsigned(8, "lines from output to output", 1)
+    stride_x: int = unsigned(8, "pixels from output to output", 1)
+    dilation_y: int = unsigned(8, "lines from tap to tap", 1)
+    dilation_x: int = unsigned(8, "pixels from tap to tap", 1)
+    signed_activation: int = unsigned(1, "1: codes are int8, 0: uint8", 0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _positive(self, "images", "out_height", "out_width", "kernel_height", "kernel_width", "channels")
+
+    @property
+    def pixels(self) -> int:
+        """Output positions."""
+        return self.images * self.out_height * self.out_width
+
+    @property
+    def taps(self) -> int:
+        """Positions of the window."""
+        return self.kernel_height * self.kernel_width
+
+    def _touched(self) -> tuple[Region, ...]:
+        lines = _inside(self.top, self.out_height, self.stride_y, self.kernel_height, self.dilation_y, self.height)
+        pixels = _inside(self.left, self.out_width, self.stride_x, self.kernel_width, self.dilation_x, self.width)
+        if lines is None or pixels is None:
+            return ()
+        start = self.activation + lines[0] * self.line_pitch + pixels[0] * self.pixel_pitch
+        stop = self.activation + (self.images - 1) * self.image_pitch + self.channels
+        return (Region(Memory.ACTIVATION, start, stop + lines[1] * self.line_pitch + pixels[1] * self.pixel_pitch),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mac(_Window):
+    """Multiply and accumulate one tile: a matrix product whose left operand is gathered by the window.
+
+    For m = (image, oy, ox) in order, n < outputs and k = (ky, kx, c) in order: accumulator[m * outputs + n] becomes
+    (its old value if `accumulate`, else 0) + sum over k of activation(m, k) * (weight(k, n) - weight_zero_point).
+    Activations enter as raw codes, padding as the code `pad`; weight(k, n) is the int8 at
+    weight + k * weight_pitch_k + n * weight_pitch_n. With `groups` G, c < channels / G, and output n sees only the
+    channels of group n // (outputs / G): its activation's channel is (n // (outputs / G)) * channels / G + c.
+    """
+
+    opcode = 3
+    unit = Unit.MAC
+    mnemonic = "mac"
+
+    pad: int = signed(9, "code of the padding: the input's zero point", 0)
+    outputs: int = unsigned(16, "output channels")
+    weight: int = unsigned(32, "weight buffer address")
+    weight_pitch_k: int = unsigned(20, "bytes from one reduction index to the next")
+    weight_pitch_n: int = unsigned(20, "bytes from one output channel to the next", 1)
+    weight_zero_point: int = signed(8, "subtracted from every weight", 0)
+    accumulator: int = unsigned(24, "accumulator address, in words")
+    accumulate: int = unsigned(1, "1: add to what the accumulators hold", 0)
+    groups: int = unsigned(16, "groups that channels and outputs are divided into", 1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _positive(self, "outputs", "groups")
+        if self.channels % self.groups or self.outputs % self.groups:
+            raise AssemblyError(
+                f"mac: channels={self.channels} and outputs={self.outputs} must be multiples of groups={self.groups}"
+            )
+
+    @property
+    def reduction(self) -> int:
+        """Length K of the sum of one output."""
+        return self.taps * self.channels // self.groups
+
+    @property
+    def macs(self) -> int:
+        """Products, those with padding included."""
+        return self.pixels * self.reduction * self.outputs
+
+    def reads(self) -> tuple[Region, ...]:
+        last = (self.reduction - 1) * self.weight_pitch_k + (self.outputs - 1) * self.weight_pitch_n
+        weights = Region(Memory.WEIGHT, self.weight, self.weight + last + 1)
+        return (*self._touched(), weights, *(self.writes() if self.accumulate else ()))
+
+    def writes(self) -> tuple[Region, ...]:
+        start = 4 * self.accumulator
+        return (Region(Memory.ACCUMULATOR, start, start + 4 * self.pixels * self.outputs),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requantize(Instruction):
+    """Turn a tile of accumulators into 8-bit codes in the activation buffer.
+
+    accumulator[m * channels + c], m = (image, oy, ox), goes through the `steps` of the requantisation pipeline to
+    out + image * image_pitch + oy * line_pitch + ox * pixel_pitch + c. The parameter buffer holds, for each step that
+    reads a constant, in the order of the pipeline, a plane of `channels` 32-bit words.
+    """
+
+    opcode = 4
+    unit = Unit.POST
+    mnemonic = "requantize"
+
+    accumulator: int = unsigned(24, "accumulator address, in words")
+    out: int = unsigned(32, "activation buffer address of the result")
+    image_pitch: int = unsigned(32, "bytes from image to image", 0)
+    line_pitch: int = unsigned(24, "bytes from line to line", 0)
+    pixel_pitch: int = unsigned(16, "bytes from pixel to pixel", 0)
+    images: int = unsigned(12, "images", 1)
+    out_height: int = unsigned(16, "lines", 1)
+    out_width: int = unsigned(16, "pixels of a line", 1)
+    channels: int = unsigned(16, "channels")
+    parameters: int = unsigned(32, "parameter buffer address of the constants")
+    steps: Step = choice(Step, 9, "steps of the pipeline that act")
+    zero_point: int = signed(9, "output zero point")
+    minimum: int = signed(9, "lower clamp")
+    maximum: int = signed(9, "upper clamp")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _positive(self, "images", "out_height", "out_width", "channels")
+
+    @property
+    def pixels(self) -> int:
+        """Output positions."""
+        return self.images * self.out_height * self.out_width
+
+    @property
+    def planes(self) -> int:
+        """32-bit constants a channel."""
+        return sum(1 for _, step in CONSTANTS if self.steps & step)
+
+    def reads(self) -> tuple[Region, ...]:
+        start = 4 * self.accumulator
+        return (
+            Region(Memory.ACCUMULATOR, start, start + 4 * self.pixels * self.channels),
+            *_nonempty(Memory.PARAMETER, self.parameters, 4 * self.planes * self.channels),
+        )
+
+    def writes(self) -> tuple[Region, ...]:
+        return (_image_hull(self.out, self),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Lines(Instruction):
+    """`lines` rows of `length` bytes, element by element."""
+
+    lines: int = unsigned(20, "rows", 1)
+    length: int = unsigned(24, "elements of a row")
+    out: int = unsigned(32, "activation buffer address of the result")
+    out_pitch: int = unsigned(24, "bytes from row to row of the result", 0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _positive(self, "lines", "length")
+
+    @property
+    def elements(self) -> int:
+        """Elements of the result."""
+        return self.lines * self.length
+
+    def _hull(self, start: int, pitch: int) -> Region:
+        return Region(Memory.ACTIVATION, start, start + (self.lines - 1) * pitch + self.length)
+
+    def writes(self) -> tuple[Region, ...]:
+        return (self._hull(self.out, self.out_pitch),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Binary(_Lines):
+    """Two operands from the activation buffer."""
+
+    a: int = unsigned(32, "activation buffer address of the first operand")
+    a_pitch: int = unsigned(24, "bytes from row to row", 0)
+    signed_a: int = unsigned(1, "1: its codes are int8", 0)
+    b: int = unsigned(32, "activation buffer address of the second operand")
+    b_pitch: int = unsigned(24, "bytes from row to row", 0)
+    signed_b: int = unsigned(1, "1: its codes are int8", 0)
+
+    def reads(self) -> tuple[Region, ...]:
+        return (self._hull(self.a, self.a_pitch), self._hull(self.b, self.b_pitch))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Add(_Binary):
+    """Add in binary32: f(q) = fma(q - subtract, scale, offset) of each operand, f32(f(a) + f(b)), then `steps`.
+
+    Of the steps only `multiplier` (the constant is the field of that name), `zero_point_first` and `fused_zero_point`.
+    """
+
+    opcode = 5
+    unit = Unit.POST
+    mnemonic = "add"
+
+    subtract_a: int = signed(9, "integer taken from a's code first", 0)
+    scale_a: float = binary32("factor of a")
+    offset_a: float = binary32("added to a in the same rounding", 0.0)
+    subtract_b: int = signed(9, "integer taken from b's code first", 0)
+    scale_b: float = binary32("factor of b")
+    offset_b: float = binary32("added to b in the same rounding", 0.0)
+    steps: Step = choice(Step, 9, "steps of the requantisation")
+    multiplier: float = binary32("constant of the multiplier step")
+    zero_point: int = signed(9, "output zero point")
+    minimum: int = signed(9, "lower clamp")
+    maximum: int = signed(9, "upper clamp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddFixed(_Binary):
+    """Add in fixed point: (multiplier_a * (a - zero_a) + multiplier_b * (b - zero_b)) / 2^shift rounded to nearest,
+    halves away from zero, plus the zero point, clamped."""
+
+    opcode = 6
+    unit = Unit.POST
+    mnemonic = "add_fixed"
+
+    multiplier_a: int = signed(32, "factor of a")
+    zero_a: int = signed(9, "a's zero point")
+    multiplier_b: int = signed(32, "factor of b")
+    zero_b: int = signed(9, "b's zero point")
+    shift: int = unsigned(6, "binary places of the factors")
+    zero_point: int = signed(9, "output zero point")
+    minimum: int = signed(9, "lower clamp")
+    maximum: int = signed(9, "upper clamp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multiply(_Binary):
+    """The integer product (a - zero_a) * (b - zero_b), then `steps`, whose constant is `multiplier`."""
+
+    opcode = 7
+    unit = Unit.POST
+    mnemonic = "multiply"
+
+    zero_a: int = signed(9, "a's zero point")
+    zero_b: int = signed(9, "b's zero point")
+    steps: Step = choice(Step, 9, "steps of the requantisation")
+    multiplier: float = binary32("constant of the multiplier step")
+    zero_point: int = signed(9, "output zero point")
+    minimum: int = signed(9, "lower clamp")
+    maximum: int = signed(9, "upper clamp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lookup(_Lines):
+    """Replace each byte by the entry of a 256-byte table of the parameter buffer that it indexes."""
+
+    opcode = 8
+    unit = Unit.POST
+    mnemonic = "lookup"
+
+    source: int = unsigned(32, "activation buffer address of the operand")
+    source_pitch: int = unsigned(24, "bytes from row to row", 0)
+    table: int = unsigned(32, "parameter buffer address of the table")
+
+    def reads(self) -> tuple[Region, ...]:
+        return (self._hull(self.source, self.source_pitch), Region(Memory.PARAMETER, self.table, self.table + 256))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool(_Window):
+    """Reduce each window, channel by channel; padding takes no part.
+
+    `max`: the largest code. `sum`: the sum of code - subtract, then `steps`, whose constant (multiplier or divisor) is
+    `factor`.
+    """
+
+    opcode = 9
+    unit = Unit.POST
+    mnemonic = "pool"
+
+    reduction: Reduction = choice(Reduction, 1, "max or sum")
+    out: int = unsigned(32, "activation buffer address of the result")
+    out_image_pitch: int = unsigned(24, "bytes from image to image of the result", 0)
+    out_line_pitch: int = unsigned(20, "bytes from line to line of the result", 0)
+    out_pixel_pitch: int = unsigned(16, "bytes from pixel to pixel of the result", 0)
+    subtract: int = signed(9, "input zero point, taken from each code of a sum", 0)
+    steps: Step = choice(Step, 9, "steps of the requantisation of a sum", Step(0))
+    factor: float = binary32("constant of the multiplier or the divisor step", 1.0)
+    zero_point: int = signed(9, "output zero point", 0)
+    minimum: int = signed(9, "lower clamp", -128)
+    maximum: int = signed(9, "upper clamp", 255)
+
+    def reads(self) -> tuple[Region, ...]:
+        return self._touched()
+
+    def writes(self) -> tuple[Region, ...]:
+        last = (self.images - 1) * self.out_image_pitch + (self.out_height - 1) * self.out_line_pitch
+        stop = self.out + last + (self.out_width - 1) * self.out_pixel_pitch + self.channels
+        return (Region(Memory.ACTIVATION, self.out, stop),)
+
+
+INSTRUCTIONS: tuple[type[Instruction], ...] = (
+    Halt,
+    Load,
+    Store,
+    Mac,
+    Requantize,
+    Add,
+    AddFixed,
+    Multiply,
+    Lookup,
+    Pool,
+)
+_BY_OPCODE = {kind.opcode: kind for kind in INSTRUCTIONS}
+
+
+def decode(word: bytes) -> Instruction:
+    """The instruction that `word` (INSTRUCTION_BYTES long) encodes. Raises AssemblyError if none does."""
+    bits = int.from_bytes(word, "little")
+    kind = _BY_OPCODE.get(bits & 15)
+    if kind is None or len(word) != INSTRUCTION_BYTES:
+        raise AssemblyError(f"word {word.hex()} is no instruction: opcode {bits & 15} of {len(word)} bytes")
+    values: dict[str, Any] = {}
+    for item in kind.fields():
+        part = (bits >> item.offset) & ((1 << item.bits) - 1)
+        try:
+            values[item.name] = item.decode(part)
+        except ValueError:
+            raise AssemblyError(f"word {word.hex()}: {kind.mnemonic} has no {item.name} {part}") from None
+    return kind(**values)
+
+
+def _positive(instruction: Instruction, *names: str) -> None:
+    for name in names:
+        if getattr(instruction, name) < 1:
+            raise AssemblyError(f"{instruction.mnemonic}: {name}=0; it must be at least 1")
+
+
+def _nonempty(memory: Memory, start: int, size: int) -> Iterator[Region]:
+    if size:
+        yield Region(memory, start, start + size)
+
+
+def _image_hull(start: int, tile: Requantize) -> Region:
+    last = (tile.images - 1) * tile.image_pitch + (tile.out_height - 1) * tile.line_pitch
+    return Region(Memory.ACTIVATION, start, start + last + (tile.out_width - 1) * tile.pixel_pitch + tile.channels)
+
+
+def _inside(start: int, outputs: int, stride: int, taps: int, dilation: int, limit: int) -> tuple[int, int] | None:
+    """Smallest and largest coordinate in 0..limit - 1 that the window touches, or None if it touches none."""
+    touched = [y for o in range(outputs) for t in range(taps) if 0 <= (y := start + o * stride + t * dilation) < limit]
+    return (min(touched), max(touched)) if touched else None

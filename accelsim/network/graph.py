@@ -1,0 +1,196 @@
+"""The integer graph: values with their affine maps, and one frozen class for each kind of node. No torch object inside.
+
+A node produces exactly one value, which carries the node's name. Shapes are PyTorch's (N, C, H, W); arrays of codes
+are in PyTorch's logical order. How a rounding is done is not stored: it follows from the network's engine and kernel
+set (`accelsim.arithmetic`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic.engines import KernelSet
+
+from accelsim.errors import ModelError
+
+Pads = tuple[tuple[int, int], ...]  # (before, after) for each spatial axis
+
+
+@dataclass(frozen=True)
+class Value:
+    """A quantised tensor: `order` lists its axes from slowest to fastest in PyTorch's memory (its strides)."""
+
+    name: str
+    shape: tuple[int, ...]
+    affine: Affine
+    order: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Node:
+    """`name` is the node's, and that of the value it produces; `inputs` name values."""
+
+    name: str
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Parameters of a convolution or a linear layer, as PyTorch packed them.
+
+    `codes`: int8, (O, I / groups, *kernel), transposed convolution (I, O / groups, *kernel), linear (O, I).
+    `scale`: float64, `zero_point`: int32, both of length 1 (per tensor) or O (per output channel).
+    `bias`: float32 of length O in real units, or None. `key`: prefix of the `state_dict` entries, "" if unknown.
+    """
+
+    codes: np.ndarray
+    scale: np.ndarray
+    zero_point: np.ndarray
+    per_channel: bool
+    bias: np.ndarray | None
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Convolution(Node):
+    """1-d, 2-d or 3-d convolution; a fused ReLU raises the lower clamp."""
+
+    weights: Weights
+    stride: tuple[int, ...]
+    padding: Pads
+    dilation: tuple[int, ...]
+    groups: int = 1
+    relu: bool = False
+    transposed: bool = False
+    output_padding: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Linear(Node):
+    """`y = x W^T + b` over the last axis."""
+
+    weights: Weights
+    relu: bool = False
+
+
+@dataclass(frozen=True)
+class Add(Node):
+    """Sum of two values of the same shape, requantised; `relu` as in `quantized::add_relu`."""
+
+    relu: bool = False
+
+
+@dataclass(frozen=True)
+class Multiply(Node):
+    """Product of two values, element by element."""
+
+    relu: bool = False
+
+
+@dataclass(frozen=True)
+class Lookup(Node):
+    """A function of one 8-bit code: `tables` (T, 256) of uint8 bit patterns, indexed by the code's bit pattern.
+
+    `spans`: (start, stop, table) over the flat elements in PyTorch's memory order; one span where position does not matter.
+    """
+
+    operator: str
+    tables: np.ndarray
+    spans: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class MaxPool(Node):
+    """Maximum over a window; padding never wins."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: Pads
+    dilation: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class AveragePool(Node):
+    """Average over a window. `kind`: "window" (avg_pool), "adaptive" (adaptive_avg_pool, output size = the value's),
+    or "mean" (over the axes that the window covers wholly); they round differently."""
+
+    kind: str
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: Pads
+    count_include_pad: bool = True
+    divisor: int | None = None
+
+
+@dataclass(frozen=True)
+class Reshape(Node):
+    """The same elements in logical (row-major) order under another shape: view, flatten, squeeze."""
+
+
+@dataclass(frozen=True)
+class Permute(Node):
+    """`output axis i` is `input axis axes[i]`."""
+
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Slice(Node):
+    """`start:stop:step` along one axis."""
+
+    axis: int
+    start: int
+    stop: int
+    step: int = 1
+
+
+@dataclass(frozen=True)
+class Concatenate(Node):
+    """Values side by side along `axis`; those whose affine map differs were passed through a `Lookup` before."""
+
+    axis: int
+
+
+@dataclass(frozen=True)
+class Network:
+    """An integer graph in execution order.
+
+    `inputs` and `outputs` name values; `kernels` is the PyTorch kernel set whose lanes the roundings stand for.
+    Raises ModelError when a node names a value that nothing produces before it.
+    """
+
+    engine: str
+    kernels: KernelSet
+    values: dict[str, Value]
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    name: str = "network"
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        known = set(self.inputs)
+        for node in self.nodes:
+            for name in node.inputs:
+                if name not in known:
+                    raise ModelError(f"node {node.name!r} reads {name!r}, which no node before it produces")
+            if node.name in known:
+                raise ModelError(f"two nodes are named {node.name!r}; a node's name must be its own")
+            known.add(node.name)
+        for name in (*self.outputs, *known):
+            if name not in self.values:
+                raise ModelError(f"value {name!r} has no shape and affine map")
+
+    def node(self, name: str) -> Node:
+        """The node of that name. Raises ModelError listing the names there are."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise ModelError(f"no layer is named {name!r}; the layers are {', '.join(node.name for node in self.nodes)}")
