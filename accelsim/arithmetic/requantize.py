@@ -91,14 +91,14 @@ class Requantization:
         value = np.asarray(accumulator)
         if self.offset is not None:
             value = value + self.offset
-        x = f32(value)
+        x: Float32 = f32(value)
         with np.errstate(over="ignore", invalid="ignore"):
             if self.scale_1 is not None:
                 x = x * self.scale_1
             if self.scale_2 is not None:
                 x = x * self.scale_2
             if self.bias is not None:
-                x = x + self.bias if self.bias_factor is None else fma(self.bias, self.bias_factor, x)
+                x = f32(x + self.bias) if self.bias_factor is None else fma(self.bias, self.bias_factor, x)
             if self.multiplier is not None:
                 if self.fused_zero_point:
                     x = fma(x, self.multiplier, np.float32(self.zero_point))

@@ -8,12 +8,16 @@ set (`accelsim.arithmetic`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import KernelSet
-
 from accelsim.errors import ModelError
+
+from .output import Output
 
 Pads = tuple[tuple[int, int], ...]  # (before, after) for each spatial axis
 
@@ -98,7 +102,7 @@ class Multiply(Node):
 class Lookup(Node):
     """A function of one 8-bit code: `tables` (T, 256) of uint8 bit patterns, indexed by the code's bit pattern.
 
-    `spans`: (start, stop, table) over the flat elements in PyTorch's memory order; one span where position does not matter.
+    `spans`: (start, stop, table) over the flat elements in PyTorch's memory order; one where position does not matter.
     """
 
     operator: str
@@ -194,3 +198,38 @@ class Network:
             if node.name == name:
                 return node
         raise ModelError(f"no layer is named {name!r}; the layers are {', '.join(node.name for node in self.nodes)}")
+
+    def run(self, x: Any) -> list[Output]:
+        """The outputs for `x` by the integer reference executor.
+
+        `x`: floats (quantised on the way in) or codes, a tuple for several inputs; the first axis may be a multiple of
+        the network's. Raises InputError.
+        """
+        from .reference import run
+
+        return run(self, x)
+
+    def trace(self, x: Any) -> dict[str, np.ndarray]:
+        """The codes of every value for `x`, by name."""
+        from .reference import trace
+
+        return trace(self, x)
+
+    def apply(self, name: str, values: dict[str, np.ndarray]) -> np.ndarray:
+        """The codes that node `name` makes of its inputs, taken from `values`."""
+        from .reference import apply_in_batches
+
+        return apply_in_batches(self, name, values)
+
+    def save(self, path: str | Path) -> None:
+        """Write one file: safetensors, with the graph as JSON in its metadata."""
+        from .storage import save
+
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Network:
+        """Read a saved network. Raises FormatError naming the file and what is wrong with it."""
+        from .storage import load
+
+        return load(path)

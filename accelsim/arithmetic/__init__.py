@@ -1,0 +1,1 @@
+"""Integers in, integers out: affine maps, requantisation, tables. Knows numpy only."""

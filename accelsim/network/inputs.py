@@ -1,0 +1,69 @@
+"""What a user hands in becomes codes: floats are quantised, codes are taken as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from accelsim.arithmetic.affine import Affine, quantize
+from accelsim.errors import InputError
+
+
+class Slot(NamedTuple):
+    """A declared input."""
+
+    name: str
+    shape: tuple[int, ...]
+    affine: Affine
+
+
+def prepare(x: Any, slots: Sequence[Slot]) -> tuple[list[np.ndarray], int]:
+    """Codes (runs, *shape) for each slot, and the number of runs.
+
+    `x`: an array (or what numpy makes one of), a tuple of them for several slots. An array's first axis may be a
+    multiple of the slot's: the batch is then cut into that many runs. Raises InputError naming the input, what was
+    given and what is expected.
+    """
+    given = x if isinstance(x, tuple) else (x,)
+    if len(given) != len(slots):
+        names = ", ".join(slot.name for slot in slots) or "none"
+        raise InputError(f"{len(given)} inputs given, {len(slots)} expected ({names}); pass a tuple with one for each")
+    prepared, runs = [], {}
+    for part, slot in zip(given, slots, strict=True):
+        codes = _codes(part, slot)
+        count = _runs(codes.shape, slot)
+        runs[slot.name] = count
+        prepared.append(codes.reshape(count, *slot.shape))
+    if len(set(runs.values())) > 1:
+        counts = ", ".join(f"{name}: {count}" for name, count in runs.items())
+        raise InputError(f"the inputs hold different numbers of batches ({counts}); give the same for each")
+    return prepared, next(iter(runs.values()), 1)
+
+
+def _codes(part: Any, slot: Slot) -> np.ndarray:
+    try:
+        array = np.asarray(part)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"input {slot.name!r}: no array can be made of it ({error}); detach tensors first") from None
+    if array.dtype == slot.affine.dtype:
+        return array
+    if array.dtype.kind != "f":
+        raise InputError(
+            f"input {slot.name!r}: dtype {array.dtype}; give real numbers as floats, or codes as {slot.affine.dtype}"
+        )
+    if np.isnan(array).any():
+        raise InputError(f"input {slot.name!r}: holds NaN, which has no code")
+    return quantize(array, slot.affine)
+
+
+def _runs(shape: tuple[int, ...], slot: Slot) -> int:
+    if shape == slot.shape:
+        return 1
+    alike = len(shape) == len(slot.shape) > 0 and shape[1:] == slot.shape[1:]
+    if alike and shape[0] and slot.shape[0] and shape[0] % slot.shape[0] == 0:
+        return shape[0] // slot.shape[0]
+    raise InputError(
+        f"input {slot.name!r}: shape {shape}; expected {slot.shape}, or a multiple of it along the first axis"
+    )

@@ -1,0 +1,116 @@
+"""A configuration file is read strictly, and what is wrong with it is said by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accelsim import Accelerator
+from accelsim.errors import ConfigurationError
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+def plain() -> dict[str, Any]:
+    data = yaml.safe_load((Path(__file__).parents[2] / "configs" / "edge_16x16.yaml").read_text())
+    assert isinstance(data, dict)
+    return data
+
+
+def test_there_are_a_teaching_an_edge_and_a_larger_configuration() -> None:
+    sizes = {(a.mac_array.rows, a.mac_array.columns) for a in map(Accelerator.from_yaml, CONFIGS)}
+    assert {(4, 4), (16, 16), (32, 32)} <= sizes
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_shipped_configuration_survives_a_round_trip(path: Path) -> None:
+    accelerator = Accelerator.from_yaml(path)
+    assert accelerator.name == path.stem
+    assert Accelerator.from_dict(accelerator.to_dict()) == accelerator
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("128KiB", 131072), ("1MiB", 1 << 20), ("64KB", 64000), ("4096", 4096), (4096, 4096), (" 2 KiB", 2048)],
+)
+def test_sizes_are_read_with_their_units(text: str | int, size: int) -> None:
+    data = plain()
+    data["buffers"]["activation"]["bytes"] = text
+    assert Accelerator.from_dict(data).buffers.activation.bytes == size
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("mac_array.rows", 0, "greater than or equal to 1"),
+        ("mac_array.rows", "16", "valid integer"),
+        ("mac_array.rows", 2.5, "valid integer"),
+        ("mac_array.dataflow", "row_stationary", "'weight_stationary', 'output_stationary' or 'input_stationary'"),
+        ("buffers.weight.bytes", "12 furlongs", "is no size"),
+        ("buffers.weight.bytes", -1, "greater than 0"),
+        ("buffers.accumulator.banks", None, "valid integer"),
+        ("requant_unit.arithmetic", "guesswork", "float32_exact"),
+        ("dram.bytes_per_cycle", 0, "greater than or equal to 1"),
+        ("clock_mhz", 0, "greater than 0"),
+    ],
+)
+def test_an_impossible_value_is_refused_by_key_value_and_limit(key: str, value: object, said: str) -> None:
+    data = plain()
+    part = data
+    *parents, last = key.split(".")
+    for parent in parents:
+        part = part[parent]
+    part[last] = value
+    with pytest.raises(ConfigurationError) as error:
+        Accelerator.from_dict(data, "some.yaml")
+    assert f"some.yaml: {key}: " in str(error.value)
+    assert said in str(error.value)
+    assert repr(value) in str(error.value)
+
+
+def test_unknown_and_missing_keys_are_named_all_at_once() -> None:
+    data = plain()
+    data["mac_array"]["colums"] = data["mac_array"].pop("columns")
+    data["speed"] = "fast"
+    with pytest.raises(ConfigurationError) as error:
+        Accelerator.from_dict(data)
+    for said in ("mac_array.colums: unknown key", "mac_array.columns: missing", "speed: unknown key"):
+        assert said in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["", "- 1\n- 2\n", "just text", "{a: [}"])
+def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigurationError, match=r"bad\.yaml"):
+        Accelerator.from_yaml(path)
+
+
+def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        Accelerator.from_yaml(tmp_path / "none.yaml")
+    (tmp_path / "binary.yaml").write_bytes(bytes(range(256)))
+    with pytest.raises(ConfigurationError, match="not text"):
+        Accelerator.from_yaml(tmp_path / "binary.yaml")
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        Accelerator.from_yaml(tmp_path)
+
+
+@given(rows=st.integers(1, 4096), banks=st.integers(1, 4096))
+def test_replace_changes_what_is_named_and_nothing_else(rows: int, banks: int) -> None:
+    before = Accelerator.from_dict(plain())
+    after = before.replace(**{"mac_array.rows": rows, "buffers.weight.banks": banks})
+    assert (after.mac_array.rows, after.buffers.weight.banks) == (rows, banks)
+    back = {"mac_array.rows": before.mac_array.rows, "buffers.weight.banks": before.buffers.weight.banks}
+    assert after.replace(**back) == before
+
+
+@pytest.mark.parametrize("key", ["mac_array.row", "mac_array", "rows.mac_array", "name.first", ""])
+def test_replace_refuses_a_key_that_does_not_exist(key: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"mac_array\.rows|mapping|valid dictionary"):
+        Accelerator.from_dict(plain()).replace(**{key: 8})
