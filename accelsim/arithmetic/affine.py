@@ -33,11 +33,17 @@ class Affine:
 
 
 def quantize(x: ArrayLike, affine: Affine) -> Codes:
-    """`rne(fma(x, 1 / scale, zero_point))`, clamped, as `torch.quantize_per_tensor`: any shape, codes of the dtype."""
+    """`rne(fma(x, 1 / scale, zero_point))`, clamped, as `torch.quantize_per_tensor`: any shape, codes of the dtype.
+
+    NaN becomes the largest code. Every lane, engine and kernel set agrees (FBGEMM `QuantUtilsAvx2.cc`, `QuantizeAvx2`,
+    as torch 2.13 compiles it: product and zero point in one fused operation).
+    """
     scaled = fma(f32(x), reciprocal(affine.scale), np.float32(affine.zero_point))
-    return np.clip(np.rint(scaled), affine.minimum, affine.maximum).astype(affine.dtype)
+    codes = np.rint(np.clip(scaled, affine.minimum, affine.maximum))
+    return np.where(np.isnan(scaled), affine.maximum, codes).astype(affine.dtype)
 
 
 def dequantize(codes: Codes, affine: Affine) -> Float32:
-    """`f32((code - zero_point) * scale)`, any shape."""
-    return f32(np.asarray(codes, np.int32) - affine.zero_point) * np.float32(affine.scale)
+    """`f32((code - zero_point) * scale)`, any shape, as `Tensor.dequantize`."""
+    with np.errstate(over="ignore"):
+        return np.asarray(f32(np.asarray(codes, np.int32) - affine.zero_point) * np.float32(affine.scale))

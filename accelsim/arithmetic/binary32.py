@@ -22,6 +22,11 @@ def reciprocal(value: ArrayLike) -> Float32:
     return np.float32(1) / f32(value)
 
 
+def inverse(value: ArrayLike) -> Float32:
+    """`f32(1.0 / v)`, the division in binary64: another number than `reciprocal(v)` where f32(v) != v."""
+    return f32(1.0 / np.asarray(value, np.float64))
+
+
 def fma(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> Float32:
     """`f32(a * b + c)` with a single rounding, the operands taken as binary32; shapes broadcast.
 

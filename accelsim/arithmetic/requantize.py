@@ -31,6 +31,7 @@ class Step(enum.IntFlag):
     DIVISOR = 64  # x = f32(x / c)
     ZERO_POINT_FIRST = 128  # the zero point is added in binary32 before the rounding, not to the integer after it
     FUSED_ZERO_POINT = 256  # MULTIPLIER and ZERO_POINT_FIRST are one fma(x, c, zero_point)
+    INDEFINITE = 512  # a value outside int32 becomes -2**31 whatever its sign; without it, it saturates
 
 
 #: Names of the constants in the order in which they stand in the parameter buffer, and the step that reads each.
@@ -46,6 +47,11 @@ CONSTANTS: tuple[tuple[str, Step], ...] = (
 
 #: Rounded values outside this range are clamped before the integer zero point is added (any of them is past 8 bits).
 _LARGEST = np.float32(2.0**30)
+_INT32_MIN = -(2**31)
+
+
+def _dtype(name: str) -> type[np.int32] | type[np.float32]:
+    return np.int32 if name == "offset" else np.float32
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,10 @@ class Requantization:
     """A pipeline and its constants, one a channel (length `channels`) or one for all (length 1).
 
     `offset` is int32, the others binary32; `None` leaves a step out. `minimum` and `maximum` clamp the code.
+
+    After the last binary32 step the value is rounded, half to even, and saturates. With `indefinite` a value outside
+    int32 becomes -2**31 whatever its sign, as the `cvtps2dq` of x86 leaves it, and the integer zero point is added
+    modulo 2**32: what FBGEMM's and ATen's vector kernels do with a scale so small that a value leaves int32.
     """
 
     zero_point: int
@@ -67,6 +77,7 @@ class Requantization:
     divisor: Float32 | None = None
     zero_point_first: bool = False
     fused_zero_point: bool = False
+    indefinite: bool = False
 
     @property
     def steps(self) -> Step:
@@ -81,7 +92,37 @@ class Requantization:
             steps |= Step.ZERO_POINT_FIRST
         if self.fused_zero_point:
             steps |= Step.FUSED_ZERO_POINT
+        if self.indefinite:
+            steps |= Step.INDEFINITE
         return steps
+
+    def planes(self, channels: int | None = None) -> NDArray[np.uint32]:
+        """The constants as they stand in the parameter buffer: uint32 words (constants, channels), in the order of
+        `CONSTANTS`. One of length 1 is repeated; `channels` is the longest one's length if it is not given."""
+        names = [name for name, _ in CONSTANTS if getattr(self, name) is not None]
+        constants = [np.atleast_1d(getattr(self, name)).astype(_dtype(name)).view(np.uint32) for name in names]
+        width = channels or max((len(constant) for constant in constants), default=1)
+        return np.array([np.broadcast_to(constant, width) for constant in constants], np.uint32).reshape(-1, width)
+
+    @classmethod
+    def from_planes(
+        cls, steps: Step, planes: NDArray[np.uint32], *, zero_point: int, minimum: int, maximum: int
+    ) -> Requantization:
+        """The pipeline of an instruction: the inverse of `steps` and `planes`."""
+        names = [name for name, step in CONSTANTS if steps & step]
+        constants = {
+            name: plane.view(_dtype(name))
+            for name, plane in zip(names, np.ascontiguousarray(planes, np.uint32), strict=True)
+        }
+        return cls(
+            zero_point,
+            minimum,
+            maximum,
+            zero_point_first=bool(steps & Step.ZERO_POINT_FIRST),
+            fused_zero_point=bool(steps & Step.FUSED_ZERO_POINT),
+            indefinite=bool(steps & Step.INDEFINITE),
+            **constants,
+        )
 
     def apply(self, accumulator: NDArray[np.int32] | Float32) -> NDArray[np.int32]:
         """Requantise accumulators (int32, or binary32 from a float addition); channels are the last axis.
@@ -89,9 +130,7 @@ class Requantization:
         Returns int32 codes in `minimum..maximum`, the shape of `accumulator`.
         """
         value = np.asarray(accumulator)
-        if self.offset is not None:
-            value = value + self.offset
-        x: Float32 = f32(value)
+        x: Float32 = f32(value if self.offset is None else value + self.offset)
         with np.errstate(over="ignore", invalid="ignore"):
             if self.scale_1 is not None:
                 x = x * self.scale_1
@@ -108,7 +147,11 @@ class Requantization:
                 x = x / self.divisor
             if self.zero_point_first:
                 x = x + np.float32(self.zero_point)
-        code = np.rint(np.clip(x, -_LARGEST, _LARGEST)).astype(np.int32)
+        code = np.rint(np.clip(x, -_LARGEST, _LARGEST)).astype(np.int64)
+        if self.indefinite:
+            code = np.where(np.abs(x) < -_INT32_MIN, code, _INT32_MIN)
         if not (self.zero_point_first or self.fused_zero_point):
-            code = code + np.int32(self.zero_point)
-        return np.clip(code, self.minimum, self.maximum)
+            code = code + self.zero_point
+        if self.indefinite:
+            code = np.where(code < _INT32_MIN, self.maximum, code)
+        return np.clip(code, self.minimum, self.maximum).astype(np.int32)

@@ -1,0 +1,110 @@
+"""Resizing of images of codes: nearest neighbours, which only move codes, and bilinear, which rounds.
+
+Sources: ATen `UpSampleNearest2d.cpp`, `UpSampleBilinear2d.cpp` (contiguous) and `QuantizedOpKernels.cpp`
+(`qupsample_bilinear2d_nhwc_kernel`) of the quantised CPU kernels, which every engine uses; `UpSample.h` for the places.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.errors import ModelError
+
+from .affine import Affine, Codes
+from .binary32 import Float32, f32, fma
+from .engines import KernelSet
+from .lanes import Layout
+
+#: Channels that one vector of the channels_last kernel takes.
+_LANES = 8
+
+Indices = NDArray[np.int64]
+
+
+def _ratio(source: int, target: int, factor: float | None) -> Float32:
+    """Source pixels per target pixel; `factor` is the scale factor if the caller gave one."""
+    if factor is not None and factor > 0:
+        return f32(1.0 / factor)
+    return f32(source) / f32(target)
+
+
+def nearest_indices(source: int, target: int, factor: float | None = None, *, exact: bool = False) -> Indices:
+    """For each of `target` places the one of `source` whose code it gets (`nearest`, or `nearest-exact`)."""
+    if source == target:
+        return np.arange(target)
+    places = np.arange(target)
+    if target == 2 * source and not exact:
+        return places // 2
+    scaled = f32(places) + f32(0.5) if exact else f32(places)
+    return np.minimum(np.floor(scaled * _ratio(source, target, factor)).astype(np.int64), source - 1)
+
+
+def _places(
+    source: int, target: int, factor: float | None, align_corners: bool, fused: bool
+) -> tuple[Indices, Indices, Float32, Float32]:
+    """Along one axis: lower and upper neighbours and their weights."""
+    at = f32(np.arange(target))
+    if align_corners:
+        step = f32(source - 1) / f32(target - 1) if target > 1 else f32(0)
+        real = step * at
+    else:
+        step, half = _ratio(source, target, factor), f32(0.5)
+        middle = at + half
+        real = np.maximum(fma(step, middle, -half) if fused else step * middle - half, f32(0))
+    low = real.astype(np.int64)
+    high = low + (low < source - 1)
+    upper = f32(real - f32(low))
+    return low, high, f32(1) - upper, upper
+
+
+def bilinear(
+    codes: Codes,
+    grid: Affine,
+    size: tuple[int, int],
+    kernels: KernelSet,
+    layout: Layout,
+    *,
+    align_corners: bool = False,
+    factors: tuple[float | None, float | None] = (None, None),
+) -> NDArray[np.int32]:
+    """Codes (N, C, *size) of a bilinear resize of codes (N, C, H, W); `grid` is the input's and the output's.
+
+    `layout` is the input's. Weights and sums are binary32; the zero point is taken off, and put back before the
+    rounding. The channels_last kernel of AVX2 fuses products and sums, in the tail's channels the other product of each
+    sum. Raises ModelError for what PyTorch gets wrong (`check_resize`).
+    """
+    height, width = codes.shape[2:]
+    check_resize(codes.shape[1], height, width, layout)
+    if codes.shape[1] == 1:
+        layout = "channels_last"  # which a tensor of one channel is too
+    if layout == "contiguous" and (height, width) == size:
+        return codes.astype(np.int32)
+    fused = layout == "channels_last" and kernels.aten != "default"
+    top, bottom, above, below = _places(height, size[0], factors[0], align_corners, fused)
+    left, right, before, after = _places(width, size[1], factors[1], align_corners, fused)
+    above, below = above[:, None], below[:, None]
+    values = f32(codes)
+
+    def blend(first: Float32, a: Float32, second: Float32, b: Float32) -> Float32:
+        """`first * a + second * b`: unfused, or one product fused, the second's in whole vectors of channels."""
+        if not fused:
+            return f32(first * a + second * b)
+        body = a.shape[1] // _LANES * _LANES
+        return np.concatenate(
+            [fma(second, b[:, :body], first * a[:, :body]), fma(first, a[:, body:], second * b[:, body:])], axis=1
+        )
+
+    upper = blend(before, values[:, :, top][..., left], after, values[:, :, top][..., right])
+    lower = blend(before, values[:, :, bottom][..., left], after, values[:, :, bottom][..., right])
+    total = blend(above, upper, below, lower) - f32(grid.zero_point)
+    return np.clip(np.rint(total + f32(grid.zero_point)), grid.minimum, grid.maximum).astype(np.int32)
+
+
+def check_resize(channels: int, height: int, width: int, layout: Layout) -> None:
+    """Raises ModelError for the one resize whose codes PyTorch mixes up."""
+    if layout == "contiguous" and channels > 1 and height == width == 1:
+        raise ModelError(
+            f"a resize of {channels} contiguous channels of one pixel: PyTorch writes the result in another order than "
+            "it says; expand the pixel instead, or make the tensor channels_last"
+        )

@@ -1,0 +1,188 @@
+"""Mutants of `accelsim/arithmetic`: one rounding, constant or comparison changed by one, and whether the tests notice.
+
+`python tests/arithmetic/mutation.py [--share 0.1] [MODULE ...]` lists the survivors. PyTorch's answers are asked for
+once and kept; each mutant then runs the tests of its module in a forked process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+HERE = Path(__file__).parent
+PACKAGE = HERE.parents[1] / "accelsim" / "arithmetic"
+KEPT = "ACCELSIM_KEPT_ANSWERS"
+
+#: Modules whose rules stand here, and the test files that are to notice.
+TESTS = {
+    "affine": ("affine", "elementwise"),
+    "binary32": ("binary32", "affine", "elementwise", "matrix"),
+    "elementwise": ("elementwise", "products"),
+    "float_sum": ("pooling",),
+    "interpolation": ("interpolation",),
+    "lanes": ("lookups", "elementwise", "pooling"),
+    "matmul": ("products",),
+    "matrix": ("matrix",),
+    "normalization": ("normalization",),
+    "onednn": ("matrix",),
+    "pooling": ("pooling",),
+    "requantize": ("elementwise", "matrix", "pooling"),
+    "softmax": ("products",),
+}
+
+COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+}
+ROUNDINGS = {"rint": "floor", "floor": "rint"}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """Change number `number` of the changes that there are to the module."""
+
+    module: str
+    number: int
+    line: int
+    change: str
+
+
+def _sites(tree: ast.AST) -> Iterator[tuple[ast.AST, int, str]]:
+    """Places that can be changed: the node, which comparison of it, and what would be done."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            for place, operator in enumerate(node.ops):
+                if type(operator) in COMPARISONS:
+                    yield node, place, f"{type(operator).__name__} -> {COMPARISONS[type(operator)].__name__}"
+        elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
+            yield node, 0, f"{node.value} -> {node.value + 1}"
+        elif isinstance(node, ast.Attribute) and node.attr in ROUNDINGS:
+            yield node, 0, f"{node.attr} -> {ROUNDINGS[node.attr]}"
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "fma":
+            yield node, 0, "fma -> product and sum, each rounded"
+
+
+def mutants(module: str) -> list[Mutant]:
+    """All of one module."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    sites = enumerate(_sites(tree))
+    return [Mutant(module, number, getattr(node, "lineno", 0), change) for number, (node, _, change) in sites]
+
+
+def mutated(mutant: Mutant) -> ast.Module:
+    """The module's tree with the change made."""
+    tree = ast.parse((PACKAGE / f"{mutant.module}.py").read_text())
+    node, place, _ = list(_sites(tree))[mutant.number]
+    if isinstance(node, ast.Compare):
+        node.ops[place] = COMPARISONS[type(node.ops[place])]()
+    elif isinstance(node, ast.Constant):
+        node.value = node.value + 1  # type: ignore[operator]
+    elif isinstance(node, ast.Attribute):
+        node.attr = ROUNDINGS[node.attr]
+    elif isinstance(node, ast.Call):
+        node.func = ast.Name("__unfused", ast.Load())
+    return ast.fix_missing_locations(tree)
+
+
+def _unfused(a: Any, b: Any, c: Any) -> Any:
+    return np.asarray(np.float32(1) * np.asarray(a, np.float32) * np.asarray(b, np.float32) + np.asarray(c, np.float32))
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Puts the mutant in the place of its module."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        self.mutant = mutant
+        self.name = f"accelsim.arithmetic.{mutant.module}"
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        return importlib.util.spec_from_loader(fullname, self) if fullname == self.name else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__dict__["__unfused"] = _unfused
+        exec(compile(mutated(self.mutant), self.mutant.module, "exec"), module.__dict__)
+
+
+def _passes(mutant: Mutant | None, files: list[str]) -> bool:
+    """Whether the tests of the files pass, in a process of their own."""
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        return os.waitstatus_to_exitcode(status) == 0
+    code = 1
+    try:
+        silent = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silent, 1)
+        os.dup2(silent, 2)
+        if mutant is not None:
+            sys.meta_path.insert(0, _Finder(mutant))
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not full"]
+        code = int(pytest.main([*options, *files]))
+    finally:
+        os._exit(code)
+
+
+def _files(module: str) -> list[str]:
+    return [str(HERE / f"test_{name}.py") for name in TESTS[module]]
+
+
+def survivors(chosen: list[Mutant], directory: str, *, report: bool = False) -> list[Mutant]:
+    """Those that no test notices. PyTorch's answers are kept in `directory`."""
+    os.environ[KEPT] = directory
+    try:
+        alive = []
+        for module in sorted({mutant.module for mutant in chosen}):
+            assert _passes(None, _files(module)), f"the tests of {module} fail without a mutation"
+        for place, mutant in enumerate(chosen):
+            lives = _passes(mutant, _files(mutant.module))
+            alive += [mutant] * lives
+            if report:
+                fate = "SURVIVES" if lives else "killed"
+                print(f"{place + 1}/{len(chosen)} {mutant.module}.py:{mutant.line} {mutant.change}: {fate}", flush=True)
+        return alive
+    finally:
+        del os.environ[KEPT]
+
+
+def sample(share: float, seed: int, modules: list[str]) -> list[Mutant]:
+    """A share of the mutants of the modules, the same for the same seed."""
+    every = [mutant for module in modules for mutant in mutants(module)]
+    count = max(1, round(len(every) * share))
+    places = np.random.default_rng(seed).choice(len(every), count, replace=False)
+    return [every[place] for place in sorted(places)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("modules", nargs="*", default=list(TESTS), metavar="MODULE")
+    parser.add_argument("--share", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    chosen = sample(options.share, options.seed, options.modules)
+    with tempfile.TemporaryDirectory() as directory:
+        alive = survivors(chosen, directory, report=True)
+    print(f"{len(chosen) - len(alive)} of {len(chosen)} mutants killed; survivors:")
+    for mutant in alive:
+        print(f"  {mutant.module}.py:{mutant.line} {mutant.change}")
+
+
+if __name__ == "__main__":
+    main()

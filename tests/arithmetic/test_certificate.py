@@ -1,0 +1,249 @@
+"""What the prover says of fixed point is what trying every accumulator says.
+
+The checker shares no code with the prover: it writes the binary32 steps out again, evaluates every accumulator of
+small ranges in Python's integers, and the neighbours of every change of code on large ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic.certificate import Certificate, prove
+from accelsim.arithmetic.engines import KernelSet
+from accelsim.arithmetic.matrix import requantization
+from accelsim.arithmetic.reachable import Reachable, reachable
+from accelsim.arithmetic.requantize import Requantization
+from accelsim.errors import ConfigurationError
+
+ENGINES = ("fbgemm", "qnnpack", "onednn")
+
+
+class Layer:
+    """A linear layer of one engine with random or tie-rich scales."""
+
+    def __init__(
+        self, rng: np.random.Generator, engine: str, channels: int, terms: int, *, ties: bool, largest: int = 127
+    ) -> None:
+        self.engine = engine
+        self.weights = rng.integers(-largest, largest + 1, (channels, terms))
+        sw = 2.0 ** rng.integers(-9, -5, channels) if ties else rng.uniform(0.001, 0.02, channels)
+        self.sw = sw.astype(np.float64)
+        self.input = Affine(2.0**-5 if ties else 0.0213, int(rng.integers(0, 256)), "uint8")
+        scale = 2.0 ** int(rng.integers(-9, 1)) if ties else float(2.0 ** rng.uniform(-9, 1))
+        self.output = Affine(scale, int(rng.integers(0, 256)), "uint8")
+        steps = rng.integers(-300, 300, channels) / (2 if ties else 1.7)
+        self.bias = (steps * self.input.scale * self.sw).astype(np.float32)
+        self.relu = bool(rng.integers(0, 2))
+        self.reach = reachable(
+            self.weights, self.input.minimum - self.input.zero_point, self.input.maximum - self.input.zero_point
+        )
+
+    def rule(self) -> Requantization:
+        return requantization(
+            self.engine,
+            KernelSet("avx512", "avx512"),
+            kind="linear",
+            input=self.input,
+            weight_scale=self.sw,
+            weight_zero_point=np.zeros(len(self.sw), np.int32),
+            per_channel=True,
+            output=self.output,
+            bias=self.bias,
+            relu=self.relu,
+            channels=len(self.sw),
+        )
+
+    def codes(self, channel: int, accumulators: np.ndarray) -> np.ndarray:
+        """The engine's codes, its steps written out for one channel."""
+        one = np.float32(1)
+        sx, sw, so = np.float32(self.input.scale), np.float32(self.sw[channel]), np.float32(self.output.scale)
+        zo, bias = self.output.zero_point, self.bias[channel]
+        acc = np.asarray(accumulators, np.int64)
+        if self.engine == "fbgemm":
+            x = np.rint((acc.astype(np.float32) + bias / (sx * sw)) * (sx * sw / so)).astype(np.float64) + zo
+        elif self.engine == "qnnpack":
+            steps = np.rint(bias * np.float32(1 / (self.input.scale * self.sw[channel])))
+            x = np.rint((acc + int(steps)).astype(np.float32) * (sx * sw * (one / so))).astype(np.float64) + zo
+        else:
+            scaled = acc.astype(np.float32) * (one / (one / sx)) * (one / (one / sw))
+            x = np.rint((scaled + bias) * (one / so) + np.float32(zo)).astype(np.float64)
+        low = zo if self.relu else 0
+        return np.clip(x, low, 255).astype(np.int64)
+
+
+def fixed(found: Certificate, channel: int, accumulators: np.ndarray, layer: Layer) -> np.ndarray:
+    """`clamp((acc * M + B) >> S)` in Python's integers."""
+    m, b, s = (int(v[channel]) for v in (found.constants.multiplier, found.constants.offset, found.constants.shift))
+    low = layer.output.zero_point if layer.relu else 0
+    return np.array([min(max((acc * m + b) >> s, low), 255) for acc in accumulators.tolist()])
+
+
+def extremes(layer: Layer, channel: int) -> tuple[int, int]:
+    """The range of the accumulator, from the definition: each term takes its best code."""
+    terms = [
+        [int(w) * (code - layer.input.zero_point) for code in (0, layer.input.zero_point, 255)]
+        for w in layer.weights[channel]
+    ]
+    return sum(map(min, terms)), sum(map(max, terms))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("ties", [False, True], ids=["random", "ties"])
+def test_the_verdict_is_that_of_trying_every_accumulator(engine: str, ties: bool) -> None:
+    rng = np.random.default_rng(ENGINES.index(engine) + 10 * ties)
+    verdicts: set[bool] = set()
+    for _ in range(10):
+        layer = Layer(rng, engine, 3, int(rng.integers(1, 4)), ties=ties)
+        for bits in (31, 16, 9):
+            found = prove(layer.rule(), layer.reach, bits)
+            for channel in range(3):
+                low, high = extremes(layer, channel)
+                assert (low, high) == (layer.reach.low[channel], layer.reach.high[channel])
+                accumulators = np.arange(low, high + 1)
+                expected = layer.codes(channel, accumulators)
+                assert np.array_equal(found.exact.apply(one_channel(accumulators, channel))[:, channel], expected)
+                difference = np.abs(fixed(found, channel, accumulators, layer) - expected)
+                listed = itertools.chain.from_iterable(range(*part) for part in found.intervals(channel))
+                assert list(listed) == accumulators[difference > 0].tolist()
+                assert found.differing[channel] == np.count_nonzero(difference)
+                assert found.worst[channel] == difference.max()
+                assert found.certified[channel] == (not difference.any())
+                assert int(found.constants.multiplier[channel]).bit_length() <= bits
+                verdicts.add(bool(found.certified[channel]))
+    assert verdicts == {True, False}
+
+
+def one_channel(accumulators: np.ndarray, channel: int) -> np.ndarray:
+    spread = np.zeros((len(accumulators), 3), np.int32)
+    spread[:, channel] = accumulators
+    return spread
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("bits", [31, 18])
+def test_on_large_ranges_the_neighbours_of_every_change_agree(engine: str, bits: int) -> None:
+    rng = np.random.default_rng(bits)
+    layer = Layer(rng, engine, 12, 200, ties=False)
+    object.__setattr__(layer.output, "scale", float(np.sqrt(200) * layer.input.scale * layer.sw.mean() * 90))
+    found = prove(layer.rule(), layer.reach, bits)
+    assert found.certified.any()
+    for channel in range(12):
+        low, high = extremes(layer, channel)
+        changes = changes_of(layer, channel, low, high)
+        steps = np.concatenate([changes + offset for offset in (-2, -1, 0, 1)] + [np.array([low, high])])
+        steps = np.unique(steps[(steps >= low) & (steps <= high)])
+        difference = np.abs(fixed(found, channel, steps, layer) - layer.codes(channel, steps))
+        if found.certified[channel]:
+            assert not difference.any()
+        else:
+            listed = set(itertools.chain.from_iterable(range(*part) for part in found.intervals(channel)))
+            assert found.differing[channel] == len(listed) > 0
+            assert {int(acc) for acc in steps[difference > 0]} == listed & set(steps.tolist())
+            assert difference.max() == found.worst[channel]
+
+
+def changes_of(layer: Layer, channel: int, low: int, high: int) -> np.ndarray:
+    """The first accumulator of each code, by halving between two that have different codes."""
+    pending, changes = [(low, high)], []
+    while pending:
+        pairs = np.array(pending)
+        codes = [layer.codes(channel, pairs[:, side]) for side in (0, 1)]
+        pending = []
+        for (left, right), a, b in zip(pairs.tolist(), *codes, strict=True):
+            if a != b and right == left + 1:
+                changes.append(right)
+            elif a != b:
+                middle = (left + right) // 2
+                pending += [(left, middle), (middle, right)]
+    return np.array(sorted(changes))
+
+
+def test_no_multiplier_is_overlooked() -> None:
+    """For small widths every (M, S) is tried, and all B that its thresholds leave: if one will do, one was found."""
+    rng = np.random.default_rng(5)
+    answers = set()
+    for _ in range(50):
+        layer = Layer(rng, "fbgemm", 1, int(rng.integers(1, 3)), ties=bool(rng.integers(0, 2)), largest=6)
+        low, high = extremes(layer, 0)
+        accumulators = np.arange(low, high + 1)
+        reach = Reachable(np.array([accumulators[0]]), np.array([accumulators[-1]]))
+        found = prove(layer.rule(), reach, 7)
+        exists = exhaustive(accumulators, layer.codes(0, accumulators), layer, 7)
+        assert bool(found.certified[0]) == exists
+        answers.add(exists)
+    assert answers == {True, False}
+
+
+def exhaustive(accumulators: np.ndarray, codes: np.ndarray, layer: Layer, bits: int) -> bool:
+    low = layer.output.zero_point if layer.relu else 0
+    for shift in range(25):
+        multiplier = np.arange(1 << bits)[:, None]
+        # code * 2^S <= acc * M + B < (code + 1) * 2^S, one side only at a clamp
+        least = np.where(codes > low, (codes << shift) - accumulators * multiplier, -(2**60)).max(axis=1)
+        most = np.where(codes < 255, ((codes + 1) << shift) - 1 - accumulators * multiplier, 2**60).min(axis=1)
+        if np.any(least <= most):
+            return True
+    return False
+
+
+def test_the_narrowest_multiplier_is_named() -> None:
+    rng = np.random.default_rng(6)
+    layer = Layer(rng, "qnnpack", 40, 6, ties=False)
+    widest = prove(layer.rule(), layer.reach)
+    assert len(np.unique(widest.bits)) > 2
+    for bits in range(1, 32):
+        certified = prove(layer.rule(), layer.reach, bits).certified
+        assert np.array_equal(certified, (widest.bits > 0) & (widest.bits <= bits))
+
+
+def test_ties_that_go_to_even_have_no_certificate_and_the_count_is_known_by_hand() -> None:
+    """m = 1/4: ties at 2, 6, 10, ... go up and down by turns, and no floor of a straight line does that."""
+    rule = Requantization(0, 0, 255, multiplier=np.array([0.25], np.float32))
+    found = prove(rule, Reachable(np.array([0]), np.array([400])))
+    assert not found.certified[0]
+    # Of the hundred ties from 2 to 398 every second one is wrong.
+    assert (found.differing[0], found.worst[0], found.bits[0]) == (50, 1, 0)
+
+
+def test_a_conversion_that_wraps_round_is_followed_and_counted() -> None:
+    """With m = 4, sums that round to 2**29 and more leave int32, and x86's conversion makes them the smallest code.
+
+    2**29 - 16 is a tie between binary32's 2**29 - 32 and 2**29, and goes to the even one.
+    """
+    rule = Requantization(3, 0, 255, multiplier=np.array([4.0], np.float32), indefinite=True)
+    reach = Reachable(np.array([-1000]), np.array([2**29 + 99]))
+    found = prove(rule, reach)
+    assert not found.certified[0]
+    assert found.intervals(0)[-1] == (2**29 - 16, 2**29 + 100)
+    assert found.differing[0] == 116
+    ends = np.array([[0], [1000], [2**29 - 17], [2**29 - 16], [2**29 + 99]], np.int32)
+    assert found.exact.apply(ends)[:, 0].tolist() == [3, 255, 255, 0, 0]
+
+
+def test_channels_of_one_code_and_of_one_accumulator_are_certified() -> None:
+    rule = Requantization(7, 0, 255, multiplier=np.array([1e-6, 0.5, 1.0], np.float32))
+    reach = Reachable(np.array([-1000, 12, 300]), np.array([1000, 12, 900]))
+    found = prove(rule, reach)
+    assert found.certified.all()
+    assert found.constants.apply(np.array([5, 12, 500], np.int32)).tolist() == [7, 13, 255]
+
+
+@pytest.mark.parametrize("bits", [0, 32, -1])
+def test_a_width_that_there_is_not_is_refused(bits: int) -> None:
+    rule = Requantization(0, 0, 255, multiplier=np.array([0.5], np.float32))
+    with pytest.raises(ConfigurationError, match=f"not {bits}"):
+        prove(rule, Reachable(np.array([0]), np.array([9])), bits)
+
+
+def test_slopes_are_compared_as_fractions() -> None:
+    """A slope allowed only between 1/3 and 1/3 + 10**-9 needs a multiplier of some 30 bits, and has one."""
+    rule = Requantization(0, 0, 255, multiplier=np.array([1 / 3], np.float32))
+    found = prove(rule, Reachable(np.array([0]), np.array([760])))
+    m, s = int(found.constants.multiplier[0]), int(found.constants.shift[0])
+    assert found.certified[0]
+    assert abs(Fraction(m, 2**s) - Fraction(1, 3)) < Fraction(1, 700)

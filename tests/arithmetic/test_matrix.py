@@ -1,0 +1,309 @@
+"""Requantisation of convolutions and linear layers is each engine's, near-ties and ties included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from witness import ENGINES, KERNEL_SETS, Case, PyTorch, codes, pair, styles, zero_points
+
+from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic.engines import KernelSet
+from accelsim.arithmetic.matrix import arithmetic_of, requantization
+from accelsim.arithmetic.onednn import ConvolutionShape, scaling
+from accelsim.errors import ModelError
+
+#: (spatial dimensions, input channels, output channels, groups, kernel)
+SHAPES = (
+    (2, 3, 5, 1, 3),
+    (2, 8, 8, 8, 3),
+    (2, 16, 24, 1, 1),
+    (2, 12, 9, 3, 2),
+    (1, 6, 10, 2, 3),
+    (3, 4, 6, 1, 2),
+    (2, 8, 16, 8, 3),
+    (3, 8, 8, 8, 2),
+    (1, 16, 8, 2, 2),
+    (2, 24, 48, 3, 1),
+    (3, 6, 6, 3, 2),
+)
+#: The same of transposed convolutions, with stride and dilation: all that oneDNN gets right, ...
+EQUAL = (
+    (2, 4, 4, 1, 3, 1, 1),
+    (2, 6, 6, 3, 2, 2, 1),
+    (2, 5, 5, 1, 1, 1, 1),
+    (2, 8, 8, 2, 2, 2, 1),
+    (2, 6, 6, 3, 3, 2, 1),
+    (2, 8, 8, 8, 3, 2, 1),
+    (2, 8, 8, 8, 3, 1, 2),
+    (3, 8, 8, 8, 3, 1, 1),
+    (3, 8, 8, 8, 3, 3, 1),
+    (3, 8, 8, 8, 3, 2, 1),
+    (3, 24, 24, 2, 3, 2, 1),
+    (2, 12, 12, 1, 3, 2, 2),
+    (1, 24, 24, 3, 2, 1, 2),
+    (1, 8, 16, 8, 3, 2, 1),
+    (2, 16, 8, 8, 2, 1, 1),
+    (1, 12, 12, 3, 4, 2, 1),
+)
+#: ... and what only the others take.
+UNEQUAL = (
+    (2, 4, 6, 1, 3, 1, 1),
+    (2, 6, 9, 3, 2, 2, 1),
+    (2, 8, 5, 1, 1, 1, 1),
+    (2, 6, 6, 3, 2, 3, 1),
+    (1, 5, 4, 1, 3, 2, 2),
+)
+
+
+def layer(
+    rng: np.random.Generator, engine: str, style: str, index: int, per_channel: bool, channels: int
+) -> dict[str, Any]:
+    """Affine maps, weight scales and a bias.
+
+    The output's scale is twice the product of the others, so that odd accumulators are ties, or an ulp or two beside
+    that.
+    """
+    count = channels if per_channel else 1
+    if style == "ties":
+        exponent = float(2.0 ** rng.integers(-5, -1))
+        weight = 2.0 ** rng.integers(-7, -4) * rng.choice([1.0, 1.0, 1.0, 0.5], count)
+        weight[0] = weight.max()
+    else:
+        exponent = float(np.float32(rng.uniform(0.01, 0.1)))
+        weight = np.float32(rng.uniform(0.005, 0.03, count)).astype(np.float64)
+    factor = float(rng.uniform(10, 400)) if style == "random" else 2.0
+    if style == "near ties":
+        ulps = rng.integers(-2, 3, count)
+        weight = (np.full(count, weight[0], np.float32).view(np.int32) + ulps.astype(np.int32)).view(np.float32)
+        weight = weight.astype(np.float64)
+    if style in ("tiny", "huge"):
+        power = -15 if style == "tiny" else 13
+        exponent, weight = exponent * 10.0**power, weight * 10.0**power
+    out = np.float32(np.float32(exponent) * np.float32(weight[0])) * np.float32(factor)
+    for _ in range(int(rng.integers(0, 3)) if style == "near ties" else 0):
+        out = np.nextafter(out, np.float32(rng.choice([0.0, np.inf])))
+    real = float(out)
+    if style != "ties" and index % 2:
+        # PyTorch keeps scales in binary64: some are no binary32 numbers.
+        weight, exponent, real = weight * (1 + 3e-8), exponent * (1 - 3e-8), real * (1 + 4e-8)
+    symmetric = engine != "fbgemm" or index % 4 != 0
+    bias = None
+    if index % 3:
+        unit = exponent * weight
+        steps = rng.integers(-40, 40, channels) if style != "random" else rng.integers(-400, 400, channels) * 0.37
+        bias = (steps * unit).astype(np.float32)
+        if index % 6 == 1:
+            bias = np.nextafter(bias, np.float32(np.inf))
+    return {
+        "input": Affine(exponent, zero_points(rng, "uint8", index) % 128, "uint8"),
+        "weight_scale": weight,
+        "weight_zero_point": (np.zeros(count) if symmetric else rng.integers(-9, 9, count)).astype(np.int32),
+        "output": Affine(real, zero_points(rng, "uint8", index + 1), "uint8"),
+        "bias": bias,
+        "relu": index % 5 == 0,
+        "per_channel": per_channel,
+        "channels": channels,
+    }
+
+
+def requantized(engine: str, kernels: KernelSet, answer: Any, rule: dict[str, Any]) -> np.ndarray:
+    """Our codes from the exact accumulators; channels are axis 1."""
+    accumulators = np.moveaxis(answer[1].astype(np.int32), 1, -1)
+    return np.moveaxis(requantization(engine, kernels, **rule).apply(accumulators), -1, 1)
+
+
+def operands(
+    rng: np.random.Generator, style: str, rule: dict[str, Any], input_shape: Any, weight_shape: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codes whose sums stay small where they are to be ties, so that few outputs are clamped; 7 bits elsewhere.
+
+    Full 8-bit operands would saturate at int16 on hosts without VNNI.
+    """
+    if style == "random":
+        return codes(rng, input_shape, "uint8", 0, 127), codes(rng, weight_shape, "int8", -64, 64)
+    zero = rule["input"].zero_point
+    low = max(0, zero - 4)
+    # Odd weights: half of the sums are odd, however few products they have.
+    return codes(rng, input_shape, "uint8", low, low + 8), codes(rng, weight_shape, "int8", -4, 4) | np.int8(
+        rng.random() < 0.8
+    )
+
+
+def sizes(dims: int) -> list[int]:
+    return {1: [70], 2: [9, 7], 3: [5, 4, 5]}[dims]
+
+
+@pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_convolution_is_pytorchs(pytorch: PyTorch, part: int, engine: str, kernels: KernelSet) -> None:
+    rng = np.random.default_rng([6, part])
+    cases = []
+    for index, style in styles(264):
+        dims, inputs, outputs, groups, kernel = SHAPES[index % len(SHAPES)]
+        per_channel = bool((index // len(SHAPES)) % 2)
+        rule = layer(rng, engine, style, index, per_channel, outputs)
+        x, w = operands(rng, style, rule, (2, inputs, *sizes(dims)), (outputs, inputs // groups, *[kernel] * dims))
+        keywords: dict[str, Any] = {
+            "stride": [1 + index % 2, 1, 2][:dims],
+            "padding": [index % 3 and 1, index % 2, 0][:dims],
+            "dilation": [1 + (index % 7 == 0), 1, 1][:dims],
+        }
+        shape = ConvolutionShape(inputs, outputs, groups, (kernel,) * dims, *map(tuple, keywords.values()))
+        keywords |= {"groups": groups, "relu": rule["relu"]}
+        complete = {**rule, "kind": "convolution", "groups": groups, "shape": shape}
+
+        def check(answer: Any, rule: dict[str, Any] = complete) -> np.ndarray:
+            return requantized(engine, kernels, answer, rule)
+
+        cases.append(Case("convolution", arguments(x, w, rule), check, keywords, note=(style, rule, keywords)))
+    answers = pytorch.compare("convolution", engine, kernels, cases)
+    assert tie_share(cases, answers) > 1 / 3
+
+
+def tie_share(cases: list[Case], answers: list[Any]) -> float:
+    """How many of the outputs lie halfway between two codes, exactly or within two ulps of the scale."""
+    ties = total = 0
+    for case, (_, accumulators) in zip(cases, answers, strict=True):
+        _, (sx, _), _, sw, _, _, bias, (so, _) = case.arguments
+        value = (np.moveaxis(accumulators, 1, -1) * (np.float64(sx) * sw) + (0 if bias is None else bias)) / so
+        near = np.abs(np.abs(value - np.floor(value)) - 0.5) < 1e-6 * np.maximum(1, np.abs(value))
+        ties, total = ties + int(near.sum()), total + near.size
+    return ties / total
+
+
+def arguments(x: np.ndarray, w: np.ndarray, rule: dict[str, Any]) -> tuple[Any, ...]:
+    scale, zero = rule["weight_scale"], rule["weight_zero_point"]
+    return (x, pair(rule["input"]), w, scale, zero, rule["per_channel"], rule["bias"], pair(rule["output"]))
+
+
+@pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_transposed_convolution_is_pytorchs(pytorch: PyTorch, part: int, engine: str, kernels: KernelSet) -> None:
+    rng = np.random.default_rng([7, part])
+    onednn = engine == "onednn" or (engine == "x86" and kernels.matrix == "vnni")
+    shapes = EQUAL if onednn else EQUAL + UNEQUAL
+    if engine == "qnnpack":
+        shapes = tuple(shape for shape in shapes if shape[0] < 3)  # see below: the others are refused
+    cases = []
+    for index, style in styles(147):
+        dims, inputs, outputs, groups, kernel, stride, dilation = shapes[index % len(shapes)]
+        rule = layer(rng, engine, style, index, False, outputs)
+        rule["relu"] = False
+        small = [4, 5, 4] if dims == 3 else sizes(dims)
+        x, w = operands(rng, style, rule, (1, inputs, *small), (inputs, outputs // groups, *[kernel] * dims))
+        keywords: dict[str, Any] = {
+            "stride": [stride] * dims,
+            "padding": [index % 2 if kernel > 1 else 0] * dims,
+            "dilation": [dilation] * dims,
+        }
+        shape = ConvolutionShape(
+            inputs, outputs, groups, (kernel,) * dims, *map(tuple, keywords.values()), transposed=True
+        )
+        padded = [1] * dims if stride == 2 and index % 4 == 1 and engine != "onednn" else [0] * dims
+        keywords |= {"groups": groups, "transposed": True, "output_padding": padded}
+        extra = {"groups": groups, "transposed": True, "output_padding": tuple(padded), "shape": shape}
+        complete = {**rule, **extra, "kind": "convolution"}
+
+        def check(answer: Any, rule: dict[str, Any] = complete) -> np.ndarray:
+            return requantized(engine, kernels, answer, rule)
+
+        cases.append(Case("convolution", arguments(x, w, rule), check, keywords, note=(style, rule, keywords)))
+    pytorch.compare("conv_transpose", engine, kernels, cases)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"inputs": 4, "outputs": 6}, "wrong weights"),
+        ({"inputs": 12, "outputs": 24, "groups": 2}, "wrong weights"),
+        ({"stride": (4, 1)}, "roundings"),
+        ({"padding": (3, 0)}, "roundings"),
+        ({"kernel": (6, 3)}, "AVX2"),
+    ],
+)
+def test_transposed_convolutions_that_onednn_gets_wrong_are_refused(change: dict[str, Any], message: str) -> None:
+    plain: dict[str, Any] = {"inputs": 4, "outputs": 4, "groups": 1, "kernel": (3, 3), "stride": (1, 1)}
+    plain |= {"padding": (2, 2), "dilation": (1, 1), "transposed": True}
+    avx2 = KernelSet("avx2", "avx2")
+    assert scaling(avx2, ConvolutionShape(**plain)) == "joint"
+    with pytest.raises(ModelError, match=message):
+        scaling(avx2, ConvolutionShape(**{**plain, **change}))
+    if "kernel" in change:
+        assert scaling(KernelSet("avx512", "vnni"), ConvolutionShape(**{**plain, **change})) == "separate"
+
+
+def test_a_transposed_convolution_over_three_axes_is_refused_with_qnnpack(pytorch: PyTorch) -> None:
+    rng = np.random.default_rng(24)
+    rule = {**layer(rng, "qnnpack", "ties", 1, False, 4), "relu": False, "kind": "convolution"}
+    x, w = operands(rng, "ties", rule, (1, 4, 5, 5, 5), (4, 4, 3, 3, 3))
+    keywords = {"stride": [1] * 3, "padding": [0] * 3, "dilation": [1] * 3, "transposed": True}
+    case = Case("convolution", arguments(x, w, rule), lambda _: x, keywords)
+    (answer,) = pytorch.ask("qnnpack", KERNEL_SETS[0], [case])
+    assert np.mean(requantized("qnnpack", KERNEL_SETS[0], answer, rule) != answer[0]) > 1 / 3
+    shape = ConvolutionShape(4, 4, 1, (3, 3, 3), (1, 1, 1), (0, 0, 0), (1, 1, 1), transposed=True)
+    with pytest.raises(ModelError, match="unwritten"):
+        requantized("qnnpack", KERNEL_SETS[0], answer, {**rule, "transposed": True, "shape": shape})
+
+
+@pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
+def test_onednn_itself_multiplies_by_the_wrong_weights_where_we_refuse(pytorch: PyTorch, kernels: KernelSet) -> None:
+    rng = np.random.default_rng(22)
+    rule = {**layer(rng, "onednn", "ties", 1, False, 6), "relu": False}
+    x, w = operands(rng, "ties", rule, (1, 4, 6, 5), (4, 6, 3, 3))
+    keywords = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "transposed": True}
+    (answer,) = pytorch.ask("onednn", kernels, [Case("convolution", arguments(x, w, rule), lambda _: x, keywords)])
+    ours = requantized("onednn", kernels, answer, {**rule, "kind": "convolution"})
+    assert np.mean(np.abs(ours - answer[0].astype(int)) > 1) > 1 / 3
+
+
+@pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_linear_layer_is_pytorchs(pytorch: PyTorch, part: int, engine: str, kernels: KernelSet) -> None:
+    rng = np.random.default_rng([8, part])
+    cases = []
+    for index, style in styles(280):
+        outputs, inputs = 1 + index % 70, 1 + (index * 13) % 90
+        rule = layer(rng, engine, style, index, bool(index % 2), outputs)
+        x, w = operands(rng, style, rule, (7, inputs), (outputs, inputs))
+
+        def check(answer: Any, rule: dict[str, Any] = rule) -> np.ndarray:
+            return requantized(engine, kernels, answer, {**rule, "kind": "linear"})
+
+        keywords = {"relu": rule["relu"]}
+        cases.append(Case("linear", arguments(x, w, rule), check, keywords, note=(style, rule)))
+    answers = pytorch.compare("linear", engine, kernels, cases)
+    assert tie_share(cases, answers) > 1 / 3
+
+
+def test_an_offset_is_added_to_each_accumulator_before_anything_else() -> None:
+    rng = np.random.default_rng(9)
+    rule = layer(rng, "fbgemm", "ties", 1, True, 6)
+    accumulators = rng.integers(-3000, 3000, (50, 6)).astype(np.int32)
+    offset = rng.integers(-500, 500, 6).astype(np.int32)
+    for engine in ENGINES:
+        kernels = KernelSet("avx2", "avx2")
+        plain = requantization(engine, kernels, kind="linear", **rule)
+        shifted = requantization(engine, kernels, kind="linear", offset=offset, **rule)
+        assert np.array_equal(plain.apply(accumulators + offset), shifted.apply(accumulators))
+
+
+@pytest.mark.parametrize(
+    ("change", "owner"),
+    [
+        ({}, "onednn"),
+        ({"groups": 100}, "onednn"),
+        ({"groups": 101}, "fbgemm"),
+        ({"weight_zero_point": np.array([0, 1], np.int32)}, "fbgemm"),
+        ({"output_padding": (0, 1)}, "fbgemm"),
+        ({"transposed": True}, "onednn"),
+        ({"transposed": True, "per_channel": True}, "fbgemm"),
+        ({"kind": "linear"}, "fbgemm"),
+    ],
+)
+def test_x86_is_onednn_for_symmetric_convolutions_on_hosts_with_vnni(change: dict[str, Any], owner: str) -> None:
+    rule = {"kind": "convolution", "weight_zero_point": np.zeros(1, np.int32), **change}
+    assert arithmetic_of("x86", KernelSet("avx512", "vnni"), **rule) == owner
+    assert arithmetic_of("x86", KernelSet("avx2", "avx2"), **rule) == "fbgemm"
+    assert arithmetic_of("onednn", KernelSet("avx2", "avx2"), **rule) == "onednn"

@@ -1,0 +1,146 @@
+"""Normalisations of quantised tensors are PyTorch's, in every lane."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from witness import ENGINES, KERNEL_SETS, Case, PyTorch, affine, codes, pair, styles
+
+from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic.engines import KernelSet
+from accelsim.arithmetic.lanes import Layout
+from accelsim.arithmetic.normalization import batch_norm, group_norm, layer_norm
+from accelsim.errors import ModelError
+
+LAYOUTS: tuple[Layout, ...] = ("contiguous", "channels_last")
+
+
+def floats(rng: np.random.Generator, count: int) -> np.ndarray:
+    return rng.normal(size=count).astype(np.float32)
+
+
+def affines(rng: np.random.Generator, style: str, dtype: str, index: int) -> tuple[Affine, Affine]:
+    """The input's and the output's; the output's is not tiny, as results do not get small with the input."""
+    return affine(rng, style, dtype, index), affine(rng, "random" if style == "tiny" else style, dtype, index + 7)
+
+
+@pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_batch_norm_is_pytorchs(pytorch: PyTorch, part: int, engine: str, kernels: KernelSet) -> None:
+    rng = np.random.default_rng([16, part])
+    cases = []
+    for index, style in styles(280):
+        dtype, layout = ("uint8", "int8")[index % 2], LAYOUTS[index // 2 % 2]
+        grid, out = affines(rng, style, dtype, index)
+        channels = 1 + index % 70
+        x = codes(rng, (3, channels, 3, 4), dtype)
+        if style == "ties":
+            # Slopes of 1/2, 1/4 and shifts of halves of the output's scale: most results are ties.
+            weight = (2.0 ** rng.integers(-2, 0, channels) * (out.scale / grid.scale)).astype(np.float32)
+            bias = (rng.integers(-90, 90, channels) * out.scale / 2).astype(np.float32)
+            mean, variance = (rng.integers(-9, 9, channels) * grid.scale).astype(np.float32), np.ones(channels)
+            epsilon = 0.0
+        else:
+            weight, bias, mean = floats(rng, channels), floats(rng, channels), floats(rng, channels) * grid.scale
+            if style == "huge":
+                weight = weight * np.float32(1e-3)
+            mean = mean.astype(np.float32)
+            variance, epsilon = rng.uniform(0.1, 3, channels), float(rng.choice([1e-5, 1e-3]))
+        parameters = (weight, bias, mean, variance.astype(np.float32))
+        relu = index % 3 == 0
+
+        def check(
+            _: Any,
+            x: Any = x,
+            grid: Affine = grid,
+            p: Any = parameters,
+            e: float = epsilon,
+            out: Affine = out,
+            r: bool = relu,
+        ) -> np.ndarray:
+            return batch_norm(x, grid, *p, e, out, kernels, relu=r)
+
+        arguments = (x, pair(grid), layout, parameters, epsilon, pair(out), relu)
+        cases.append(Case("batch_norm", arguments, check, note=(grid, out, channels, layout)))
+    pytorch.compare("batch_norm", engine, kernels, cases)
+
+
+@pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_layer_norm_is_pytorchs(pytorch: PyTorch, part: int, engine: str, kernels: KernelSet) -> None:
+    rng = np.random.default_rng([17, part])
+    cases = []
+    for index, style in styles(280):
+        dtype = ("uint8", "int8")[index % 2]
+        grid, out = affines(rng, style, dtype, index)
+        count = 1 + index % 140
+        weight, bias = (floats(rng, count), floats(rng, count)) if index % 3 else (None, None)
+        x = codes(rng, (5, count), dtype)
+        epsilon = 1e-5
+        if style == "ties" and count % 2 == 0:
+            # Two codes, as many of each: the mean lies between them, the deviation is 1, the results are +-1 in steps.
+            x = np.tile(rng.permutation(np.repeat([3, 5], count // 2)).astype(dtype), (5, 1))
+            epsilon, out = 0.0, Affine(2.0 / (2 * int(rng.integers(1, 30)) + 1), out.zero_point, out.dtype)
+
+        def check(
+            _: Any,
+            x: Any = x,
+            grid: Affine = grid,
+            w: Any = weight,
+            b: Any = bias,
+            e: float = epsilon,
+            out: Affine = out,
+        ) -> np.ndarray:
+            return layer_norm(x, grid, w, b, e, out, kernels)
+
+        arguments = (x, pair(grid), weight, bias, epsilon, pair(out))
+        cases.append(Case("layer_norm", arguments, check, note=(grid, out, count)))
+    pytorch.compare("layer_norm", engine, kernels, cases)
+
+
+@pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("instance", [False, True], ids=["group_norm", "instance_norm"])
+def test_a_group_norm_is_pytorchs(
+    pytorch: PyTorch, part: int, engine: str, kernels: KernelSet, layout: Layout, instance: bool
+) -> None:
+    rng = np.random.default_rng([18, part])
+    cases = []
+    for index, style in styles(70):
+        dtype = ("uint8", "int8")[index % 2]
+        grid, out = affines(rng, style, dtype, index)
+        groups = 1 + index % 70 if instance else 1 + index % 3
+        channels = groups * (1 if instance else 1 + index)
+        # 512 pixels and more are summed in another way.
+        sizes = (23, 24) if index % 9 == 0 else tuple(int(size) for size in rng.integers(1, 8, 2))
+        weight, bias = (floats(rng, channels), floats(rng, channels)) if index % 3 else (None, None)
+        images = 1 if channels // groups * sizes[0] * sizes[1] == 1 else 2
+        x = codes(rng, (images, channels, *sizes), dtype)
+
+        def check(
+            _: Any, x: Any = x, grid: Affine = grid, g: int = groups, w: Any = weight, b: Any = bias, out: Affine = out
+        ) -> np.ndarray:
+            return group_norm(x, grid, g, w, b, 1e-5, out, kernels, layout)
+
+        arguments = (x, pair(grid), layout, groups, weight, bias, 1e-5, pair(out))
+        cases.append(Case("group_norm", arguments, check, note=(grid, out, x.shape, groups)))
+    pytorch.compare("instance_norm" if instance else "group_norm", engine, kernels, cases)
+
+
+def test_results_beyond_int32_are_refused() -> None:
+    kernels, grid, out = KERNEL_SETS[1], Affine(0.1, 3, "uint8"), Affine(1e-10, 3, "uint8")
+    x = np.arange(40, dtype=np.uint8).reshape(1, 40)
+    with pytest.raises(ModelError, match=r"beyond 2\*\*31 steps"):
+        layer_norm(x, grid, None, None, 1e-5, out, kernels)
+
+
+def test_a_group_norm_that_pytorch_leaves_unfinished_is_refused() -> None:
+    kernels, grid = KERNEL_SETS[1], Affine(0.1, 3, "uint8")
+    x = np.zeros((3, 4, 1, 1), np.uint8)
+    for layout in LAYOUTS:  # one pixel is both
+        with pytest.raises(ModelError, match="leaves images out"):
+            group_norm(x, grid, 2, None, None, 1e-5, grid, kernels, layout)
+        assert group_norm(x[:2], grid, 2, None, None, 1e-5, grid, kernels, layout).shape == (2, 4, 1, 1)

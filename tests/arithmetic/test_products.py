@@ -1,0 +1,115 @@
+"""Products of matrices, softmaxes and PReLUs are PyTorch's where there is a rule, and refused where there is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from witness import ENGINES, KERNEL_SETS, Case, PyTorch, affine, codes, pair, scale, styles
+
+from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic.elementwise import prelu_rule
+from accelsim.arithmetic.engines import KernelSet
+from accelsim.arithmetic.matmul import is_exact, matmul
+from accelsim.arithmetic.softmax import softmax
+from accelsim.errors import ModelError
+
+
+@pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_product_of_matrices_is_pytorchs(pytorch: PyTorch, part: int, engine: str, kernels: KernelSet) -> None:
+    rng = np.random.default_rng([19, part])
+    cases = []
+    for index, style in styles(200):
+        dtype = ("uint8", "int8")[index % 2]
+        # Scales that are powers of two, or small odd multiples of one, so that all sums are exact.
+        a, b = (
+            Affine(float(rng.choice([1, 1, 3]) * 2.0 ** rng.integers(-6, 1)), int(z), dtype)
+            for z in rng.integers(0, 99, 2)
+        )
+        out = Affine(a.scale * b.scale * 2.0 ** rng.integers(1, 9), int(rng.integers(0, 100)), dtype)
+        if style in ("near ties", "random"):
+            out = Affine(
+                float(np.nextafter(np.float32(out.scale), np.float32(9))) * (1.3 if style == "random" else 1), 3, dtype
+            )
+        rows, length, columns = 1 + index % 33, 1 + index % 24, 1 + index % 70
+        x = codes(rng, (3, rows, length), dtype, max(a.minimum, a.zero_point - 12), a.zero_point + 12)
+        y = codes(rng, (3, length, columns), dtype, max(b.minimum, b.zero_point - 12), b.zero_point + 12)
+        check = lambda _, x=x, y=y, a=a, b=b, out=out: matmul(x, y, a, b, out)  # noqa: E731
+        cases.append(Case("matmul", (x, y, pair(a), pair(b), pair(out)), check, note=(a, b, out, length)))
+    pytorch.compare("matmul", engine, kernels, cases)
+
+
+def test_a_product_of_matrices_whose_sums_are_rounded_is_refused() -> None:
+    plain, odd = Affine(0.5, 0, "uint8"), Affine(0.1, 0, "uint8")
+    assert is_exact(plain, plain, 258)
+    assert not is_exact(plain, plain, 259)
+    assert is_exact(Affine(1.5, 0, "uint8"), plain, 86)
+    assert not is_exact(Affine(1.5, 0, "uint8"), plain, 87)
+    zeros = np.zeros((2, 2), np.uint8)
+    with pytest.raises(ModelError, match="order that depends on the host"):
+        matmul(zeros, zeros, plain, odd, plain)
+
+
+@pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
+def test_a_softmax_of_qnnpack_is_pytorchs(pytorch: PyTorch, part: int, kernels: KernelSet) -> None:
+    rng = np.random.default_rng([20, part])
+    out = Affine(2.0**-8, 0, "uint8")
+    cases = []
+    for index in range(280):
+        grid = Affine(
+            float(rng.choice([2.0 ** rng.integers(-9, 1), rng.uniform(0.001, 1)])), int(rng.integers(0, 256)), "uint8"
+        )
+        x = codes(rng, (40, 1 + index % 140), "uint8")
+        if index % 2:
+            x = x // 32 * 32  # few distinct values: equal shares, which are ties
+        check = lambda _, x=x, grid=grid: softmax("qnnpack", x, grid, out)  # noqa: E731
+        cases.append(Case("softmax", (x, pair(grid), -1, pair(out)), check, note=(grid, x.shape)))
+    pytorch.compare("softmax", "qnnpack", kernels, cases)
+
+
+@pytest.mark.parametrize(
+    ("engine", "dtype", "out"),
+    [
+        ("fbgemm", "uint8", Affine(2.0**-8, 0, "uint8")),
+        ("qnnpack", "int8", Affine(2.0**-8, 0, "int8")),
+        ("qnnpack", "uint8", Affine(2.0**-7, 0, "uint8")),
+        ("qnnpack", "uint8", Affine(2.0**-8, 1, "uint8")),
+    ],
+)
+def test_a_softmax_in_binary32_is_refused(engine: str, dtype: Any, out: Affine) -> None:
+    with pytest.raises(ModelError, match="exponential"):
+        softmax(engine, np.zeros((1, 4), np.uint8), Affine(0.1, 0, dtype), out)
+
+
+@pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_prelu_is_pytorchs(pytorch: PyTorch, part: int, engine: str, kernels: KernelSet) -> None:
+    rng = np.random.default_rng([21, part])
+    cases = []
+    for index, style in styles(280):
+        dtype = ("uint8", "int8")[index % 2]
+        kind = style if style in ("ties", "near ties") else "random"
+        source, weight = affine(rng, kind, dtype, index), affine(rng, kind, dtype, 3 * index + 1)
+        factor = np.float32(source.scale) * np.float32(weight.scale)
+        times = 2.0 ** rng.integers(1, 8) if style in ("ties", "near ties") else rng.uniform(0.5, 99)
+        out = Affine(
+            float(scale(rng, "huge")) if style == "huge" else float(factor * times),
+            affine(rng, kind, dtype, index + 5).zero_point,
+            dtype,
+        )  # type: ignore[arg-type]
+        channels = 1 + index % 70
+        x = codes(rng, (2, channels, 3, 3), dtype)
+        w = codes(rng, (channels if index % 3 else 1,), dtype)
+        rule = prelu_rule(source, weight, out)
+        check = lambda _, x=x, w=w, rule=rule: rule.apply(x, w[:, None, None])  # noqa: E731
+        arguments = (x, pair(source), ("contiguous", "channels_last")[index // 2 % 2], w, pair(weight), pair(out))
+        cases.append(Case("prelu", arguments, check, note=(source, weight, out, channels)))
+    pytorch.compare("prelu", engine, kernels, cases)
+
+
+def test_a_prelu_that_leaves_int32_is_refused() -> None:
+    grid = Affine(1.0, 0, "uint8")
+    with pytest.raises(ModelError, match="leave int32"):
+        prelu_rule(grid, grid, Affine(1e-6, 0, "uint8"))
