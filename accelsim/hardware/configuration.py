@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
+from accelsim.arithmetic.fixed_point import MOST_MULTIPLIER_BITS
+from accelsim.arithmetic.units import ARITHMETICS
 from accelsim.errors import ConfigurationError
 
 _UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
@@ -63,11 +65,44 @@ class Buffers(_Part):
     parameter: Scratchpad = Scratchpad(bytes=16384, banks=64)
 
 
+class Arithmetic(_Part):
+    """How accumulators become codes. In a file: a name, or `{fixed_point: {multiplier_bits: 31}}`.
+
+    `multiplier_bits` is the width of fixed point's multiplier; the other arithmetics have none.
+    """
+
+    name: Literal["float32_exact", "fixed_point", "thresholds", "power_of_two", "gemmlowp", "textbook"]
+    multiplier_bits: Annotated[int, Field(ge=1, le=MOST_MULTIPLIER_BITS)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        allowed = ", ".join(ARITHMETICS)
+        form = "{fixed_point: {multiplier_bits: 31}}"
+        if isinstance(value, str) and value in ARITHMETICS:
+            bits = MOST_MULTIPLIER_BITS if value == "fixed_point" else None
+            return {"name": value, "multiplier_bits": bits}
+        if isinstance(value, dict) and value.keys() == {"fixed_point"}:
+            options = value["fixed_point"]
+            if isinstance(options, dict) and options.keys() == {"multiplier_bits"}:
+                return {"name": "fixed_point", **options}
+        raise ValueError(f"must be one of {allowed}, or {form}")
+
+    @model_serializer
+    def _write(self) -> str | dict[str, dict[str, int]]:
+        if self.multiplier_bits is None:
+            return self.name
+        return {self.name: {"multiplier_bits": self.multiplier_bits}}
+
+    def __str__(self) -> str:
+        return self.name if self.multiplier_bits is None else f"{self.name} {{multiplier_bits: {self.multiplier_bits}}}"
+
+
 class RequantUnit(_Part):
     """`lanes` accumulators enter a cycle; a result leaves `latency` cycles later."""
 
     lanes: Count = 16
-    arithmetic: Literal["float32_exact"] = "float32_exact"
+    arithmetic: Arithmetic = Arithmetic.model_validate("float32_exact")
     latency: Annotated[int, Field(ge=1, le=256)] = 6
 
 

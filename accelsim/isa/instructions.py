@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 from accelsim.arithmetic.requantize import CONSTANTS, Step
@@ -291,7 +292,7 @@ class Requantize(Instruction):
     out_width: int = unsigned(16, "pixels of a line", 1)
     channels: int = unsigned(16, "channels")
     parameters: int = unsigned(32, "parameter buffer address of the constants")
-    steps: Step = choice(Step, 9, "steps of the pipeline that act")
+    steps: Step = choice(Step, 10, "steps of the pipeline that act")
     zero_point: int = signed(9, "output zero point")
     minimum: int = signed(9, "lower clamp")
     maximum: int = signed(9, "upper clamp")
@@ -308,7 +309,7 @@ class Requantize(Instruction):
     @property
     def planes(self) -> int:
         """32-bit constants a channel."""
-        return sum(1 for _, step in CONSTANTS if self.steps & step)
+        return _planes(self.steps)
 
     def reads(self) -> tuple[Region, ...]:
         start = 4 * self.accumulator
@@ -378,7 +379,7 @@ class Add(_Binary):
     subtract_b: int = signed(9, "integer taken from b's code first", 0)
     scale_b: float = binary32("factor of b")
     offset_b: float = binary32("added to b in the same rounding", 0.0)
-    steps: Step = choice(Step, 9, "steps of the requantisation")
+    steps: Step = choice(Step, 10, "steps of the requantisation")
     multiplier: float = binary32("constant of the multiplier step")
     zero_point: int = signed(9, "output zero point")
     minimum: int = signed(9, "lower clamp")
@@ -414,7 +415,7 @@ class Multiply(_Binary):
 
     zero_a: int = signed(9, "a's zero point")
     zero_b: int = signed(9, "b's zero point")
-    steps: Step = choice(Step, 9, "steps of the requantisation")
+    steps: Step = choice(Step, 10, "steps of the requantisation")
     multiplier: float = binary32("constant of the multiplier step")
     zero_point: int = signed(9, "output zero point")
     minimum: int = signed(9, "lower clamp")
@@ -455,7 +456,7 @@ class Pool(_Window):
     out_line_pitch: int = unsigned(20, "bytes from line to line of the result", 0)
     out_pixel_pitch: int = unsigned(16, "bytes from pixel to pixel of the result", 0)
     subtract: int = signed(9, "input zero point, taken from each code of a sum", 0)
-    steps: Step = choice(Step, 9, "steps of the requantisation of a sum", Step(0))
+    steps: Step = choice(Step, 10, "steps of the requantisation of a sum", Step(0))
     factor: float = binary32("constant of the multiplier or the divisor step", 1.0)
     zero_point: int = signed(9, "output zero point", 0)
     minimum: int = signed(9, "lower clamp", -128)
@@ -512,12 +513,40 @@ def _nonempty(memory: Memory, start: int, size: int) -> Iterator[Region]:
         yield Region(memory, start, start + size)
 
 
+@cache
+def _planes(steps: Step) -> int:
+    return sum(1 for _, step in CONSTANTS if steps & step)
+
+
 def _image_hull(start: int, tile: Requantize) -> Region:
     last = (tile.images - 1) * tile.image_pitch + (tile.out_height - 1) * tile.line_pitch
     return Region(Memory.ACTIVATION, start, start + last + (tile.out_width - 1) * tile.pixel_pitch + tile.channels)
 
 
+@lru_cache(maxsize=1 << 14)
+def inside(start: int, outputs: int, stride: int, taps: int, dilation: int, limit: int) -> tuple[tuple[int, int], ...]:
+    """For each tap along one axis, the outputs (first, one past the last) whose coordinate is in 0..limit - 1.
+
+    The coordinate of output o and tap t is start + o * stride + t * dilation. (0, 0) where there is none.
+    """
+    ranges = []
+    for tap in range(taps):
+        low = start + tap * dilation
+        if stride == 0:
+            first, stop = 0, outputs if 0 <= low < limit else 0
+        else:
+            first, stop = max(0, -(low // stride)), min(outputs, (limit - 1 - low) // stride + 1)
+        ranges.append((first, stop) if first < stop else (0, 0))
+    return tuple(ranges)
+
+
+@lru_cache(maxsize=1 << 14)
 def _inside(start: int, outputs: int, stride: int, taps: int, dilation: int, limit: int) -> tuple[int, int] | None:
     """Smallest and largest coordinate in 0..limit - 1 that the window touches, or None if it touches none."""
-    touched = [y for o in range(outputs) for t in range(taps) if 0 <= (y := start + o * stride + t * dilation) < limit]
-    return (min(touched), max(touched)) if touched else None
+    ranges = enumerate(inside(start, outputs, stride, taps, dilation, limit))
+    ends = [
+        (start + tap * dilation + first * stride, start + tap * dilation + (stop - 1) * stride)
+        for tap, (first, stop) in ranges
+        if stop
+    ]
+    return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None

@@ -1,0 +1,191 @@
+"""The DRAM data bus: who has it in which cycle.
+
+Three requesters (fetch, load, store) share it in grants of at most `burst_beats` beats. A requester has one grant
+outstanding; it asks for the next one when a grant ends. The bus goes to the request that came first, of those that
+came in the same cycle to the first in the order fetch, load, store, and never idles while one waits.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import simpy
+
+
+_FOREVER = 1 << 62
+
+
+class Requester(enum.IntEnum):
+    """Who uses the bus, in order of priority."""
+
+    FETCH = 0
+    LOAD = 1
+    STORE = 2
+
+
+@dataclass(slots=True)
+class Transfer:
+    """`beats` still to be moved, each `cost` cycles; `asked` is the cycle in which the next request is seen."""
+
+    requester: Requester
+    beats: int
+    cost: int
+    asked: int
+
+
+class Ending(NamedTuple):
+    """The last grant of a transfer: when it starts, and the cycle after its last beat."""
+
+    requester: Requester
+    start: int
+    end: int
+
+
+def _order(item: Transfer) -> tuple[int, int]:
+    return item.asked, item.requester
+
+
+class Arbiter:
+    """The bus without a clock of its own: `advance` decides every grant up to a cycle, runs of equal rounds at once."""
+
+    def __init__(self, burst_beats: int) -> None:
+        self.burst_beats = burst_beats
+        self.free = 0
+        self.waiting: list[Transfer] = []
+
+    def copy(self) -> Arbiter:
+        """The same state, to look ahead in."""
+        other = Arbiter(self.burst_beats)
+        other.free = self.free
+        other.waiting = [Transfer(item.requester, item.beats, item.cost, item.asked) for item in self.waiting]
+        return other
+
+    def advance(self, limit: int = _FOREVER) -> Ending | None:
+        """Decide the grants that start in cycles up to `limit`, in order, until one of them ends its transfer.
+
+        Returns that grant, or None when there is nothing left to decide up to `limit`.
+        """
+        waiting = self.waiting
+        while waiting:
+            if len(waiting) == 1:
+                return self._alone(waiting[0], limit)
+            waiting.sort(key=_order)
+            first = waiting[0]
+            start = max(first.asked, self.free)
+            if start > limit:
+                return None
+            if first.beats > self.burst_beats and self._skip_rounds(start, limit):
+                continue
+            beats = min(self.burst_beats, first.beats)
+            first.beats -= beats
+            self.free = first.asked = start + beats * first.cost
+            if first.beats == 0:
+                waiting.remove(first)
+                return Ending(first.requester, start, self.free)
+        return None
+
+    def _alone(self, only: Transfer, limit: int) -> Ending | None:
+        """`advance` for one request: its grants follow one another."""
+        start = max(only.asked, self.free)
+        if start > limit:
+            return None
+        before_last = (only.beats - 1) // self.burst_beats
+        length = self.burst_beats * only.cost
+        grants = (limit - start) // length + 1
+        if grants <= before_last:
+            only.beats -= grants * self.burst_beats
+            self.free = only.asked = start + grants * length
+            return None
+        self.waiting.clear()
+        self.free = start + only.beats * only.cost
+        return Ending(only.requester, start + before_last * length, self.free)
+
+    def _skip_rounds(self, start: int, limit: int) -> bool:
+        """Give every request in the queue the same number of whole grants, as many as change neither order nor ends.
+
+        Returns whether that was at least one. `waiting` is in the order of the queue.
+        """
+        queue = [item for item in self.waiting if item.asked <= start]
+        horizon = limit + 1
+        if len(queue) < len(self.waiting):
+            horizon = min(horizon, self.waiting[len(queue)].asked)
+        length = sum([self.burst_beats * item.cost for item in queue])
+        rounds = min([(item.beats - 1) // self.burst_beats for item in queue])
+        if start + rounds * length > horizon:
+            rounds = (horizon - start) // length
+        if rounds < 1:
+            return False
+        now = start + (rounds - 1) * length
+        for item in queue:
+            item.beats -= rounds * self.burst_beats
+            now += self.burst_beats * item.cost
+            item.asked = now
+        self.free = now
+        return True
+
+
+class Bus:
+    """The arbiter in simulated time. Events happen only where a transfer is asked for and where one ends."""
+
+    def __init__(self, env: simpy.Environment, burst_beats: int) -> None:
+        self._env = env
+        self._arbiter = Arbiter(burst_beats)
+        self._done: dict[Requester, simpy.Event] = {}
+        self._ahead = self._arbiter  # the arbiter as it will be when the next transfer ends, if no other arrives
+        self._forecasts = 0  # number of the forecast that holds; an arrival makes earlier ones void
+
+    def transfer(self, requester: Requester, beats: int, cost: int = 1) -> simpy.Event:
+        """Ask for `beats` in this cycle; the arbiter sees it in the next.
+
+        The event's value is the cycle after the last beat; it fires as soon as that is certain, before the last beat.
+        """
+        now = self._env.now
+        while (ending := self._arbiter.advance(now)) is not None:
+            self._done.pop(ending.requester).succeed(ending.end)
+        self._arbiter.waiting.append(Transfer(requester, beats, cost, now + 1))
+        done = self._done[requester] = self._env.event()
+        self._plan()
+        return done
+
+    def _plan(self) -> None:
+        """Wake up at the last grant of the transfer that ends first, if nothing else arrives until then.
+
+        That grant is final then: a request made in its first cycle is seen in the next.
+        """
+        self._forecasts += 1
+        self._ahead = self._arbiter.copy()
+        ending = self._ahead.advance()
+        if ending is not None:
+            wake = self._env.timeout(max(ending.start - self._env.now, 0), (self._forecasts, ending))
+            wake.callbacks.append(self._wake)
+
+    def _wake(self, event: simpy.Event) -> None:
+        number, ending = event.value
+        if number == self._forecasts:
+            self._arbiter = self._ahead
+            self._done.pop(ending.requester).succeed(ending.end)
+            self._plan()
+
+
+def beats_of(dram: int, length: int, loops: tuple[tuple[int, int], ...], width: int) -> int:
+    """Beats of a bus `width` bytes wide for rows of `length` bytes at `dram`, repeated by (count, pitch) loops.
+
+    A row of bytes a..a+n-1 takes the beats floor(a / width) to floor((a + n - 1) / width).
+    """
+    return _beats(dram % width, length, tuple((count, pitch % width) for count, pitch in loops if count > 1), width)
+
+
+@lru_cache(maxsize=1 << 14)
+def _beats(offset: int, length: int, loops: tuple[tuple[int, int], ...], width: int) -> int:
+    starts = np.array([offset], np.int64)
+    rows = 1
+    for count, pitch in loops:
+        if pitch == 0:
+            rows *= count
+        else:
+            starts = (starts[:, None] + np.arange(count, dtype=np.int64) * pitch).ravel() % width
+    return rows * int(((starts + length - 1) // width + 1).sum())

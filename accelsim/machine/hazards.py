@@ -1,0 +1,89 @@
+"""What no program may do with its memories: touch the same bytes from two units at once, or write a byte twice.
+
+Time and addresses do not depend on data, so this is found without any.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+from accelsim.errors import MachineError
+from accelsim.isa import Instruction, Memory, Pool, Region
+from accelsim.isa.instructions import _Lines
+
+from . import footprint
+from .timing import Touched, describe
+from .units import Span
+
+
+def check_writes(instructions: tuple[Instruction, ...], touched: tuple[Touched, ...]) -> None:
+    """Raise MachineError for an instruction that writes a byte twice, or one that it reads as another operand.
+
+    What such an instruction leaves behind would depend on the order in which the unit walks its tile. A result may take
+    the place of its own operand, element by element.
+    """
+    for index, instruction in enumerate(instructions):
+        for block in footprint.writes(instruction):
+            place = block.repeats()
+            if place is not None:
+                raise MachineError(
+                    f"{describe(index, instruction)}: writes place {place:#x} of the {block.memory.name.lower()} "
+                    "memory more than once; make the pitches of the result as large as what they step over"
+                )
+        if isinstance(instruction, _Lines | Pool) and _meet(*touched[index]):
+            _check_in_place(index, instruction)
+
+
+def _check_in_place(index: int, instruction: Instruction) -> None:
+    result = footprint.writes(instruction)[0]
+    for operand in footprint.reads(instruction):
+        place = footprint.share_a_place(operand, result)
+        if place is not None and (operand != result or isinstance(instruction, Pool)):
+            raise MachineError(
+                f"{describe(index, instruction)}: its result overwrites byte {place:#x} of the activation memory, "
+                "which it reads for another element; write elsewhere, or exactly over an operand of element-wise work"
+            )
+
+
+def check_races(instructions: tuple[Instruction, ...], touched: tuple[Touched, ...], spans: tuple[Span, ...]) -> None:
+    """Raise MachineError for two instructions of different units that run at the same time and touch the same place,
+    at least one of them writing."""
+    running: list[Span] = []
+    for span in sorted(spans, key=lambda span: span.start):
+        running = [other for other in running if other.end > span.start]
+        reads, writes = touched[span.index]
+        for other in running:
+            if other.unit == span.unit:
+                continue
+            other_reads, other_writes = touched[other.index]
+            if _meet(writes, other_writes) or _meet(writes, other_reads) or _meet(reads, other_writes):
+                _check_pair(instructions, other, span)
+        running.append(span)
+
+
+def _meet(some: tuple[Region, ...], others: tuple[Region, ...]) -> bool:
+    """Whether hulls intersect."""
+    for a in some:
+        for b in others:
+            if a.memory == b.memory and a.start < b.stop and b.start < a.stop:
+                return True
+    return False
+
+
+def _check_pair(instructions: tuple[Instruction, ...], first: Span, second: Span) -> None:
+    one, two = instructions[first.index], instructions[second.index]
+    pairs = (
+        (footprint.writes(one), footprint.writes(two), "both write"),
+        (footprint.writes(one), footprint.reads(two), "the first writes and the second reads"),
+        (footprint.reads(one), footprint.writes(two), "the first reads and the second writes"),
+    )
+    for blocks, others, how in pairs:
+        for a, b in product(blocks, others):
+            place = footprint.share_a_place(a, b)
+            if place is not None:
+                kind = "word" if a.memory == Memory.ACCUMULATOR else "byte"
+                at = [f"in cycles {span.start}..{span.end - 1} of {span.unit}" for span in (first, second)]
+                raise MachineError(
+                    f"race between {describe(first.index, one)} {at[0]} and {describe(second.index, two)} {at[1]}: "
+                    f"{how} {kind} {place:#x} of the {a.memory.name.lower()} memory; let one wait for the other"
+                )

@@ -1,0 +1,91 @@
+"""Which cycle belongs to which layer.
+
+A layer's window opens when its first compute (mac or post) instruction starts, but not before the last vector of the
+layers before it has entered the array; it closes when the next one opens. The first opens at 0, the last closes at the
+end, a layer without compute gets no cycle. So the windows are a partition, and since a layer's vectors all enter within
+its window, no layer is more than 100 % utilised as long as a program issues one layer's MACs before the next's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from accelsim.hardware import Accelerator
+from accelsim.isa import Instruction, Mac, Program
+
+from .result import LayerResult
+from .timing import Timing
+from .traffic import Move, by_memory
+
+
+def layer_results(
+    program: Program,
+    instructions: tuple[Instruction, ...],
+    timing: Timing,
+    traffic: Sequence[tuple[Move, ...]],
+    accelerator: Accelerator,
+) -> tuple[LayerResult, ...]:
+    """One result a layer, in the order of `program.layers`."""
+    windows = _windows(program, timing)
+    stalls = _stalls(windows, timing)
+    macs = [0] * len(windows)
+    moves: list[list[Move]] = [[] for _ in windows]
+    for index, instruction in enumerate(instructions):
+        layer = program.layer_of[index]
+        moves[layer].extend(traffic[index])
+        if isinstance(instruction, Mac):
+            macs[layer] += instruction.macs
+    cells = accelerator.mac_array.rows * accelerator.mac_array.columns
+    return tuple(
+        LayerResult(
+            name,
+            start,
+            stop - start,
+            macs[layer],
+            macs[layer] / ((stop - start) * cells) if stop > start else 0.0,
+            dict(stalls[layer]),
+            by_memory(moves[layer]),
+        )
+        for layer, (name, (start, stop)) in enumerate(zip(program.layers, windows, strict=True))
+    )
+
+
+def _windows(program: Program, timing: Timing) -> list[tuple[int, int]]:
+    first: dict[int, int] = {}
+    last_mac: dict[int, int] = {}
+    for span in timing.spans:
+        if span.unit in ("mac", "post"):
+            layer = program.layer_of[span.index]
+            first[layer] = min(first.get(layer, span.start), span.start)
+            if span.unit == "mac":
+                last_mac[layer] = max(last_mac.get(layer, 0), timing.issued[span.index])
+    computing = sorted(first) or [0]
+    opens: dict[int, int] = {}
+    reached = 0
+    for layer in computing:
+        before = max((end for other, end in last_mac.items() if other < layer), default=0)
+        reached = max(reached, before, first.get(layer, 0)) if opens else 0
+        opens[layer] = reached
+    windows = []
+    close = timing.cycles
+    for layer in reversed(range(len(program.layers))):
+        start = opens.get(layer, close)
+        windows.append((start, close))
+        close = start
+    return windows[::-1]
+
+
+def _stalls(windows: list[tuple[int, int]], timing: Timing) -> list[Counter[str]]:
+    """The MAC unit's cycles that are not busy, by window and cause."""
+    stalls: list[Counter[str]] = [Counter() for _ in windows]
+    layer = 0
+    for start, stop, cause in timing.mac_intervals:
+        while start < stop:
+            while windows[layer][1] <= start:
+                layer += 1
+            end = min(stop, windows[layer][1])
+            if cause != "busy":
+                stalls[layer][cause] += end - start
+            start = end
+    return stalls

@@ -1,0 +1,219 @@
+"""The units as processes: each reads as its own story. The machine's clock starts at 0 with empty queues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import simpy
+
+from accelsim.hardware import Accelerator
+from accelsim.isa import INSTRUCTION_BYTES, Instruction, Load, Memory, Store, Unit, Units
+
+from .clock import Ledger, Process, Queue, Tokens
+from .dataflow import mac_occupancy
+from .dram import Bus, Requester, beats_of
+from .occupancy import Occupancy, Times
+from .post_timing import post_occupancy
+
+#: The units as results call them.
+NAMES = {unit: unit.name.lower() for unit in Unit}
+_members = cache(Units.members)
+
+#: What a semaphore's register holds at most.
+SEMAPHORE_LIMIT = (1 << 16) - 1
+
+
+@dataclass(frozen=True)
+class Span:
+    """One instruction's run: its unit worked on it in cycles start..end - 1."""
+
+    index: int
+    unit: str
+    layer: str
+    start: int
+    end: int
+
+
+class Machine:
+    """The state that the processes share, and the processes. `instructions` are the decoded words at `code`."""
+
+    def __init__(
+        self, env: simpy.Environment, accelerator: Accelerator, instructions: tuple[Instruction, ...], code: int
+    ) -> None:
+        self.env = env
+        self.accelerator = accelerator
+        self.instructions = instructions
+        self.code = code
+        depth = accelerator.queues.depth
+        self.bus = Bus(env, accelerator.dram.burst_beats)
+        self.words = Queue(env, depth)
+        self.queues = {unit: Queue(env, depth) for unit in Unit}
+        self.semaphores = {(a, b): Tokens(env) for a in Unit for b in Unit}
+        buffers = accelerator.buffers
+        self.banks: dict[Memory, int] = {
+            Memory.ACTIVATION: buffers.activation.banks,
+            Memory.WEIGHT: buffers.weight.banks,
+            Memory.PARAMETER: buffers.parameter.banks,
+        }
+        self.ledgers = {name: Ledger() for name in ("fetch", *(NAMES[unit] for unit in Unit))}
+        self.spans: dict[int, tuple[int, int]] = {}
+        self.issued: dict[int, int] = {}  # when the last vector of a compute instruction has entered its unit
+        self.waiting: dict[str, tuple[int, str]] = {}  # unit: (instruction, what it waits for)
+        self.blocked: list[tuple[int, int]] = []  # when the dispatcher found a queue full
+        self.halted = False
+
+    def processes(self) -> tuple[Process[None], ...]:
+        """Everything that runs at once."""
+        return (
+            self.prefetch(),
+            self.dispatch(),
+            self.load(),
+            self.compute(Unit.MAC, mac_occupancy),
+            self.compute(Unit.POST, post_occupancy),
+            self.store(),
+        )
+
+    # The fetcher: one process asks for the words, one hands them out.
+
+    def prefetch(self) -> Process[None]:
+        """Ask for the words in order, while the buffer has room for what is on its way."""
+        dram, ledger = self.accelerator.dram, self.ledgers["fetch"]
+        now = 0
+        for index in range(len(self.instructions)):
+            now = yield from self.words.space.take(now)
+            self._charge_fetcher(now)
+            address = self.code + index * INSTRUCTION_BYTES
+            beats = beats_of(address, INSTRUCTION_BYTES, (), dram.bytes_per_cycle)
+            end = yield from self._move(Requester.FETCH, ledger, now, beats, 1)
+            self.words.put(index, end + dram.latency)
+            now = end - 1
+
+    def _charge_fetcher(self, now: int) -> None:
+        """The fetcher asked for nothing since it was charged last: a queue had no room, or DRAM still owed words."""
+        ledger = self.ledgers["fetch"]
+        full = 0
+        for start, stop in reversed(self.blocked):
+            if stop <= ledger.charged_until:
+                break
+            full += max(0, min(stop, now) - max(start, ledger.charged_until))
+        ledger.charge("dram_latency", now - full)
+        ledger.charge("queue_full", now)
+
+    def dispatch(self) -> Process[None]:
+        """Hand the words to the units' queues, one a cycle and in order, until `halt`."""
+        now = 0
+        while True:
+            index, now = yield from self.words.head(now)
+            unit = self.instructions[index].unit
+            if unit is None:
+                self._charge_fetcher(now)
+                self.ledgers["fetch"].charge("busy", now + 1)
+                self.spans[index] = (now, now + 1)
+                self.halted = True
+                return
+            queue = self.queues[unit]
+            self.waiting["fetch"] = (index, f"room in the queue of {NAMES[unit]}")
+            start = yield from queue.space.take(now)
+            del self.waiting["fetch"]
+            if start > now:
+                self.blocked.append((now, start))
+            queue.put(index, start + 1)
+            self.words.free(start)
+            now = start + 1
+
+    # The units that work for a time which the instruction alone decides.
+
+    def compute(self, unit: Unit, occupancy: Callable[[Any, Accelerator, Times], Occupancy]) -> Process[None]:
+        """MAC or post: take an instruction, wait for its tokens, work, signal; the next may start while it drains."""
+        ledger = self.ledgers[NAMES[unit]]
+        now, begun, before = 0, 0, Occupancy(0, 0, 0, 0)
+        while True:
+            index, instruction, start = yield from self._next(unit, now)
+            work = occupancy(instruction, self.accelerator, before.since(start - begun))
+            for cause, cycles in work.phases():
+                ledger.charge(cause, ledger.charged_until + cycles)
+            self.issued[index] = start + work.issue
+            self._complete(index, instruction, start, start + work.cycles)
+            now, begun, before = start + work.free, start, work
+
+    # The units that move rows between DRAM and the scratchpads.
+
+    def load(self) -> Process[None]:
+        """Ask for an instruction's bursts; its data land a latency later, while the next one asks for its own."""
+        ledger, dram = self.ledgers["load"], self.accelerator.dram
+        flying = Tokens(self.env, self.accelerator.queues.depth)
+        now = 0
+        while True:
+            index, instruction, start = yield from self._next(Unit.LOAD, now, flying)
+            end = yield from self._move(Requester.LOAD, ledger, start, *self._beats(instruction))
+            flying.put(end + dram.latency)
+            self._complete(index, instruction, start, end + dram.latency)
+            now = end - 1
+
+    def store(self) -> Process[None]:
+        """Ask for an instruction's bursts; it is complete with the last beat."""
+        ledger = self.ledgers["store"]
+        now = 0
+        while True:
+            index, instruction, start = yield from self._next(Unit.STORE, now)
+            end = yield from self._move(Requester.STORE, ledger, start, *self._beats(instruction))
+            self._complete(index, instruction, start, end)
+            now = end - 1
+
+    def _beats(self, instruction: Instruction) -> tuple[int, int]:
+        """Beats of a transfer, and the cycles of each: several where the scratchpad has fewer banks than bytes."""
+        assert isinstance(instruction, Load | Store)
+        width = self.accelerator.dram.bytes_per_cycle
+        loops = (
+            (instruction.count_1, instruction.dram_pitch_1),
+            (instruction.count_2, instruction.dram_pitch_2),
+            (instruction.count_3, instruction.dram_pitch_3),
+        )
+        memory = instruction.memory if isinstance(instruction, Load) else Memory.ACTIVATION
+        return beats_of(instruction.dram, instruction.length, loops, width), -(-width // self.banks[memory])
+
+    def _move(self, requester: Requester, ledger: Ledger, now: int, beats: int, cost: int) -> Process[int]:
+        """Ask in cycle `now` for the bus for `beats`; returns the cycle after the last one, charged up to there.
+
+        The unit asks again in the cycle of its last beat at the earliest.
+        """
+        if now > self.env.now:
+            yield self.env.timeout(now - self.env.now)
+        ledger.charge("request", now + 1)
+        end: int = yield self.bus.transfer(requester, beats, cost)
+        ledger.charge("dram_contention", end - beats * cost)
+        ledger.charge("bank_conflict", end - beats)
+        ledger.charge("busy", end)
+        return end
+
+    # What all units do around their work.
+
+    def _next(self, unit: Unit, now: int, flying: Tokens | None = None) -> Process[tuple[int, Instruction, int]]:
+        """The next instruction of the queue, and the cycle in which it starts: from `now` on, as soon as its tokens
+        (and a place among the loads in flight) are there."""
+        name, queue = NAMES[unit], self.queues[unit]
+        ledger = self.ledgers[name]
+        index, now = yield from queue.head(now)
+        instruction = self.instructions[index]
+        ledger.charge("fetch", now)
+        for source in _members(instruction.wait):
+            other = NAMES[source]
+            self.waiting[name] = (index, other)
+            now = yield from self.semaphores[source, unit].take(now)
+            ledger.charge("wait_" + other, now)
+        self.waiting.pop(name, None)
+        if flying is not None:
+            now = yield from flying.take(now)
+            ledger.charge("dram_latency", now)
+        queue.free(now)
+        return index, instruction, now
+
+    def _complete(self, index: int, instruction: Instruction, start: int, end: int) -> None:
+        """Write down when the instruction ran, and put its tokens, to be seen when it has ended."""
+        assert instruction.unit is not None
+        self.spans[index] = (start, end)
+        for target in _members(instruction.signal):
+            self.semaphores[instruction.unit, target].put(end)

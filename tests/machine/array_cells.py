@@ -1,0 +1,170 @@
+"""The registers of the clocked array: read ports, skew, cells, the accumulator port. One `step` is one cycle."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from .array_loops import Access, Machine, Write
+
+NOTHING = -1
+
+
+class Reader:
+    """A read port for one vector at a time: each cycle every bank serves the lowest lane that waits for it.
+
+    `banks` 0: as many as it takes.
+    """
+
+    def __init__(self, memory: np.ndarray, banks: int, width: int) -> None:
+        self.memory, self.banks, self.width = memory, banks, width
+        self.waiting: list[int] = []
+        self.access: Access | None = None
+        self.register = np.zeros(width, np.int64)
+
+    def ask(self, access: Access) -> None:
+        assert not self.waiting
+        self.access = access
+        self.waiting = list(range(len(access.addresses)))
+        self.register = np.zeros(self.width, np.int64)
+
+    def serve(self) -> bool:
+        """One cycle; whether the vector will be complete at its end."""
+        taken, left = set(), []
+        for item in self.waiting:
+            assert self.access is not None
+            bank = self.access.addresses[item] % self.banks if self.banks else item
+            if bank in taken:
+                left.append(item)
+                continue
+            taken.add(bank)
+            instead = self.access.instead[item]
+            # A lane of padding takes its turn too: time must not depend on where a window lies.
+            value = self.memory[self.access.addresses[item]] if instead is None else instead
+            self.register[self.access.lanes[item]] = value
+        self.waiting = left
+        return not left
+
+
+class Skew:
+    """A triangle of registers: lane i comes out i cycles after it went in. Values are (fields, lanes)."""
+
+    def __init__(self, fields: int, lanes: int, empty: int = 0) -> None:
+        self.stages = np.full((max(lanes - 1, 0), fields, lanes), empty, np.int64)
+        self.lanes = np.arange(lanes)
+
+    def step(self, entering: np.ndarray) -> np.ndarray:
+        every = np.concatenate([entering[None], self.stages])
+        self.stages = every[:-1]
+        return every[self.lanes, :, self.lanes].T
+
+
+class Line:
+    """A shift register: what goes in comes out `length` cycles later."""
+
+    def __init__(self, length: int) -> None:
+        self.stages: deque[object] = deque([None] * length)
+
+    def step(self, entering: object) -> object:
+        self.stages.append(entering)
+        return self.stages.popleft()
+
+    def empty(self) -> bool:
+        return all(stage is None for stage in self.stages)
+
+
+class AccumulatorPort:
+    """Read, add, write: one word a bank and cycle. The old words are read a cycle ahead, and a write of that very cycle
+    is forwarded, so what is added to is what the memory holds when the sum is written."""
+
+    def __init__(self, memory: np.ndarray, banks: int) -> None:
+        self.memory, self.banks = memory, banks
+        self.pending: list[tuple[int, int]] = []
+        self.write = Write((), False)
+
+    def step(self, arriving: tuple[Write, np.ndarray] | None) -> int | None:
+        """One cycle; the instruction whose last word it wrote, if it did."""
+        if arriving is not None:
+            assert not self.pending, "results came out while the port was at work"
+            self.write, values = arriving
+            self.pending = list(zip(self.write.addresses, values.tolist(), strict=False))
+        elif not self.pending:
+            return None
+        taken, left = set(), []
+        for address, value in self.pending:
+            if self.banks and address % self.banks in taken:
+                left.append((address, value))
+                continue
+            taken.add(address % self.banks if self.banks else address)
+            self.memory[address] = value + (self.memory[address] if self.write.accumulate else 0)
+        self.pending = left
+        return None if left else self.write.end_of
+
+
+class StationaryCells:
+    """Cells that hold one operand: it passes by with the number of the row (or column) that keeps it, into a shadow
+    register; the vector that carries `swap` makes it the active one. Sums move down."""
+
+    def __init__(self, machine: Machine, down: bool) -> None:
+        shape = machine.rows, machine.columns
+        self.down = down
+        self.stream = np.zeros((2, *shape), np.int64)  # value, swap
+        self.passing = np.full((2, *shape), NOTHING, np.int64)  # value, who keeps it
+        self.shadow, self.active, self.sums = (np.zeros(shape, np.int64) for _ in range(3))
+        self.mine = np.broadcast_to(np.arange(shape[0])[:, None] if down else np.arange(shape[1]), shape)
+        self.rows_in, self.columns_out = Skew(2, shape[0]), Skew(1, shape[1])
+        self.preload_in = Skew(2, shape[1] if down else shape[0], NOTHING)
+
+    def step(self, stream: np.ndarray, preload: np.ndarray) -> np.ndarray:
+        """One cycle with these edge registers; the aligned results that can be used in it."""
+        # Column 0 waits longest, so it goes in as the last lane of the triangle.
+        results = self.columns_out.step(self.sums[-1:, ::-1])[0, ::-1]
+        value, swap = from_left(self.rows_in.step(stream), self.stream)
+        kept = self.preload_in.step(preload)
+        passing = from_above(kept, self.passing) if self.down else from_left(kept, self.passing)
+        active = np.where(swap == 1, self.shadow, self.active)
+        above = np.concatenate([np.zeros((1, self.sums.shape[1]), np.int64), self.sums[:-1]])
+        self.sums = above + value * active
+        self.active = active
+        self.shadow = np.where(passing[1] == self.mine, passing[0], self.shadow)
+        self.passing = passing
+        self.stream = np.stack([value, swap])
+        return results
+
+
+class OutputCells:
+    """Cells that hold a sum: with `finish` it goes to the result register, which the token of its row takes out."""
+
+    def __init__(self, machine: Machine) -> None:
+        shape = machine.rows, machine.columns
+        self.stream = np.zeros((3, *shape), np.int64)  # activation, clear, finish
+        self.weights, self.sums, self.results = (np.zeros(shape, np.int64) for _ in range(3))
+        self.leaving = np.full((2, *shape), NOTHING, np.int64)  # value, whose row
+        self.mine = np.broadcast_to(np.arange(shape[0])[:, None], shape)
+        self.rows_in, self.columns_in, self.columns_out = Skew(3, shape[0]), Skew(1, shape[1]), Skew(1, shape[1])
+        self.tokens_in = Skew(2, shape[1], NOTHING)
+
+    def step(self, stream: np.ndarray, weights: np.ndarray, token: int) -> np.ndarray:
+        """One cycle with these edge registers; the aligned results that can be used in it."""
+        results = self.columns_out.step(self.leaving[0, -1:, ::-1])[0, ::-1]
+        value, clear, finish = from_left(self.rows_in.step(stream), self.stream)
+        weight = from_above(self.columns_in.step(weights[None]), self.weights[None])[0]
+        entering = np.full((2, self.sums.shape[1]), NOTHING, np.int64)
+        entering[1] = token
+        carried, row = from_above(self.tokens_in.step(entering), self.leaving)
+        self.leaving = np.stack([np.where(row == self.mine, self.results, carried), row])
+        self.sums = np.where(clear == 1, 0, self.sums) + value * weight
+        self.results = np.where(finish == 1, self.sums, self.results)
+        self.stream = np.stack([value, clear, finish])
+        self.weights = weight
+        return results
+
+
+def from_left(edge: np.ndarray, register: np.ndarray) -> np.ndarray:
+    """What each cell sees: its left neighbour's register, in column 0 the edge's."""
+    return np.concatenate([edge[:, :, None], register[:, :, :-1]], axis=2)
+
+
+def from_above(edge: np.ndarray, register: np.ndarray) -> np.ndarray:
+    return np.concatenate([edge[:, None, :], register[:, :-1, :]], axis=1)

@@ -1,0 +1,153 @@
+"""The machine cycle by cycle: every register looked at in every cycle. What the event-driven timing must come to.
+
+How long an instruction occupies the MAC or the post unit is asked of the functions that state those rules; what is
+modelled here is everything that happens between units: words, queues, semaphores, the bus.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from accelsim.hardware import Accelerator
+from accelsim.isa import INSTRUCTION_BYTES, Instruction, Load, Memory, Store, Unit
+from accelsim.machine.dataflow import mac_occupancy
+from accelsim.machine.occupancy import Occupancy
+from accelsim.machine.post_timing import post_occupancy
+
+
+@dataclass
+class Register:
+    """A counter that each token raises in a cycle of its own."""
+
+    seen_from: list[int]
+
+    def visible(self, cycle: int) -> bool:
+        return bool(self.seen_from) and min(self.seen_from) <= cycle
+
+    def take(self) -> None:
+        self.seen_from.remove(min(self.seen_from))
+
+
+@dataclass
+class Request:
+    """What a requester still wants of the bus."""
+
+    beats: int = 0
+    cost: int = 1
+    asked: int = 0
+    index: int = -1
+    start: int = 0
+
+
+@dataclass
+class Worker:
+    """A unit: when it can look at its queue again, its queue (index, visible from), the room in it."""
+
+    depth: int
+    ready: int = 0
+    queue: list[tuple[int, int]] = field(default_factory=list)
+    room: Register = field(default_factory=lambda: Register([]))
+    begun: int = 0
+    before: Occupancy = field(default_factory=lambda: Occupancy(0, 0, 0, 0))
+
+    def __post_init__(self) -> None:
+        self.room = Register([0] * self.depth)
+
+
+def beats(dram: int, length: int, loops: list[tuple[int, int]], width: int) -> int:
+    """Beats of a transfer, row by row: the words of the bus that its bytes lie in."""
+    starts = [dram]
+    for count, pitch in loops:
+        starts = [start + i * pitch for start in starts for i in range(count)]
+    return sum(len({byte // width for byte in range(start, start + length)}) for start in starts)
+
+
+def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code: int) -> dict[int, tuple[int, int]]:
+    """Start and end of every instruction, by index."""
+    depth, dram = accelerator.queues.depth, accelerator.dram
+    banks = {memory: getattr(accelerator.buffers, memory.name.lower()).banks for memory in Memory if memory}
+    tokens: dict[tuple[Unit, Unit], Register] = {(a, b): Register([]) for a in Unit for b in Unit}
+    units = {unit: Worker(depth) for unit in Unit}
+    words = Worker(depth)  # the buffer of words, between what asks for them and what hands them out
+    flying = Register([0] * depth)
+    requests: dict[str, Request] = {name: Request() for name in ("fetch", "load", "store")}
+    result: dict[int, tuple[int, int]] = {}
+    next_word = dispatcher_ready = bus_free = 0
+
+    def signal(instruction: Instruction, unit: Unit, end: int) -> None:
+        for target in instruction.signal.members():
+            tokens[unit, target].seen_from.append(end)
+
+    for cycle in range(1_000_000):
+        # The bus first: in the cycle of a transfer's last beat its unit may go on.
+        waiting = [name for name, item in requests.items() if item.beats and item.asked <= cycle]
+        if bus_free <= cycle and waiting:
+            name = min(waiting, key=lambda name: (requests[name].asked, list(requests).index(name)))
+            request = requests[name]
+            granted = min(request.beats, dram.burst_beats)
+            request.beats -= granted
+            bus_free = request.asked = end = cycle + granted * request.cost
+            if not request.beats and name == "fetch":
+                words.queue.append((request.index, end + dram.latency))
+                words.ready = end - 1
+            elif not request.beats:
+                unit = Unit[name.upper()]
+                finished = end + (dram.latency if unit == Unit.LOAD else 0)
+                units[unit].ready = end - 1
+                result[request.index] = (request.start, finished)
+                signal(instructions[request.index], unit, finished)
+                if unit == Unit.LOAD:
+                    flying.seen_from.append(finished)
+        # The fetcher asks for the next word.
+        if next_word < len(instructions) and cycle >= words.ready and words.room.visible(cycle):
+            words.room.take()
+            count = beats(code + next_word * INSTRUCTION_BYTES, INSTRUCTION_BYTES, [], dram.bytes_per_cycle)
+            requests["fetch"] = Request(count, 1, cycle + 1, next_word, cycle)
+            words.ready = 1 << 60
+            next_word += 1
+        # The dispatcher hands one out.
+        if cycle >= dispatcher_ready and words.queue and words.queue[0][1] <= cycle:
+            index = words.queue[0][0]
+            unit_of = instructions[index].unit
+            if unit_of is None:
+                result[index] = (cycle, cycle + 1)
+                words.queue.pop(0)
+            elif units[unit_of].room.visible(cycle):
+                units[unit_of].room.take()
+                units[unit_of].queue.append((index, cycle + 1))
+                words.queue.pop(0)
+                words.room.seen_from.append(cycle + 1)
+                dispatcher_ready = cycle + 1
+        for unit, worker in units.items():
+            if cycle < worker.ready or not worker.queue or worker.queue[0][1] > cycle:
+                continue
+            index = worker.queue[0][0]
+            instruction: Any = instructions[index]
+            needed = [tokens[source, unit] for source in instruction.wait.members()]
+            needed += [flying] if unit == Unit.LOAD else []
+            if not all(register.visible(cycle) for register in needed):
+                continue
+            for register in needed:
+                register.take()
+            worker.queue.pop(0)
+            worker.room.seen_from.append(cycle + 1)
+            if isinstance(instruction, Load | Store):
+                loops = [
+                    (getattr(instruction, f"count_{i}"), getattr(instruction, f"dram_pitch_{i}")) for i in (1, 2, 3)
+                ]
+                count = beats(instruction.dram, instruction.length, loops, dram.bytes_per_cycle)
+                memory = getattr(instruction, "memory", Memory.ACTIVATION)
+                cost = -(-dram.bytes_per_cycle // banks[memory])
+                requests[unit.name.lower()] = Request(count, cost, cycle + 1, index, cycle)
+                worker.ready = 1 << 60
+                continue
+            occupancy = mac_occupancy if unit == Unit.MAC else post_occupancy
+            work = occupancy(instruction, accelerator, worker.before.since(cycle - worker.begun))
+            worker.begun, worker.before = cycle, work
+            worker.ready = cycle + work.free
+            result[index] = (cycle, cycle + work.cycles)
+            signal(instruction, unit, cycle + work.cycles)
+        if len(result) == len(instructions):
+            return result
+    raise AssertionError(f"only {len(result)} of {len(instructions)} instructions have run")

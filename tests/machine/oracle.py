@@ -1,0 +1,186 @@
+"""Instructions executed byte by byte in plain Python, one after the other: what the machine's data must come to."""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from accelsim.arithmetic.requantize import Step
+from accelsim.isa import Add, AddFixed, Instruction, Load, Lookup, Mac, Memory, Multiply, Pool, Reduction, Store
+
+
+class Machine:
+    """Memories as dictionaries from address (of words, for accumulators) to value; a missing key was never written."""
+
+    def __init__(self, dram: dict[int, int]) -> None:
+        self.memories: dict[Memory, dict[int, int]] = {memory: {} for memory in Memory}
+        self.memories[Memory.DRAM] = dict(dram)
+
+    def code(self, address: int, signed: int) -> int:
+        byte = self.memories[Memory.ACTIVATION][address]
+        return byte - 256 if signed and byte > 127 else byte
+
+    def execute(self, instruction: Instruction) -> None:
+        results: dict[int, int] = {}
+        target = Memory.ACTIVATION
+        match instruction:
+            case Load() | Store():
+                source, target = Memory.DRAM, getattr(instruction, "memory", None)
+                pairs = list(_rows(instruction))
+                if target is None:
+                    source, target = Memory.ACTIVATION, Memory.DRAM
+                    pairs = [(local, dram) for dram, local in pairs]
+                results = {to: self.memories[source][at] for at, to in pairs}
+            case Mac():
+                target = Memory.ACCUMULATOR
+                results = self._mac(instruction)
+            case Add() | AddFixed() | Multiply():
+                for line in range(instruction.lines):
+                    for i in range(instruction.length):
+                        a = self.code(instruction.a + line * instruction.a_pitch + i, instruction.signed_a)
+                        b = self.code(instruction.b + line * instruction.b_pitch + i, instruction.signed_b)
+                        results[instruction.out + line * instruction.out_pitch + i] = _binary(instruction, a, b) & 255
+            case Lookup():
+                for line in range(instruction.lines):
+                    for i in range(instruction.length):
+                        index = self.code(instruction.source + line * instruction.source_pitch + i, 0)
+                        entry = self.memories[Memory.PARAMETER][instruction.table + index]
+                        results[instruction.out + line * instruction.out_pitch + i] = entry
+            case Pool():
+                results = self._pool(instruction)
+            case _:
+                results = self._requantize(instruction)
+        self.memories[target].update(results)
+
+    def _element(self, window: Any, image: int, oy: int, ox: int, ky: int, kx: int, c: int) -> int | None:
+        """The code that a window meets, None for padding."""
+        y = window.top + oy * window.stride_y + ky * window.dilation_y
+        x = window.left + ox * window.stride_x + kx * window.dilation_x
+        if not (0 <= y < window.height and 0 <= x < window.width):
+            return None
+        at = window.activation + image * window.image_pitch + y * window.line_pitch + x * window.pixel_pitch + c
+        return self.code(at, window.signed_activation)
+
+    def _mac(self, mac: Mac) -> dict[int, int]:
+        results = {}
+        each_in, each_out = mac.channels // mac.groups, mac.outputs // mac.groups
+        for m, (image, oy, ox) in enumerate(np.ndindex(mac.images, mac.out_height, mac.out_width)):
+            for n in range(mac.outputs):
+                at = mac.accumulator + m * mac.outputs + n
+                total = self.memories[Memory.ACCUMULATOR][at] if mac.accumulate else 0
+                for k, (ky, kx, c) in enumerate(np.ndindex(mac.kernel_height, mac.kernel_width, each_in)):
+                    code = self._element(mac, image, oy, ox, ky, kx, n // each_out * each_in + c)
+                    byte = self.memories[Memory.WEIGHT][mac.weight + k * mac.weight_pitch_k + n * mac.weight_pitch_n]
+                    weight = (byte - 256 if byte > 127 else byte) - mac.weight_zero_point
+                    total += (mac.pad if code is None else code) * weight
+                results[at] = total
+        return results
+
+    def _pool(self, pool: Pool) -> dict[int, int]:
+        results = {}
+        for image, oy, ox, c in np.ndindex(pool.images, pool.out_height, pool.out_width, pool.channels):
+            taps = np.ndindex(pool.kernel_height, pool.kernel_width)
+            met = [self._element(pool, image, oy, ox, ky, kx, c) for ky, kx in taps]
+            codes = [code for code in met if code is not None]
+            if pool.reduction == Reduction.MAX:
+                code = max(codes)
+            else:
+                value = pipeline(sum(code - pool.subtract for code in codes), pool.steps, [pool.factor])
+                code = finish(value, pool)
+            at = pool.out + image * pool.out_image_pitch + oy * pool.out_line_pitch + ox * pool.out_pixel_pitch + c
+            results[at] = code & 255
+        return results
+
+    def _requantize(self, tile: Any) -> dict[int, int]:
+        results = {}
+        for m, (image, oy, ox) in enumerate(np.ndindex(tile.images, tile.out_height, tile.out_width)):
+            for c in range(tile.channels):
+                start = tile.parameters + 4 * c
+                words = [
+                    bytes(self.memories[Memory.PARAMETER][start + 4 * plane * tile.channels + i] for i in range(4))
+                    for plane in range(tile.planes)
+                ]
+                total = self.memories[Memory.ACCUMULATOR][tile.accumulator + m * tile.channels + c]
+                if tile.steps & Step.OFFSET:
+                    total += struct.unpack("<i", words.pop(0))[0]
+                constants = [struct.unpack("<f", word)[0] for word in words]
+                code = finish(pipeline(total, tile.steps, constants), tile)
+                results[tile.out + image * tile.image_pitch + oy * tile.line_pitch + ox * tile.pixel_pitch + c] = (
+                    code & 255
+                )
+        return results
+
+
+def _rows(transfer: Any) -> Any:
+    for i, j, k, byte in np.ndindex(transfer.count_3, transfer.count_2, transfer.count_1, transfer.length):
+        yield (
+            transfer.dram + i * transfer.dram_pitch_3 + j * transfer.dram_pitch_2 + k * transfer.dram_pitch_1 + byte,
+            transfer.address + i * transfer.pitch_3 + j * transfer.pitch_2 + k * transfer.pitch_1 + byte,
+        )
+
+
+def binary32(value: Fraction) -> Fraction:
+    """The nearest number of 24 significant bits, ties to even (no subnormals, no overflow)."""
+    if value == 0:
+        return value
+    exponent = 0
+    while abs(value) >= Fraction(2) ** (exponent + 24):
+        exponent += 1
+    while abs(value) < Fraction(2) ** (exponent + 23):
+        exponent -= 1
+    return round(value / Fraction(2) ** exponent) * Fraction(2) ** exponent
+
+
+def pipeline(value: int | Fraction, steps: Step, constants: list[float]) -> tuple[Fraction, Step]:
+    """The binary32 steps with their constants, in order, each rounded once. The zero point is left for `finish`."""
+    left = [Fraction(constant) for constant in constants]
+    x = binary32(Fraction(value))
+    for step in (Step.SCALE_1, Step.SCALE_2):
+        if steps & step:
+            x = binary32(x * left.pop(0))
+    if steps & Step.BIAS:
+        x = binary32(x + left.pop(0))
+    if steps & Step.FUSED_BIAS:
+        x = binary32(left.pop(0) * left.pop(0) + x)
+    if steps & Step.MULTIPLIER:
+        x = x * left.pop(0)
+        x = x if steps & Step.FUSED_ZERO_POINT else binary32(x)
+    if steps & Step.DIVISOR:
+        x = binary32(x / left.pop(0))
+    assert not left
+    return x, steps
+
+
+def finish(result: tuple[Fraction, Step], fields: Any) -> int:
+    """Round half to even, add the zero point where the steps say, clamp."""
+    x, steps = result
+    if steps & (Step.ZERO_POINT_FIRST | Step.FUSED_ZERO_POINT):
+        code = round(binary32(x + fields.zero_point))
+    else:
+        code = round(x) + fields.zero_point
+    return min(max(code, fields.minimum), fields.maximum)
+
+
+def _binary(instruction: Any, a: int, b: int) -> int:
+    match instruction:
+        case Add():
+            sides = [
+                binary32((code - subtract) * Fraction(scale) + Fraction(offset))
+                for code, subtract, scale, offset in (
+                    (a, instruction.subtract_a, instruction.scale_a, instruction.offset_a),
+                    (b, instruction.subtract_b, instruction.scale_b, instruction.offset_b),
+                )
+            ]
+            constants = [instruction.multiplier] if instruction.steps & Step.MULTIPLIER else []
+            return finish(pipeline(sum(sides, Fraction(0)), instruction.steps, constants), instruction)
+        case Multiply():
+            product = (a - instruction.zero_a) * (b - instruction.zero_b)
+            constants = [instruction.multiplier] if instruction.steps & Step.MULTIPLIER else []
+            return finish(pipeline(product, instruction.steps, constants), instruction)
+    total = instruction.multiplier_a * (a - instruction.zero_a) + instruction.multiplier_b * (b - instruction.zero_b)
+    magnitude = (abs(total) * 2 + 2**instruction.shift) // 2 ** (instruction.shift + 1)
+    code = (magnitude if total >= 0 else -magnitude) + instruction.zero_point
+    return min(max(code, instruction.minimum), instruction.maximum)

@@ -1,0 +1,269 @@
+"""A small machine, and random programs for it whose instructions wait for one another so that none hurts another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import numpy as np
+
+import accelsim
+from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic.requantize import Step
+from accelsim.isa import (
+    Add,
+    AddFixed,
+    Halt,
+    Instruction,
+    Load,
+    Lookup,
+    Mac,
+    Memory,
+    Multiply,
+    Pool,
+    Port,
+    Program,
+    Reduction,
+    Requantize,
+    Segment,
+    Store,
+    Unit,
+    Units,
+)
+
+CODE = 1 << 16
+
+
+def accelerator(**changes: Any) -> accelsim.Accelerator:
+    """4 x 4 cells, 16 KiB of each memory, 16 bytes a cycle; dotted keys may be given with `__` for the dot."""
+    base = accelsim.Accelerator.from_dict(
+        {
+            "name": "small",
+            "mac_array": {"rows": 4, "columns": 4},
+            "buffers": {
+                "activation": {"bytes": 16384, "banks": 16},
+                "weight": {"bytes": 16384, "banks": 16},
+                "accumulator": {"bytes": 16384, "banks": 4},
+                "parameter": {"bytes": 4096, "banks": 16},
+            },
+            "dram": {"bytes_per_cycle": 16, "latency": 10},
+        }
+    )
+    return base.replace(**{key.replace("__", "."): value for key, value in changes.items()})
+
+
+def in_order(instructions: list[Instruction]) -> tuple[Instruction, ...]:
+    """The instructions so synchronised that each starts when the one before it, of whatever unit, has ended."""
+    result = []
+    for index, instruction in enumerate(instructions):
+        before = instructions[index - 1].unit if index else None
+        after = instructions[index + 1].unit if index + 1 < len(instructions) else None
+        waits = Units.NONE if before is None else Units.of(before)
+        signals = Units.NONE if after is None else Units.of(after)
+        result.append(replace(instruction, wait=waits, signal=signals))
+    return (*result, Halt())
+
+
+def program(
+    instructions: tuple[Instruction, ...],
+    data: dict[int, bytes],
+    outputs: tuple[Port, ...] = (),
+    inputs: tuple[Port, ...] = (),
+    **parts: Any,
+) -> Program:
+    return Program(
+        "test",
+        accelerator(),
+        instructions,
+        ("layer",),
+        (0,) * len(instructions),
+        tuple(Segment(address, content) for address, content in data.items()),
+        inputs,
+        outputs,
+        code=CODE,
+        **parts,
+    )
+
+
+def flat_port(name: str, address: int, size: int, dtype: str = "uint8", memory: Memory = Memory.DRAM) -> Port:
+    return Port(name, address, (1, size), (1, size), (0, 1), Affine(1.0, 0, dtype), memory)
+
+
+def random_bytes(random: Random, count: int) -> bytes:
+    return np.random.default_rng(random.getrandbits(32)).integers(0, 256, count, np.uint8).tobytes()
+
+
+def random_transfer(random: Random, kind: type[Load] | type[Store]) -> Instruction:
+    """A transfer within the first 4 KiB of its memories; its rows do not overlap where it writes."""
+    length, counts = random.randint(1, 40), [random.randint(1, 3) for _ in range(3)]
+    pitches = [length + random.randint(0, 3)]
+    for count in counts[:2]:
+        pitches.append(pitches[-1] * count + random.randint(0, 5))
+    other = [length + random.randint(0, 30)]
+    for count in counts[:2]:
+        other.append(other[-1] * count + random.randint(0, 5))
+    dram, local = (pitches, other) if kind is Store else (other, pitches)
+    fields: dict[str, Any] = {"length": length, "dram": random.randrange(512), "address": random.randrange(512)}
+    for axis in range(3):
+        fields |= {
+            f"count_{axis + 1}": counts[axis],
+            f"dram_pitch_{axis + 1}": dram[axis],
+            f"pitch_{axis + 1}": local[axis],
+        }
+    if kind is Load:
+        fields["memory"] = random.choice([Memory.ACTIVATION, Memory.WEIGHT, Memory.PARAMETER])
+    return kind(**fields)
+
+
+def random_window(random: Random, channels: int) -> dict[str, Any]:
+    """Fields of a window over images of `channels`, with strides, dilation and padding, in the activation buffer."""
+    height, width = random.randint(1, 7), random.randint(1, 7)
+    kernel, stride, dilation = ([random.randint(1, 3) for _ in range(2)] for _ in range(3))
+    before = [random.randint(0, 2) for _ in range(2)]
+    out = [
+        max(1, (size + 2 * pad - dilated * (taps - 1) - 1) // step + 1)
+        for size, taps, step, dilated, pad in zip((height, width), kernel, stride, dilation, before, strict=True)
+    ]
+    pixel = channels + random.randint(0, 2)
+    line = width * pixel + random.randint(0, 3)
+    return {
+        "activation": random.randrange(64),
+        "images": random.randint(1, 2),
+        "image_pitch": height * line + random.randint(0, 5),
+        "line_pitch": line,
+        "pixel_pitch": pixel,
+        "height": height,
+        "width": width,
+        "out_height": out[0],
+        "out_width": out[1],
+        "kernel_height": kernel[0],
+        "kernel_width": kernel[1],
+        "stride_y": stride[0],
+        "stride_x": stride[1],
+        "dilation_y": dilation[0],
+        "dilation_x": dilation[1],
+        "top": -before[0],
+        "left": -before[1],
+        "channels": channels,
+        "signed_activation": random.randint(0, 1),
+    }
+
+
+def random_mac(random: Random, **fields: Any) -> Mac:
+    groups = random.choice([1, 1, 1, 2, 3, 5])
+    each_in, each_out = random.choice([1, 1, 2, 3, 8]), random.choice([1, 1, 2, 4, 5])
+    outputs = groups * each_out
+    window = random_window(random, groups * each_in)
+    reduction = each_in * window["kernel_height"] * window["kernel_width"]
+    along_k = random.random() < 0.5
+    pitch_k = outputs + random.randint(0, 2) if along_k else 1
+    pitch_n = 1 if along_k else reduction + random.randint(0, 2)
+    chosen = {
+        "pad": random.randint(-128, 127) if window["signed_activation"] else random.randint(0, 255),
+        "outputs": outputs,
+        "groups": groups,
+        "weight": random.randrange(32),
+        "weight_pitch_k": pitch_k,
+        "weight_pitch_n": pitch_n,
+        "weight_zero_point": random.choice([0, 0, -128, 127, 5]),
+        "accumulator": random.randrange(16),
+    }
+    return Mac(**window | chosen | fields)
+
+
+def random_post(random: Random) -> Instruction:
+    """Any instruction of the post unit; what it writes lies above all that it reads in the activation buffer."""
+    out = 8192 + random.randrange(64)
+    clamp = {
+        "zero_point": random.randint(0, 255),
+        "minimum": random.choice([0, 20]),
+        "maximum": random.choice([255, 200]),
+    }
+    last = random.choice([Step(0), Step.ZERO_POINT_FIRST, Step.FUSED_ZERO_POINT])
+    kind = random.choice(["requantize", "add", "add_fixed", "multiply", "lookup", "max", "sum"])
+    if kind == "requantize":
+        channels, width = random.randint(1, 9), random.randint(1, 4)
+        steps = last | Step.MULTIPLIER
+        for step in (Step.OFFSET, Step.SCALE_1, Step.SCALE_2, Step.BIAS, Step.DIVISOR):
+            if random.random() < 0.4 and not (step == Step.DIVISOR and last == Step.FUSED_ZERO_POINT):
+                steps |= step
+        if not steps & Step.BIAS and random.random() < 0.4:
+            steps |= Step.FUSED_BIAS
+        tile = {"images": random.randint(1, 2), "out_height": random.randint(1, 3), "out_width": width}
+        pitches = {"pixel_pitch": channels + 1, "line_pitch": width * (channels + 1), "image_pitch": 200}
+        return Requantize(
+            out=out, accumulator=3, channels=channels, parameters=256, steps=steps, **tile, **pitches, **clamp
+        )
+    length, rows = random.randint(1, 40), random.randint(1, 3)
+    shape = {"length": length, "lines": rows, "out": out, "out_pitch": length + random.randint(0, 2)}
+    if kind == "lookup":
+        return Lookup(source=7, source_pitch=random.randint(0, 50), table=random.randrange(200), **shape)
+    if kind in ("add", "add_fixed", "multiply"):
+        shape |= {
+            "a": random.randrange(99),
+            "b": random.randrange(99),
+            "a_pitch": random.randint(0, 50),
+            "b_pitch": length,
+        }
+        shape |= {"signed_a": random.randint(0, 1), "signed_b": random.randint(0, 1)}
+        zeros = [random.randint(-128, 255) for _ in range(2)]
+        if kind == "add":
+            sides = {
+                "subtract_a": zeros[0],
+                "scale_a": 0.375,
+                "subtract_b": zeros[1],
+                "scale_b": 0.1875,
+                "offset_b": 1.5,
+            }
+            return Add(**shape, **sides, steps=Step.MULTIPLIER | last, multiplier=random.choice([0.5, 2.0]), **clamp)
+        if kind == "multiply":
+            factor = random.choice([2.0**-7, 0.01171875])
+            return Multiply(
+                **shape, zero_a=zeros[0], zero_b=zeros[1], steps=Step.MULTIPLIER | last, multiplier=factor, **clamp
+            )
+        factors = {"multiplier_a": random.randint(1, 1 << 10), "multiplier_b": 512, "shift": random.randint(0, 12)}
+        return AddFixed(**shape, **factors, zero_a=zeros[0], zero_b=zeros[1], **clamp)
+    channels = random.randint(1, 6)
+    window = random_window(random, channels)
+    size = window["out_width"] * channels
+    pitches = {"out_pixel_pitch": channels, "out_line_pitch": size, "out_image_pitch": window["out_height"] * size}
+    if kind == "max":
+        # The first tap of every window is inside, so that each holds an element; the others may be padding.
+        window |= {"top": 0, "left": 0, "stride_y": 1, "stride_x": 1}
+        window |= {"height": window["out_height"], "width": window["out_width"]}
+        return Pool(reduction=Reduction.MAX, out=out, **window, **pitches)
+    step = random.choice([Step.MULTIPLIER, Step.DIVISOR]) if last != Step.FUSED_ZERO_POINT else Step.MULTIPLIER
+    factor = 0.25 if step == Step.MULTIPLIER else 4.0
+    subtract = random.randint(0, 255)
+    steps = {"steps": step | last, "factor": factor, "subtract": subtract}
+    return Pool(reduction=Reduction.SUM, out=out, **window, **pitches, **steps, **clamp)
+
+
+def random_instruction(random: Random) -> Instruction:
+    kind = random.choice(["load", "load", "store", "mac", "mac", "post", "post"])
+    if kind in ("load", "store"):
+        return random_transfer(random, Load if kind == "load" else Store)
+    return random_mac(random) if kind == "mac" else random_post(random)
+
+
+def balanced(random: Random, instructions: list[Instruction]) -> tuple[Instruction, ...]:
+    """The instructions with random tokens: each wait is for one that an earlier instruction puts, none is left over."""
+    units = [unit for instruction in instructions if (unit := instruction.unit) is not None]
+    waits = [Units.NONE] * len(units)
+    signals = [Units.NONE] * len(units)
+    for index, unit in enumerate(units):
+        for other in Unit:
+            earlier = [i for i in range(index) if units[i] == other and not signals[i] & Units.of(unit)]
+            taken_until = max(
+                (i for i in range(index) if units[i] == other and signals[i] & Units.of(unit)), default=-1
+            )
+            later = [i for i in earlier if i > taken_until]
+            if later and random.random() < 0.4:
+                signals[random.choice(later)] |= Units.of(unit)
+                waits[index] |= Units.of(other)
+    result = [
+        replace(instruction, wait=wait, signal=signal)
+        for instruction, wait, signal in zip(instructions, waits, signals, strict=True)
+    ]
+    return (*result, Halt())

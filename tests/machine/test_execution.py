@@ -1,0 +1,252 @@
+"""Every instruction does to the memories what plain Python does byte by byte, in one run and in several at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from accelsim.arithmetic.requantize import CONSTANTS, Requantization, Step
+from accelsim.errors import MachineError
+from accelsim.isa import Add, Halt, Instruction, Mac, Memory, Multiply, Pool, Reduction, Requantize
+from accelsim.machine.execution import step
+from accelsim.machine.footprint import Block
+from accelsim.machine.memory import Memories
+
+from . import oracle, small
+
+PLACES = {Memory.DRAM: 8192, Memory.ACTIVATION: 16384, Memory.WEIGHT: 4096, Memory.PARAMETER: 1024}
+PLACES[Memory.ACCUMULATOR] = 4096
+
+
+class Bench:
+    """Memories full of random content, and as many machines in plain Python that hold the same as there are runs."""
+
+    def __init__(self, random: Random, runs: int, differing: set[Memory]) -> None:
+        program = small.program((Halt(),), {8191: b"x"})
+        self.memories = Memories(program, small.accelerator(), [], runs)
+        self.runs = runs
+        self.plain = [oracle.Machine({}) for _ in range(runs)]
+        generator = np.random.default_rng(random.getrandbits(32))
+        for memory, size in PLACES.items():
+            low, high, dtype = (-30000, 30000, np.int32) if memory == Memory.ACCUMULATOR else (0, 256, np.uint8)
+            content: Any = generator.integers(low, high, (runs if memory in differing else 1, size), dtype)
+            self.write(memory, 0, content)
+
+    def write(self, memory: Memory, start: int, content: np.ndarray) -> None:
+        self.memories[memory].write(Block(memory, start, (content.shape[1],), (1,)), content)
+        for plain, row in zip(self.plain, np.broadcast_to(content, (self.runs, content.shape[1])), strict=True):
+            plain.memories[memory].update(enumerate(row.tolist(), start))
+
+    def run(self, instruction: Instruction) -> None:
+        step(0, instruction, self.memories)
+        for plain in self.plain:
+            plain.execute(instruction)
+
+    def check(self) -> None:
+        for memory, size in PLACES.items():
+            content = self.memories[memory].read(Block(memory, 0, (size,), (1,)))
+            for run, plain in enumerate(self.plain):
+                expected = [plain.memories[memory][place] for place in range(size)]
+                np.testing.assert_array_equal(content[min(run, len(content) - 1)], expected, memory.name)
+
+
+def constants(random: Random, tile: Requantize) -> np.ndarray:
+    """Random constants of ordinary size, (1, bytes)."""
+    planes = []
+    for name, reads in CONSTANTS:
+        if tile.steps & reads:
+            if name == "offset":
+                planes.append(np.array([random.randint(-2000, 2000) for _ in range(tile.channels)], np.int32).tobytes())
+            else:
+                values = [random.choice([-1, 1]) * random.uniform(0.05, 1.5) for _ in range(tile.channels)]
+                planes.append(np.array(values, np.float32).tobytes())
+    return np.frombuffer(b"".join(planes), np.uint8)[None]
+
+
+DIFFERING: list[set[Memory]] = [
+    set(),
+    {Memory.ACTIVATION},
+    {Memory.ACTIVATION, Memory.ACCUMULATOR},
+    {Memory.WEIGHT, Memory.PARAMETER},
+    set(Memory),
+]
+SEEDS = [*range(40), *(pytest.param(seed, marks=pytest.mark.full) for seed in range(40, 400))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_transfers_and_post_instructions_equal_plain_python(seed: int) -> None:
+    random = Random(seed)
+    bench = Bench(random, *random.choice([(1, set()), *((3, memories) for memories in DIFFERING)]))
+    for _ in range(12):
+        instruction = small.random_instruction(random)
+        if isinstance(instruction, Requantize):
+            bench.write(Memory.PARAMETER, instruction.parameters, constants(random, instruction))
+        bench.run(instruction)
+    bench.check()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_mac_equals_a_loop_over_every_product(seed: int) -> None:
+    """Groups, depthwise, strides, dilation, padding, both signs, weight pitches and zero points, accumulation."""
+    random = Random(seed)
+    bench = Bench(random, *random.choice([(1, set()), *((2, memories) for memories in DIFFERING)]))
+    for _ in range(8):
+        bench.run(small.random_mac(random, accumulate=random.randint(0, 1)))
+    bench.check()
+
+
+@pytest.mark.parametrize("reduction", [513, 515, 1500, 4000])
+@pytest.mark.parametrize("signed", [0, 1])
+def test_sums_far_beyond_24_bits_are_exact(reduction: int, signed: int) -> None:
+    """All operands at their largest magnitude and one product odd: any rounding would show in the last digit."""
+    bench = Bench(Random(0), 1, set())
+    code, byte = (128, -128) if signed else (255, 255)
+    bench.write(Memory.ACTIVATION, 0, np.full((1, reduction), code, np.uint8))
+    bench.write(Memory.ACTIVATION, reduction - 1, np.ones((1, 1), np.uint8))
+    bench.write(Memory.WEIGHT, 0, np.full((1, reduction), 128, np.uint8))
+    bench.write(Memory.WEIGHT, reduction - 1, np.full((1, 1), 1, np.uint8))
+    mac = Mac(activation=0, channels=reduction, outputs=1, weight=0, weight_pitch_k=1, accumulator=0)
+    bench.run(replace(mac, signed_activation=signed))
+    total = bench.memories[Memory.ACCUMULATOR].read(Block(Memory.ACCUMULATOR, 0, (1,), (1,)))
+    assert int(total[0, 0]) == (reduction - 1) * byte * -128 + 1
+    bench.check()
+
+
+def test_long_depthwise_sums_are_exact() -> None:
+    """600 taps of 255 * 255: past 24 bits, where the sum tap by tap must not be one of binary32."""
+    bench = Bench(Random(0), 1, set())
+    bench.write(Memory.ACTIVATION, 0, np.full((1, 1200), 255, np.uint8))
+    bench.write(Memory.WEIGHT, 0, np.full((1, 1200), 128, np.uint8))
+    window = {"channels": 2, "groups": 2, "outputs": 2, "pixel_pitch": 2, "line_pitch": 60, "width": 30, "height": 20}
+    taps = {"kernel_height": 20, "kernel_width": 30}
+    bench.run(Mac(activation=0, weight=0, weight_pitch_k=2, weight_zero_point=127, accumulator=0, **window, **taps))
+    total = bench.memories[Memory.ACCUMULATOR].read(Block(Memory.ACCUMULATOR, 0, (2,), (1,)))
+    assert total.tolist() == [[600 * 255 * -255] * 2]
+
+
+def test_planes_hold_what_the_pipeline_reads() -> None:
+    rule = Requantization(
+        3,
+        0,
+        255,
+        offset=np.array([1, -2], np.int32),
+        bias=np.array([0.5], np.float32),
+        bias_factor=np.array([2.0, 3.0], np.float32),
+        multiplier=np.array([0.25], np.float32),
+        zero_point_first=True,
+    )
+    one, half, two, three, quarter = 0x3F800000, 0x3F000000, 0x40000000, 0x40400000, 0x3E800000
+    assert one == int(np.float32(1).view(np.uint32))
+    assert rule.planes().tolist() == [[1, 2**32 - 2], [half, half], [two, three], [quarter, quarter]]
+    again = Requantization.from_planes(rule.steps, rule.planes(), zero_point=3, minimum=0, maximum=255)
+    assert again.steps == rule.steps == Step.OFFSET | Step.FUSED_BIAS | Step.MULTIPLIER | Step.ZERO_POINT_FIRST
+    assert again.planes().tolist() == rule.planes().tolist()
+    assert Requantization(0, 0, 255).planes().shape == (0, 1)
+    assert Requantization(0, 0, 255, divisor=np.array([2.0], np.float32)).planes(3).tolist() == [[two] * 3]
+
+
+def overflowing(accumulate: int, value: int) -> tuple[Bench, Mac]:
+    """A MAC that adds 2 * 100 = 200 to accumulator 5 + 1."""
+    bench = Bench(Random(0), 1, set())
+    bench.write(Memory.ACTIVATION, 0, np.array([[2, 2]], np.uint8))
+    bench.write(Memory.WEIGHT, 0, np.array([[100]], np.uint8))
+    bench.write(Memory.ACCUMULATOR, 5, np.array([[0, value]], np.int32))
+    window = {"out_width": 2, "width": 2, "pixel_pitch": 1}
+    return bench, Mac(
+        activation=0, channels=1, outputs=1, weight=0, weight_pitch_k=1, accumulator=5, accumulate=accumulate, **window
+    )
+
+
+def test_an_accumulator_holds_up_to_32_bits_and_no_more() -> None:
+    bench, mac = overflowing(1, 2**31 - 201)
+    bench.run(mac)
+    bench.check()
+    bench, mac = overflowing(1, 2**31 - 200)
+    with pytest.raises(
+        MachineError, match=r"instruction 0 \(mac .*accumulator=5.*word 0x6 is 2147483648 \(pixel 1, outp"
+    ):
+        bench.run(mac)
+    bench, mac = overflowing(0, 2**31 - 1)
+    bench.run(mac)
+    bench.check()
+
+
+def test_an_offset_that_takes_an_accumulator_past_32_bits_is_an_error() -> None:
+    bench = Bench(Random(0), 1, set())
+    bench.write(Memory.ACCUMULATOR, 0, np.array([[1, -(2**31) + 3]], np.int32))
+    tile = Requantize(
+        accumulator=0, out=0, channels=2, parameters=0, steps=Step.OFFSET, zero_point=0, minimum=0, maximum=255
+    )
+    bench.write(Memory.PARAMETER, 0, np.array([[7, -3]], np.int32).view(np.uint8))
+    bench.run(tile)
+    bench.check()
+    bench.write(Memory.PARAMETER, 0, np.array([[7, -4]], np.int32).view(np.uint8))
+    with pytest.raises(MachineError, match=r"instruction 0 \(requantize .*word 0x1 and its offset make -2147483649"):
+        bench.run(tile)
+
+
+def test_a_maximum_over_nothing_but_padding_is_an_error() -> None:
+    bench = Bench(Random(0), 1, set())
+    pool = Pool(
+        reduction=Reduction.MAX, activation=0, out=99, channels=1, out_width=3, width=1, left=-1, out_pixel_pitch=1
+    )
+    with pytest.raises(MachineError, match="output line 0, pixel 0 is all padding"):
+        bench.run(pool)
+
+
+def test_requantisation_without_constants_takes_the_accumulator_as_it_is() -> None:
+    bench = Bench(Random(0), 1, set())
+    bench.write(Memory.ACCUMULATOR, 0, np.array([[-300, -1, 5, 300]], np.int32))
+    bench.run(
+        Requantize(
+            accumulator=0, out=0, channels=4, parameters=0, steps=Step(0), zero_point=1, minimum=-128, maximum=127
+        )
+    )
+    codes = bench.memories[Memory.ACTIVATION].read(Block(Memory.ACTIVATION, 0, (4,), (1,)))
+    assert codes.tolist() == [[128, 0, 6, 127]]  # -128, 0, 6, 127 as the bytes of int8
+    bench.check()
+
+
+@pytest.mark.parametrize(
+    "instruction",
+    [
+        Add(
+            a=0,
+            b=0,
+            out=9,
+            length=1,
+            scale_a=1,
+            scale_b=1,
+            steps=Step.BIAS,
+            multiplier=1,
+            zero_point=0,
+            minimum=0,
+            maximum=9,
+        ),
+        Multiply(
+            a=0,
+            b=0,
+            out=9,
+            length=1,
+            zero_a=0,
+            zero_b=0,
+            steps=Step.DIVISOR,
+            multiplier=1,
+            zero_point=0,
+            minimum=0,
+            maximum=9,
+        ),
+        Pool(reduction=Reduction.SUM, activation=0, out=9, channels=1, steps=Step.OFFSET),
+    ],
+)
+def test_a_step_without_a_constant_is_an_error(instruction: Instruction) -> None:
+    import accelsim
+
+    with pytest.raises(
+        MachineError, match=rf"instruction 0 \({instruction.mnemonic} .*has no constant for (bias|divisor|offset)"
+    ):
+        accelsim.simulate(small.program((instruction, Halt()), {0: b"x"}))

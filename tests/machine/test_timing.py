@@ -1,0 +1,129 @@
+"""The run in time: equal to a model that looks at every register in every cycle, and every cycle accounted for."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+import accelsim
+from accelsim.isa import Halt, Instruction, Load, Memory, Store
+from accelsim.machine import timing
+
+from . import cycle_model, small
+
+
+def random_accelerator(random: Random) -> accelsim.Accelerator:
+    return small.accelerator(
+        mac_array__dataflow=random.choice(["weight_stationary", "output_stationary", "input_stationary"]),
+        mac_array__rows=random.randint(1, 9),
+        mac_array__columns=random.randint(1, 9),
+        buffers__activation__banks=random.choice([4, 16, 64]),
+        dram__bytes_per_cycle=random.choice([1, 4, 16, 64]),
+        dram__latency=random.choice([0, 1, 10, 60]),
+        dram__burst_beats=random.choice([1, 2, 4, 16]),
+        queues__depth=random.choice([1, 2, 8]),
+        requant_unit__latency=random.randint(1, 8),
+    )
+
+
+def random_program(random: Random, count: int) -> tuple[Instruction, ...]:
+    return small.balanced(random, [small.random_instruction(random) for _ in range(count)])
+
+
+SEEDS = [*range(60), *(pytest.param(seed, marks=pytest.mark.full) for seed in range(60, 1000))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_instruction_starts_and_ends_in_the_cycle_that_the_registers_say(seed: int) -> None:
+    random = Random(seed)
+    accelerator, instructions = random_accelerator(random), random_program(random, random.randint(5, 40))
+    run = timing.run(small.program(instructions, {}), instructions, accelerator)
+    expected = cycle_model.spans(instructions, accelerator, small.CODE)
+    assert {span.index: (span.start, span.end) for span in run.spans} == expected
+    assert run.cycles == max(end for _, end in expected.values())
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_order_in_which_processes_are_visited_changes_nothing(seed: int) -> None:
+    random = Random(seed)
+    accelerator, instructions = random_accelerator(random), random_program(random, 60)
+    program = small.program(instructions, {})
+    run = timing.run(program, instructions, accelerator)
+    for other in range(5):
+        assert timing.run(program, instructions, accelerator, Random(other)) == run
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_cycle_of_every_unit_has_one_cause(seed: int) -> None:
+    random = Random(seed)
+    accelerator, instructions = random_accelerator(random), random_program(random, 40)
+    run = timing.run(small.program(instructions, {}), instructions, accelerator)
+    assert set(run.units) == {"fetch", "load", "mac", "post", "store"}
+    for unit, causes in run.units.items():
+        assert sum(causes.values()) == run.cycles, unit
+        assert min(causes.values()) >= 0
+    width = accelerator.dram.bytes_per_cycle
+    for kind, unit in ((Load, "load"), (Store, "store")):
+        beats = sum(
+            cycle_model.beats(
+                i.dram,
+                i.length,
+                [(i.count_1, i.dram_pitch_1), (i.count_2, i.dram_pitch_2), (i.count_3, i.dram_pitch_3)],
+                width,
+            )
+            for i in instructions
+            if isinstance(i, kind)
+        )
+        assert run.units[unit]["busy"] == beats
+    words = sum(cycle_model.beats(small.CODE + 64 * i, 64, [], width) for i in range(len(instructions)))
+    assert run.units["fetch"]["busy"] == words + 1  # and the cycle of `halt`
+
+
+def test_one_load_by_hand() -> None:
+    """16 bytes a cycle, latency 10: a word of 64 bytes takes 4 beats."""
+    load = Load(memory=Memory.ACTIVATION, dram=0, address=0, length=33)
+    instructions: tuple[Instruction, ...] = (load, Halt())
+    run = timing.run(small.program(instructions, {0: bytes(64)}), instructions, small.accelerator())
+    # The word: asked for in cycle 0, beats in 1..4, there in 15. Dispatched in 15, in the queue in 16, started in 16.
+    # Its request: made in 16, beats (33 bytes: 3) from 17 on, unless the next word's 4 beats are on the bus, in 5..8.
+    # The data land 10 cycles after the last beat, 19. `halt` was there in 19.
+    assert [(span.start, span.end) for span in run.spans] == [(16, 30), (19, 20)]
+    assert run.cycles == 30
+    assert dict(run.units["load"]) == {"busy": 3, "fetch": 16, "request": 1, "finished": 10}
+    assert dict(run.units["mac"]) == {"busy": 0, "finished": 30}
+
+
+def test_a_scratchpad_with_half_the_banks_of_the_bus_takes_two_cycles_a_beat() -> None:
+    load = Load(memory=Memory.ACTIVATION, dram=0, address=0, length=64)
+    instructions: tuple[Instruction, ...] = (load, Halt())
+    accelerator = small.accelerator(buffers__activation__banks=8)
+    run = timing.run(small.program(instructions, {0: bytes(64)}), instructions, accelerator)
+    assert run.units["load"]["busy"] == 4
+    assert run.units["load"]["bank_conflict"] == 4
+
+
+def test_a_full_queue_holds_the_fetcher_back() -> None:
+    slow = Load(memory=Memory.ACTIVATION, dram=0, address=0, length=4096)
+    instructions: tuple[Instruction, ...] = (*[slow] * 6, Halt())
+    program = small.program(instructions, {0: bytes(4096)})
+    shallow = timing.run(program, instructions, small.accelerator(queues__depth=1))
+    deep = timing.run(program, instructions, small.accelerator(queues__depth=8))
+    assert shallow.units["fetch"]["queue_full"] > 256
+    assert "queue_full" not in deep.units["fetch"]
+
+
+MACHINE: dict[str, Any] = {"queues__depth": 4}
+
+
+def test_six_requests_share_the_bus_in_bursts() -> None:
+    """A load and a store at once: bursts of 4 beats in turn, so both last about as long as their beats together."""
+    load = Load(memory=Memory.ACTIVATION, dram=0, address=0, length=1600)
+    store = Store(dram=4096, address=4096, length=1600)
+    instructions: tuple[Instruction, ...] = (load, store, Halt())
+    run = timing.run(small.program(instructions, {0: bytes(1600)}), instructions, small.accelerator(**MACHINE))
+    load_span, store_span, _ = run.spans
+    assert abs((load_span.end - 10) - store_span.end) <= 4 + 4
+    assert store_span.end - load_span.start >= 200
+    assert run.units["store"]["dram_contention"] >= 90
