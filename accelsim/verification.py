@@ -16,7 +16,7 @@ import numpy as np
 from accelsim.compiler import compile
 from accelsim.hardware import Accelerator
 from accelsim.isa import Program
-from accelsim.machine import simulate
+from accelsim.machine import Result, simulate
 from accelsim.network import Network
 
 
@@ -113,14 +113,21 @@ def verify(
     by default all of `x` is one batch. `program` takes the place of the compiled one, to test the test.
     Raises the errors of `extract`, `compile` and `simulate`.
     """
-    from accelsim.frontend import extract, record_values
+    from accelsim.frontend import extract
 
     inputs = x if isinstance(x, tuple) else (x,)
     example = tuple(part[:batch] for part in inputs) if batch is not None else inputs
     network = extract(model, example if isinstance(x, tuple) else example[0], engine=engine, lanes=lanes)
     if program is None:
         program = compile(network, accelerator)
-    machine = simulate(program, x, accelerator=accelerator).values
+    return compare(network, simulate(program, x, accelerator=accelerator), model, x)
+
+
+def compare(network: Network, result: Result, model: Any, x: Any) -> Verification:
+    """Compare the layers of a simulation of `network` on `x` with PyTorch's run of `model`, which it was taken from."""
+    from accelsim.frontend import record_values
+
+    machine = result.values
     torch_values = record_values(model, x, network)
     reference = network.trace(x)
     layers = []

@@ -1,0 +1,23 @@
+"""torch to network: the only floor that imports torch, and only once one of these names is used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .extraction import extract
+    from .host import host_kernels
+    from .reference import record_values
+
+_HOME = {"extract": "extraction", "host_kernels": "host", "record_values": "reference"}
+
+__all__ = ["extract", "host_kernels", "record_values"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'accelsim.frontend' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value

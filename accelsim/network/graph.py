@@ -131,6 +131,7 @@ class AveragePool(Node):
     padding: Pads
     count_include_pad: bool = True
     divisor: int | None = None
+    ceil_mode: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ folded zero points.
 
 from __future__ import annotations
 
+import math
 from functools import singledispatch
 from typing import Any
 
@@ -82,14 +83,27 @@ def _apply(node: Node, network: Network, inputs: list[np.ndarray]) -> np.ndarray
     raise ModelError(f"{node.name}: the reference executor knows no {type(node).__name__}")
 
 
-@_apply.register
-def _(node: Convolution, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
-    source = network.values[node.inputs[0]].affine
-    x = inputs[0].astype(np.int32) - source.zero_point
+@_apply.register(Convolution)
+@_apply.register(Linear)
+def _(node: Convolution | Linear, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
+    codes = rounding.matrix_rounding(network, node, folded=False).apply(accumulators(network, node, inputs[0]))
+    return channels_in_place(node, codes)
+
+
+def accumulators(network: Network, node: Convolution | Linear, codes: np.ndarray) -> np.ndarray:
+    """The exact sums of (qx - zx) * (qw - zw) of one batch, int32, channels last."""
+    zero_point = network.values[node.inputs[0]].affine.zero_point
     weights = rounding.centred_weights(node)
-    accumulators = _transposed(node, x, weights) if node.transposed else _convolve(node, x, weights)
-    rule = rounding.matrix_rounding(network, node, folded=False)
-    return np.moveaxis(rule.apply(np.moveaxis(accumulators, 1, -1)), -1, 1)
+    if isinstance(node, Linear):
+        return ((codes.astype(np.float64) - zero_point) @ weights.T.astype(np.float64)).astype(np.int32)
+    x = codes.astype(np.int32) - zero_point
+    sums = _transposed(node, x, weights) if node.transposed else _convolve(node, x, weights)
+    return np.moveaxis(sums, 1, -1)
+
+
+def channels_in_place(node: Convolution | Linear, codes: np.ndarray) -> np.ndarray:
+    """What has its channels last, with the axes of the layer's output."""
+    return codes if isinstance(node, Linear) else np.moveaxis(codes, -1, 1)
 
 
 def _convolve(node: Convolution, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -143,14 +157,6 @@ def _transposed(node: Convolution, x: np.ndarray, weights: np.ndarray) -> np.nda
 
 
 @_apply.register
-def _(node: Linear, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
-    source = network.values[node.inputs[0]].affine
-    x = inputs[0].astype(np.float64) - source.zero_point
-    sums = (x @ rounding.centred_weights(node).T.astype(np.float64)).astype(np.int32)
-    return rounding.matrix_rounding(network, node, folded=False).apply(sums)
-
-
-@_apply.register
 def _(node: Add, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
     value = network.values[node.name]
     a, b = (np.broadcast_to(codes, value.shape).transpose(value.order).reshape(-1) for codes in inputs)
@@ -165,7 +171,11 @@ def _(node: Add, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
 
 @_apply.register
 def _(node: Multiply, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
-    return rounding.product_rule(network, node).apply(*inputs)
+    value = network.values[node.name]
+    a, b = (np.broadcast_to(codes, value.shape).transpose(value.order).reshape(-1) for codes in inputs)
+    spans = rounding.product_spans(network, node)
+    parts = [span.rule.apply(a[span.start : span.stop], b[span.start : span.stop]) for span in spans]
+    return _from_order(np.concatenate(parts), value.shape, value.order)
 
 
 @_apply.register
@@ -189,49 +199,21 @@ def _(node: MaxPool, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
 
 @_apply.register
 def _(node: AveragePool, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
-    source = network.values[node.inputs[0]].affine
-    x = inputs[0].astype(np.int32) - source.zero_point
-    if node.kind == "adaptive":
-        return _adaptive(node, network, x)
-    ones = tuple(1 for _ in node.kernel)
-    sums = _windows(x, node.kernel, node.stride, node.padding, ones, 0).sum(axis=-1, dtype=np.int32)
-    counts = np.broadcast_to(_counts(node, x.shape), sums.shape)
-    result = np.zeros(sums.shape, np.int32)
-    for count in np.unique(counts):
-        rule = rounding.pool_rounding(network, node, int(count))
-        result = np.where(counts == count, rule.apply(sums), result)
+    x = inputs[0].astype(np.int32)
+    result = np.zeros(network.values[node.name].shape, np.int32).reshape(*x.shape[:2], *_grid(network, node))
+    axes = rounding.axis_windows(network, node)
+    for place in np.ndindex(*map(len, axes)):
+        windows = [axis[i] for axis, i in zip(axes, place, strict=True)]
+        part = x[(slice(None), slice(None), *(slice(w.start, w.stop) for w in windows))].reshape(*x.shape[:2], -1)
+        divisor = node.divisor if node.divisor is not None else math.prod(w.count for w in windows)
+        for span in rounding.pool_rules(network, node, tuple(w.stop - w.start for w in windows), divisor):
+            channels = slice(span.start, span.stop)
+            result[(slice(None), channels, *place)] = span.rule.apply(part[:, channels])
     return result
 
 
-def _counts(node: AveragePool, shape: tuple[int, ...]) -> np.ndarray:
-    """The divisor at each output position."""
-    if node.divisor is not None:
-        return np.array(node.divisor)
-    inside = np.ones(shape[2:], np.int32)
-    # Ceil mode lets a window reach past the padding; that part never counts.
-    padded = np.ones([s + b + a for s, (b, a) in zip(shape[2:], node.padding, strict=True)], np.int32)
-    ones = tuple(1 for _ in node.kernel)
-    none = tuple((0, 0) for _ in node.kernel)
-    if node.count_include_pad:
-        return _windows(padded[None, None], node.kernel, node.stride, none, ones, 0).sum(axis=-1)[0, 0]
-    return _windows(inside[None, None], node.kernel, node.stride, node.padding, ones, 0).sum(axis=-1)[0, 0]
-
-
-def adaptive_windows(size: int, outputs: int) -> list[tuple[int, int]]:
-    """Start and stop of each window of an adaptive pool along one axis (ATen `AdaptivePooling.h`)."""
-    return [(i * size // outputs, -(-(i + 1) * size // outputs)) for i in range(outputs)]
-
-
-def _adaptive(node: AveragePool, network: Network, x: np.ndarray) -> np.ndarray:
-    value = network.values[node.name]
-    result = np.zeros(value.shape, np.int32)
-    height, width = value.shape[-2:]
-    for i, (top, bottom) in enumerate(adaptive_windows(x.shape[-2], height)):
-        for j, (left, right) in enumerate(adaptive_windows(x.shape[-1], width)):
-            sums = x[..., top:bottom, left:right].sum(axis=(-2, -1), dtype=np.int32)
-            rule = rounding.pool_rounding(network, node, (bottom - top) * (right - left))
-            result[..., i, j] = rule.apply(sums[..., None])[..., 0]
-    return result
+def _grid(network: Network, node: AveragePool) -> tuple[int, ...]:
+    return tuple(map(len, rounding.axis_windows(network, node)))
 
 
 def _windows(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from accelsim.arithmetic.elementwise import Product, Span, add_rules, multiply_rule
+from accelsim.arithmetic import lanes
+from accelsim.arithmetic.elementwise import Product, Span, add_rules, multiply_rules
 from accelsim.arithmetic.matrix import requantization
-from accelsim.arithmetic.pooling import average_rule
+from accelsim.arithmetic.onednn import ConvolutionShape
+from accelsim.arithmetic.pooling import AverageRule, Layout, average_rules
 from accelsim.arithmetic.requantize import Requantization
 
-from .graph import Add, AveragePool, Convolution, Linear, Multiply, Network
+from .graph import Add, AveragePool, Convolution, Linear, Multiply, Network, Value
 
 
 def output_channels(node: Convolution | Linear) -> int:
@@ -42,7 +46,24 @@ def matrix_rounding(network: Network, node: Convolution | Linear, *, folded: boo
         channels=channels,
         groups=node.groups if isinstance(node, Convolution) else 1,
         output_padding=node.output_padding if isinstance(node, Convolution) else (),
+        transposed=isinstance(node, Convolution) and node.transposed,
+        shape=convolution_shape(node) if isinstance(node, Convolution) else None,
         offset=None if offset is None else offset.astype(np.int32),
+    )
+
+
+def convolution_shape(node: Convolution) -> ConvolutionShape:
+    """What decides about the engine's kernel."""
+    outer, inner = node.weights.codes.shape[:2]
+    return ConvolutionShape(
+        inputs=outer if node.transposed else inner * node.groups,
+        outputs=output_channels(node),
+        groups=node.groups,
+        kernel=node.weights.codes.shape[2:],
+        stride=node.stride,
+        padding=tuple(max(pair) for pair in node.padding),
+        dilation=node.dilation,
+        transposed=node.transposed,
     )
 
 
@@ -76,12 +97,87 @@ def add_spans(network: Network, node: Add) -> tuple[Span, ...]:
     return add_rules(network.engine, network.kernels, a, b, out.affine, out.size, node.relu)
 
 
-def product_rule(network: Network, node: Multiply) -> Product:
-    """The rule of an element-wise product."""
+def product_spans(network: Network, node: Multiply) -> tuple[lanes.Span[Product], ...]:
+    """The rules of an element-wise product, each with its range of elements in PyTorch's memory order of the output."""
     a, b = (network.values[name].affine for name in node.inputs)
-    return multiply_rule(network.engine, network.kernels, a, b, network.values[node.name].affine, node.relu)
+    out = network.values[node.name]
+    return multiply_rules(network.engine, network.kernels, a, b, out.affine, out.size, node.relu)
 
 
-def pool_rounding(network: Network, node: AveragePool, count: int) -> Requantization:
-    """The requantisation of a sum over `count` elements of an average pool."""
-    return average_rule(network.engine, network.kernels, node.kind, network.values[node.name].affine, count)
+class AxisWindow(NamedTuple):
+    """One output position of a pool along one axis: inputs start..stop - 1, which count as `count` in the divisor."""
+
+    start: int
+    stop: int
+    count: int
+
+
+def axis_windows(network: Network, node: AveragePool) -> tuple[tuple[AxisWindow, ...], ...]:
+    """For each spatial axis the windows of an average pool (ATen `AveragePool2d.cpp`, `AdaptivePooling.h`)."""
+    sizes = network.values[node.inputs[0]].shape[2:]
+    if node.kind == "mean":
+        return tuple((AxisWindow(0, size, size),) for size in sizes)
+    if node.kind == "adaptive":
+        outputs = network.values[node.name].shape[2:]
+        return tuple(
+            tuple(
+                AxisWindow(start, stop, stop - start)
+                for start, stop in ((i * size // out, -(-(i + 1) * size // out)) for i in range(out))
+            )
+            for size, out in zip(sizes, outputs, strict=True)
+        )
+    axes = []
+    outputs = network.values[node.name].shape[2:]
+    for size, out, kernel, stride, (before, _) in zip(
+        sizes, outputs, node.kernel, node.stride, node.padding, strict=True
+    ):
+        windows = []
+        for i in range(out):
+            first = i * stride - before
+            # Ceil mode lets a window reach past the padding; that part never counts.
+            end = min(first + kernel, size + before)
+            start, stop = max(first, 0), min(end, size)
+            windows.append(AxisWindow(start, stop, end - first if node.count_include_pad else stop - start))
+        axes.append(tuple(windows))
+    return tuple(axes)
+
+
+def pool_rules(
+    network: Network, node: AveragePool, kernel: tuple[int, ...], divisor: int | None
+) -> tuple[lanes.Span[AverageRule], ...]:
+    """The rules of one output pixel of an average pool as spans over its channels.
+
+    `kernel`: the sizes of the pixel's window without padding; `divisor`: what the sum is divided by.
+    """
+    value = network.values[node.inputs[0]]
+    engine = network.engine
+    sizes = kernel
+    if node.kind == "window":
+        sizes = node.kernel  # QNNPACK divides by the whole kernel
+    elif node.kind == "adaptive":
+        # QNNPACK pools windows of one size, of more than one element; the others are ATen's.
+        uniform = all(len({w.stop - w.start for w in axis}) == 1 for axis in axis_windows(network, node))
+        if not uniform or int(np.prod(kernel)) == 1:
+            engine = "fbgemm" if engine == "qnnpack" else engine
+    channels_last_mean = node.kind == "mean" and network.kernels.aten == "uniform"
+    layout: Layout = "channels_last" if is_channels_last(value) and not channels_last_mean else "contiguous"
+    return average_rules(
+        engine,
+        network.kernels,
+        node.kind,  # type: ignore[arg-type]
+        value.affine,
+        sizes,
+        value.shape[1],
+        layout,
+        divisor=divisor,
+        ceil_mode=node.ceil_mode,
+    )
+
+
+def is_channels_last(value: Value) -> bool:
+    """Whether ATen takes a (N, C, H, W) tensor for channels_last: axes of one element have no say."""
+    if len(value.shape) != 4:
+        return False
+    return [axis for axis in value.order if value.shape[axis] > 1] == [
+        axis for axis in (0, 2, 3, 1) if value.shape[axis] > 1
+    ]

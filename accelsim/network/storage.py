@@ -29,7 +29,7 @@ _CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 def save(network: Network, path: str | Path) -> None:
     """Write `network` to `path`."""
     arrays: dict[str, np.ndarray] = {}
-    nodes = [{"kind": type(node).__name__, **_plain(node, node.name, arrays)} for node in network.nodes]
+    nodes = [{"node": type(node).__name__, **_plain(node, node.name, arrays)} for node in network.nodes]
     header = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -93,8 +93,8 @@ def _plain(item: Any, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, A
 
 
 def _node(item: dict[str, Any], arrays: dict[str, np.ndarray]) -> Node:
-    kind = _KINDS[item["kind"]]
-    data = _with_arrays({key: value for key, value in item.items() if key != "kind"}, arrays)
+    kind = _KINDS[item["node"]]
+    data = _with_arrays({key: value for key, value in item.items() if key != "node"}, arrays)
     return cast(Node, _typed(kind, data))
 
 

@@ -1,0 +1,321 @@
+"""Instructions of a matrix operation, tile by tile as its plan says."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from accelsim.isa import Mac, Memory, Requantize
+
+from .emission import Emitter, Slots
+from .operations import Matrix
+from .tiling import MatrixPlan, blocks
+from .transfers import dense_loops, loads, stores
+
+
+@dataclass(frozen=True)
+class _Positions:
+    """A tile of output positions: one depth, and ranges of images, lines and pixels."""
+
+    depth: int
+    images: tuple[int, int]
+    lines: tuple[int, int]
+    pixels: tuple[int, int]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Images, lines, pixels."""
+        ranges = (self.images, self.lines, self.pixels)
+        return tuple(stop - start for start, stop in ranges)  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Output channels `first..first + outputs - 1`: `groups` whole groups from `group` on, or part of that one."""
+
+    group: int
+    groups: int
+    first: int
+    outputs: int
+
+
+@dataclass(frozen=True)
+class _Operand:
+    """The window's fields of a MAC instruction that depend on where its input lies."""
+
+    activation: int
+    image_pitch: int
+    line_pitch: int
+    pixel_pitch: int
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+class MatrixEmitter:
+    """Emits one matrix operation."""
+
+    def __init__(self, emitter: Emitter, operation: Matrix, plan: MatrixPlan) -> None:
+        self.emitter, self.operation, self.plan = emitter, operation, plan
+        self.constants = operation.rule.planes(operation.outputs)
+        self.blocks = _blocks(operation, plan)
+        self.tiles = _tiles(operation, plan)
+        self.channels = operation.source.sizes[4] // operation.groups
+        self.parts = blocks(self.channels, plan.channels) if plan.groups == 1 else [(0, self.channels)]
+        self._weights_at: dict[tuple[int, int, int], int] = {}
+        self._constants_at: dict[int, int] = {}
+        self._make_slots()
+
+    def _make_slots(self) -> None:
+        plan, emitter, operation = self.plan, self.emitter, self.operation
+        count = plan.images * plan.lines * plan.pixels
+        taps = operation.weights.shape[2] * operation.weights.shape[3]
+        steps = operation.window.kernel[0] * len(self.parts) * len(self.blocks)
+        self.weight_slots = emitter.weight_ring.slots(taps * plan.channels * plan.outputs, steps)
+        self.constant_slots = emitter.parameter_ring.slots(4 * len(self.constants) * plan.outputs, len(self.blocks))
+        self.accumulators = emitter.accumulator_ring.slots(count * plan.outputs, len(self.tiles) * len(self.blocks))
+        start, stop = emitter.staging
+        out = 0
+        if emitter.resident(operation.target.tensor) is None:
+            out = count * (operation.outputs if plan.gather else plan.outputs)
+        source = max((self._box_bytes(tile) for tile in self.tiles), default=0)
+        if emitter.resident(operation.source.tensor) is not None:
+            source = 0
+        outs = 2 if out and 2 * (out + source) <= stop - start else 1
+        self.out_slots = Slots([stop - (i + 1) * out for i in range(outs)])
+        stop -= outs * out
+        self.in_slots = Slots([start + i * source for i in range((stop - start) // source)] if source else [start])
+
+    def _box_bytes(self, tile: _Positions) -> int:
+        """Bytes of the largest input tile under `tile`."""
+        _, lines, pixels = self._box(tile)
+        channels = self.channels * self.plan.groups if self.operation.groups > 1 else self.channels
+        if not self.plan.whole_input:
+            channels = self.plan.channels
+        return tile.sizes[0] * max(lines[1] - lines[0], 0) * max(pixels[1] - pixels[0], 0) * channels
+
+    def _box(self, tile: _Positions) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """Top and left of the window (which may lie in the padding), and the input's lines and pixels under the tile."""
+        window, sizes = self.operation.window, self.operation.source.sizes
+        corner, ranges = [], []
+        for axis, (first, last) in ((1, tile.lines), (2, tile.pixels)):
+            start = first * window.stride[axis] - window.before[axis]
+            stop = (
+                start + (last - first - 1) * window.stride[axis] + (window.kernel[axis] - 1) * window.dilation[axis] + 1
+            )
+            corner.append(start)
+            ranges.append((max(start, 0), min(stop, sizes[axis + 1])))
+        return (corner[0], corner[1]), ranges[0], ranges[1]
+
+    def emit(self) -> None:
+        """Emit everything."""
+        numbers = range(len(self.blocks))
+        if self.plan.spatial_outer:
+            order = [(tile, block) for tile in self.tiles for block in numbers]
+        else:
+            order = [(tile, block) for block in numbers for tile in self.tiles]
+        gathered = 0
+        for tile, number in order:
+            block = self.blocks[number]
+            accumulator = self.accumulators.next()
+            self._accumulate(tile, number, accumulator)
+            if self.plan.gather and number == 0:
+                gathered = self.out_slots.next()
+            self._requantize(tile, number, accumulator, gathered)
+            if self.plan.gather and block is self.blocks[-1]:
+                self._store(tile, 0, self.operation.outputs, gathered)
+
+    def _accumulate(self, tile: _Positions, number: int, accumulator: int) -> None:
+        operation, block = self.operation, self.blocks[number]
+        window = operation.window
+        images, lines, pixels = tile.sizes
+        steps = list(itertools.product(range(window.kernel[0]), range(len(self.parts))))
+        for index, (tap, part) in enumerate(steps):
+            first, last = self.parts[part]
+            operand = self._operand(tile, tap, block, first, last)
+            weight = self._weights(number, tap, part)
+            reduction = window.kernel[1] * window.kernel[2] * (last - first)
+            by_output = self.emitter.accelerator.mac_array.dataflow == "input_stationary"
+            self.emitter.emit(
+                Mac(
+                    activation=operand.activation,
+                    image_pitch=operand.image_pitch,
+                    line_pitch=operand.line_pitch,
+                    pixel_pitch=operand.pixel_pitch,
+                    images=images,
+                    out_height=lines,
+                    out_width=pixels,
+                    kernel_height=window.kernel[1],
+                    kernel_width=window.kernel[2],
+                    channels=(last - first) * block.groups,
+                    top=operand.top,
+                    left=operand.left,
+                    height=operand.height,
+                    width=operand.width,
+                    stride_y=window.stride[1],
+                    stride_x=window.stride[2],
+                    dilation_y=window.dilation[1],
+                    dilation_x=window.dilation[2],
+                    signed_activation=int(operation.signed),
+                    pad=operation.pad,
+                    outputs=block.outputs,
+                    weight=weight,
+                    weight_pitch_k=1 if by_output else block.outputs,
+                    weight_pitch_n=reduction if by_output else 1,
+                    weight_zero_point=int(operation.weight_zero_points[block.first]),
+                    accumulator=accumulator,
+                    accumulate=int(index > 0),
+                    groups=block.groups,
+                )
+            )
+
+    def _operand(self, tile: _Positions, tap: int, block: _Block, first: int, last: int) -> _Operand:
+        """Where the input under the tile lies, loaded first where it is not on the chip."""
+        operation, emitter = self.operation, self.emitter
+        source, window = operation.source, operation.window
+        depth = tile.depth * window.stride[0] - window.before[0] + tap * window.dilation[0]
+        (top, left), lines, pixels = self._box(tile)
+        if not 0 <= depth < source.sizes[1] or lines[0] >= lines[1] or pixels[0] >= pixels[1]:
+            return _Operand(0, 0, 0, 0, 0, 0, 0, 0)  # nothing but padding
+        image_pitch, depth_pitch, line_pitch, pixel_pitch = source.pitches
+        start = source.offset + tile.images[0] * image_pitch + depth * depth_pitch
+        channel = block.group * self.channels + first
+        base = emitter.resident(source.tensor)
+        if base is not None:
+            return _Operand(
+                base + start + channel,
+                image_pitch,
+                line_pitch,
+                pixel_pitch,
+                top,
+                left,
+                source.sizes[2],
+                source.sizes[3],
+            )
+        if not self.plan.whole_input:
+            held = (channel, channel + last - first)
+        elif operation.groups > 1:
+            held = (block.group * self.channels, (block.group + block.groups) * self.channels)
+        else:
+            held = (0, self.channels)
+        sizes = (tile.sizes[0], lines[1] - lines[0], pixels[1] - pixels[0], held[1] - held[0])
+        address, missing = self.in_slots.get((tile, depth, held))
+        if missing:
+            dram = emitter.dram[source.tensor] + start + lines[0] * line_pitch + pixels[0] * pixel_pitch + held[0]
+            loops = dense_loops(sizes, (image_pitch, line_pitch, pixel_pitch, 1))
+            emitter.emit_all(loads(Memory.ACTIVATION, dram, address, loops, 1))
+        return _Operand(
+            address + channel - held[0],
+            sizes[1] * sizes[2] * sizes[3],
+            sizes[2] * sizes[3],
+            sizes[3],
+            top - lines[0],
+            left - pixels[0],
+            sizes[1],
+            sizes[2],
+        )
+
+    def _weights(self, number: int, tap: int, part: int) -> int:
+        """Where the weights of a block, a depth tap and a part of the channels lie, loaded first if they must be."""
+        key = (number, tap, part)
+        address, missing = self.weight_slots.get(key)
+        if missing:
+            block, (first, last) = self.blocks[number], self.parts[part]
+            tile = self.operation.weights[block.first : block.first + block.outputs, tap, :, :, first:last]
+            if key not in self._weights_at:
+                by_output = self.emitter.accelerator.mac_array.dataflow == "input_stationary"
+                self._weights_at[key] = self.emitter.image.put(tile if by_output else tile.transpose(1, 2, 3, 0))
+            self.emitter.emit_all(loads(Memory.WEIGHT, self._weights_at[key], address, (), tile.size))
+        return address
+
+    def _parameters(self, number: int) -> int:
+        """Where the constants of a block lie, loaded first if they must be."""
+        if not len(self.constants):
+            return 0
+        address, missing = self.constant_slots.get(number)
+        if missing:
+            block = self.blocks[number]
+            planes = self.constants[:, block.first : block.first + block.outputs]
+            if number not in self._constants_at:
+                self._constants_at[number] = self.emitter.image.put(planes)
+            self.emitter.emit_all(loads(Memory.PARAMETER, self._constants_at[number], address, (), planes.nbytes))
+        return address
+
+    def _requantize(self, tile: _Positions, number: int, accumulator: int, gathered: int) -> None:
+        operation, emitter, block = self.operation, self.emitter, self.blocks[number]
+        parameters = self._parameters(number)
+        target, rule = operation.target, operation.rule
+        images, lines, pixels = tile.sizes
+        base = emitter.resident(target.tensor)
+        if base is not None:
+            image_pitch, depth_pitch, line_pitch, pixel_pitch = target.pitches
+            out = base + target.offset + tile.depth * depth_pitch + block.first + tile.images[0] * image_pitch
+            out += tile.lines[0] * line_pitch + tile.pixels[0] * pixel_pitch
+        else:
+            pixel_pitch = operation.outputs if self.plan.gather else block.outputs
+            line_pitch, image_pitch = pixels * pixel_pitch, lines * pixels * pixel_pitch
+            out = gathered + block.first if self.plan.gather else self.out_slots.next()
+        emitter.emit(
+            Requantize(
+                accumulator=accumulator,
+                out=out,
+                image_pitch=image_pitch,
+                line_pitch=line_pitch,
+                pixel_pitch=pixel_pitch,
+                images=images,
+                out_height=lines,
+                out_width=pixels,
+                channels=block.outputs,
+                parameters=parameters,
+                steps=rule.steps,
+                zero_point=rule.zero_point,
+                minimum=rule.minimum,
+                maximum=rule.maximum,
+            )
+        )
+        if base is not None:
+            emitter.wrote(target.tensor)
+        elif not self.plan.gather:
+            self._store(tile, block.first, block.outputs, out)
+
+    def _store(self, tile: _Positions, first: int, outputs: int, address: int) -> None:
+        target, emitter = self.operation.target, self.emitter
+        image_pitch, depth_pitch, line_pitch, pixel_pitch = target.pitches
+        dram = emitter.dram[target.tensor] + target.offset + tile.depth * depth_pitch + first
+        dram += tile.images[0] * image_pitch + tile.lines[0] * line_pitch + tile.pixels[0] * pixel_pitch
+        loops = dense_loops((*tile.sizes, outputs), (image_pitch, line_pitch, pixel_pitch, 1))
+        emitter.emit_all(stores(dram, address, loops, 1))
+        emitter.wrote(target.tensor)
+
+
+def _tiles(operation: Matrix, plan: MatrixPlan) -> list[_Positions]:
+    images, depth, lines, pixels, _ = operation.target.sizes
+    axes = (blocks(images, plan.images), blocks(lines, plan.lines), blocks(pixels, plan.pixels))
+    return [_Positions(at, *ranges) for at in range(depth) for ranges in itertools.product(*axes)]
+
+
+def _blocks(operation: Matrix, plan: MatrixPlan) -> list[_Block]:
+    """Blocks of output channels, none across a change of the weights' zero point: an instruction has but one."""
+    per_group = operation.outputs // operation.groups
+    zero_points = operation.weight_zero_points
+    result = []
+    for group in range(0, operation.groups, plan.groups):
+        groups = min(plan.groups, operation.groups - group)
+        first, outputs = group * per_group, groups * per_group
+        if groups > 1 and not np.any(zero_points[first : first + outputs] != zero_points[first]):
+            result.append(_Block(group, groups, first, outputs))
+            continue
+        for one in range(group, group + groups):
+            for start, stop in blocks(per_group, min(plan.outputs, per_group)):
+                edges = [start, *range(start + 1, stop), stop]
+                kept = [
+                    edge
+                    for edge in edges
+                    if edge in (start, stop)
+                    or zero_points[one * per_group + edge] != zero_points[one * per_group + edge - 1]
+                ]
+                result += [_Block(one, 1, one * per_group + a, b - a) for a, b in itertools.pairwise(kept)]
+    return result

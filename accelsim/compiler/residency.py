@@ -1,0 +1,109 @@
+"""Pass `place`: which stored tensors stay in the activation buffer from the operation that writes them to the last that
+reads them, and where. The others live in DRAM and pass through the rest of the buffer tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .operations import Copy, Elementwise, Lowered, Matrix, Operation, Pool, sources_of, target_of
+
+
+@dataclass(frozen=True)
+class Placement:
+    """`addresses` of resident tensors in the activation buffer; operation i has `staging[i]` = (start, stop) free."""
+
+    addresses: Mapping[str, int]
+    staging: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class _Life:
+    """A tensor's bytes from the first operation that writes it to the last that uses it."""
+
+    tensor: str
+    first: int
+    last: int
+    uses: int
+
+
+def place(lowered: Lowered, capacity: int) -> Placement:
+    """Greedy by bytes of DRAM traffic saved; a tensor stays if every operation meanwhile keeps room for its tiles."""
+    fixed = {lowered.forms[name].tensor for name in (*lowered.inputs, *lowered.outputs)}
+    lives = [life for life in _lives(lowered) if life.tensor not in fixed]
+    users = [{target_of(op), *sources_of(op)} for op in lowered.operations]
+    placed: list[tuple[_Life, int]] = []
+    resident: set[str] = set()
+    tops = [0] * len(lowered.operations)
+    for life in sorted(lives, key=lambda item: (-lowered.tensors[item.tensor] * item.uses, item.first)):
+        size = lowered.tensors[life.tensor]
+        address = _first_fit(placed, life, size, lowered.tensors)
+        meanwhile = range(life.first, life.last + 1)
+        resident.add(life.tensor)
+        fits = all(
+            max(tops[i], address + size) + _room(lowered.operations[i], users[i] - resident) <= capacity
+            for i in meanwhile
+        )
+        if not fits:
+            resident.discard(life.tensor)
+            continue
+        placed.append((life, address))
+        for i in meanwhile:
+            tops[i] = max(tops[i], address + size)
+    return Placement({life.tensor: address for life, address in placed}, tuple((top, capacity) for top in tops))
+
+
+def _lives(lowered: Lowered) -> list[_Life]:
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    uses: dict[str, int] = {}
+    for index, operation in enumerate(lowered.operations):
+        for tensor in (target_of(operation), *sources_of(operation)):
+            first.setdefault(tensor, index)
+            last[tensor] = index
+            uses[tensor] = uses.get(tensor, 0) + 1
+    return [_Life(tensor, first[tensor], last[tensor], uses[tensor]) for tensor in first]
+
+
+def _first_fit(placed: list[tuple[_Life, int]], life: _Life, size: int, sizes: Mapping[str, int]) -> int:
+    """The lowest address at which the tensor meets none that is alive at the same time."""
+    taken = sorted(
+        (address, address + sizes[other.tensor])
+        for other, address in placed
+        if other.first <= life.last and life.first <= other.last
+    )
+    at = 0
+    for start, stop in taken:
+        if at + size <= start:
+            break
+        at = max(at, stop)
+    return at
+
+
+def _room(operation: Operation, streamed: set[str]) -> int:
+    """Bytes for two tiles of a line or so of every operand that passes through the buffer."""
+    match operation:
+        case Matrix() | Pool():
+            room = 0
+            if operation.source.tensor in streamed:
+                _, _, _, width, channels = operation.source.sizes
+                room += 2 * _lines(operation) * width * channels
+            if operation.target.tensor in streamed:
+                _, _, _, width, channels = operation.target.sizes
+                room += 2 * width * channels
+            return room
+        case Elementwise():
+            operands = [tensor for tensor, _ in operation.sources] + [operation.target[0]]
+            return 2 * min(operation.size, 1024) * sum(tensor in streamed for tensor in operands)
+        case Copy():
+            both = {operation.source[0], operation.target[0]} <= streamed
+            return min(operation.size, 1024) if both else 0
+
+
+def _lines(operation: Matrix | Pool) -> int:
+    """Input lines under one output line, no more than there are."""
+    if isinstance(operation, Matrix):
+        span = (operation.window.kernel[1] - 1) * operation.window.dilation[1] + 1
+    else:
+        span = max((part.kernel[0] - 1) * part.dilation[0] + 1 for part in operation.parts)
+    return min(span, operation.source.sizes[2])

@@ -1,0 +1,340 @@
+"""Pass `tile`: how a matrix operation is cut so that its tiles fit the memories, chosen by a search over a cost model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from accelsim.errors import CompileError
+from accelsim.hardware import Accelerator
+from accelsim.isa import INSTRUCTION_BYTES
+
+from .operations import Matrix
+
+#: Limits of the instructions' fields.
+_IMAGES = (1 << 12) - 1
+_INSTRUCTION_BITS_16 = (1 << 16) - 1
+
+
+@dataclass(frozen=True)
+class MatrixPlan:
+    """One way to cut a matrix operation.
+
+    A tile has `images` x `lines` x `pixels` output positions and `outputs` channels, those of `groups` groups; with one
+    group it may be part of it, and its sum may be cut into parts of `channels` input channels. `spatial_outer`: all
+    output channels of a tile of positions before the next positions, else the other way round. `whole_input`: tiles of
+    the input hold all channels even where the sum is cut. `gather`: results are stored once all output channels of the
+    positions are there. `cost` is the estimate in cycles, `dram` in bytes, `bound` what the time is spent on.
+    """
+
+    images: int
+    lines: int
+    pixels: int
+    outputs: int
+    groups: int
+    channels: int
+    spatial_outer: bool
+    whole_input: bool
+    gather: bool
+    cost: float
+    dram: int
+    bound: str
+
+
+@dataclass(frozen=True)
+class Room:
+    """What an operation has: bytes of `staging` in the activation buffer, and which operands need none of it."""
+
+    staging: int
+    source_resident: bool
+    target_resident: bool
+
+
+class Shape:
+    """Sizes of a matrix operation that the tiling needs."""
+
+    def __init__(self, operation: Matrix) -> None:
+        self.images, self.out_depth, self.out_lines, self.out_pixels, self.outputs = operation.target.sizes
+        _, self.depth, self.lines, self.pixels, self.channels = operation.source.sizes
+        self.kernel_depth, self.kernel_lines, self.kernel_pixels = operation.window.kernel
+        _, self.stride_lines, self.stride_pixels = operation.window.stride
+        _, self.dilation_lines, self.dilation_pixels = operation.window.dilation
+        self.groups = operation.groups
+        self.group_outputs = self.outputs // self.groups
+        self.group_channels = self.channels // self.groups
+        self.planes = len(operation.rule.planes(self.outputs))
+
+    @property
+    def taps(self) -> int:
+        """Taps of one depth."""
+        return self.kernel_lines * self.kernel_pixels
+
+    def input_lines(self, lines: int) -> int:
+        """Input lines under `lines` output lines."""
+        span = (lines - 1) * self.stride_lines + (self.kernel_lines - 1) * self.dilation_lines + 1
+        return min(span, self.lines)
+
+    def input_pixels(self, pixels: int) -> int:
+        """Input pixels under `pixels` output pixels."""
+        span = (pixels - 1) * self.stride_pixels + (self.kernel_pixels - 1) * self.dilation_pixels + 1
+        return min(span, self.pixels)
+
+
+def choose(name: str, operation: Matrix, accelerator: Accelerator, room: Room, effort: int) -> MatrixPlan:
+    """The cheapest plan; of equals the one with the least DRAM traffic, then the first. Raises CompileError."""
+    shape = Shape(operation)
+    best: MatrixPlan | None = None
+    for plan in _plans(shape, accelerator, room, effort):
+        if best is None or (plan.cost, plan.dram) < (best.cost, best.dram):
+            best = plan
+    if best is None:
+        raise CompileError(f"{name}: {_shortage(shape, accelerator, room)}")
+    return best
+
+
+def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> Iterator[MatrixPlan]:
+    buffers = accelerator.buffers
+    words = buffers.accumulator.bytes // 4
+    for outputs, groups in _output_tiles(shape, accelerator, effort):
+        planes = 4 * shape.planes * outputs
+        if planes > buffers.parameter.bytes:
+            continue
+        for channels in _channel_parts(shape, accelerator, groups, effort):
+            weights = shape.taps * channels * outputs
+            if weights > buffers.weight.bytes:
+                continue
+            for images, lines, pixels in _position_tiles(shape, words // outputs, effort):
+                for spatial_outer in (False, True):
+                    plan = _plan(
+                        shape, accelerator, room, (images, lines, pixels), (outputs, groups, channels), spatial_outer
+                    )
+                    if plan is not None:
+                        yield plan
+
+
+def _output_tiles(shape: Shape, accelerator: Accelerator, effort: int) -> Iterator[tuple[int, int]]:
+    """(outputs, groups) of a tile: several whole groups, one, or a part of one."""
+    columns = accelerator.mac_array.columns
+    if shape.groups > 1:
+        for groups in _halves(shape.groups, max(columns // shape.group_outputs, 1), effort):
+            yield groups * shape.group_outputs, groups
+    for outputs in _halves(shape.group_outputs, columns, effort):
+        if shape.groups == 1 or outputs < shape.group_outputs:
+            yield outputs, 1
+    for outputs in (columns // 2, columns // 4, 1):
+        if 0 < outputs < min(columns, shape.group_outputs):
+            yield outputs, 1
+
+
+def _channel_parts(shape: Shape, accelerator: Accelerator, groups: int, effort: int) -> Iterator[int]:
+    yield shape.group_channels
+    if groups == 1:
+        rows = accelerator.mac_array.rows
+        sizes = list(_halves(shape.group_channels, rows, effort))[1:]
+        yield from sizes
+        if min([shape.group_channels, *sizes]) > 1:
+            for size in (rows // 2, rows // 4, 1):
+                if 0 < size < min([shape.group_channels, *sizes]):
+                    yield size
+
+
+def _halves(total: int, grain: int, effort: int) -> Iterator[int]:
+    """`total`, then pieces of about a half, a third, … rounded up to whole grains."""
+    seen = set()
+    parts = 1
+    while True:
+        size = min(total, -(-total // (parts * grain)) * grain)
+        if size not in seen:
+            seen.add(size)
+            yield size
+        if size <= grain:
+            return
+        parts = parts + 1 if effort > 1 or parts < 3 else parts * 2
+
+
+def _position_tiles(shape: Shape, limit: int, effort: int) -> Iterator[tuple[int, int, int]]:
+    """(images, lines, pixels) of tiles with at most `limit` positions, larger ones first."""
+    plane = shape.out_lines * shape.out_pixels
+    if limit < 1:
+        return
+    for images in _cuts(shape.images, min(limit // plane, _IMAGES), effort) if plane <= limit else ():
+        yield images, shape.out_lines, shape.out_pixels
+    if shape.out_lines > 1 and shape.out_pixels <= limit:
+        for lines in _cuts(shape.out_lines, min(limit // shape.out_pixels, shape.out_lines - 1), effort):
+            yield 1, lines, shape.out_pixels
+    if shape.out_pixels > 1:
+        for pixels in _cuts(shape.out_pixels, min(limit, shape.out_pixels - 1), effort):
+            yield 1, 1, pixels
+
+
+def _cuts(total: int, most: int, effort: int) -> Iterator[int]:
+    """Sizes up to `most` that cut `total` into equal pieces, without more that make as many pieces."""
+    if most < 1:
+        return
+    count = -(-total // most)
+    step = 0
+    while True:
+        size = -(-total // count)
+        yield size
+        if size == 1:
+            return
+        step += 1
+        after = -(-total // (size - 1))
+        count = after if effort > 1 or step < 4 else max(after, count * 3 // 2)
+
+
+def _plan(
+    shape: Shape,
+    accelerator: Accelerator,
+    room: Room,
+    positions: tuple[int, int, int],
+    block: tuple[int, int, int],
+    spatial_outer: bool,
+) -> MatrixPlan | None:
+    """The plan with its cost, or None where it does not fit."""
+    images, lines, pixels = positions
+    outputs, groups, channels = block
+    buffers, width = accelerator.buffers, accelerator.dram.bytes_per_cycle
+    parts = -(-shape.group_channels // channels)
+    in_lines, in_pixels = shape.input_lines(lines), shape.input_pixels(pixels)
+    box = images * in_lines * in_pixels
+    taken = groups * shape.group_channels if shape.groups > 1 else shape.channels
+    whole, part = box * taken, box * channels
+    out_blocks = -(-shape.groups // groups) if groups > 1 else shape.groups * -(-shape.group_outputs // outputs)
+    tiles = shape.out_depth * -(-shape.images // images) * -(-shape.out_lines // lines) * -(-shape.out_pixels // pixels)
+    count = images * lines * pixels
+    gather = spatial_outer and not room.target_resident and out_blocks > 1
+    out_tile = 0 if room.target_resident else count * (shape.outputs if gather else outputs)
+    whole_input = True
+    in_tile = 0 if room.source_resident else whole
+    if in_tile + out_tile > room.staging and parts > 1 and not room.source_resident:
+        whole_input, in_tile = False, part
+    if in_tile + out_tile > room.staging and gather:
+        gather, out_tile = False, count * outputs
+    if in_tile + out_tile > room.staging:
+        return None
+    doubled = 2 * (in_tile + out_tile) <= room.staging
+    weight_tile = shape.taps * channels * outputs
+    weight_slots = buffers.weight.bytes // weight_tile
+    accumulators = buffers.accumulator.bytes // 4 // (count * outputs)
+    # What is loaded how often; a tile that is still there is not loaded again.
+    depth_parts = shape.kernel_depth * parts
+    in_slots = _input_slots(room, in_tile, out_tile)
+    in_bytes_once = shape.depth * -(-shape.images // images) * images * shape.pixels * shape.channels
+    in_bytes_once *= -(-shape.out_lines // lines) * in_lines
+    if room.source_resident:
+        in_loads = 0
+    else:
+        kept = (
+            in_slots >= shape.kernel_depth * (1 if whole_input else parts)
+            if spatial_outer
+            else in_slots >= tiles * shape.kernel_depth * (1 if whole_input else parts)
+        )
+        one_group = shape.groups > 1
+        repeats = 1 if kept or one_group else out_blocks
+        in_loads = in_bytes_once * repeats * (1 if kept else shape.kernel_depth)
+    weight_bytes = shape.outputs * shape.group_channels * shape.taps * shape.kernel_depth
+    all_kept = weight_slots >= depth_parts * out_blocks if spatial_outer else weight_slots >= depth_parts
+    weight_loads = weight_bytes * (1 if all_kept else tiles)
+    out_bytes = (
+        0
+        if room.target_resident
+        else shape.images * shape.out_depth * shape.out_lines * shape.out_pixels * shape.outputs
+    )
+    dram = in_loads + weight_loads + out_bytes + 4 * shape.planes * shape.outputs
+    row = channels if not whole_input else taken
+    efficiency_in = _efficiency(row if row < shape.channels else in_pixels * row, width)
+    stored = outputs if not gather and outputs < shape.outputs else shape.outputs * pixels
+    efficiency_out = _efficiency(stored, width)
+    instructions = tiles * out_blocks * (depth_parts + 2)
+    bus = (
+        in_loads / efficiency_in
+        + out_bytes / efficiency_out
+        + weight_loads
+        + 4 * shape.planes * shape.outputs
+        + instructions * INSTRUCTION_BYTES
+    ) / width
+    mac = tiles * out_blocks * depth_parts * mac_cycles(accelerator, count, shape.taps, channels, outputs, groups)
+    lanes = accelerator.requant_unit.lanes
+    post = tiles * out_blocks * (count * -(-outputs // lanes) + accelerator.requant_unit.latency + shape.planes * 2)
+    times = {"DRAM": bus, "MACs": float(mac), "post unit": float(post)}
+    bound = max(times, key=lambda key: times[key])
+    first = (weight_tile + in_tile) / width + accelerator.dram.latency
+    cost = max(times.values()) + first + post / (tiles * out_blocks)
+    # A tile that has a memory to itself waits for what it is filled from.
+    if not doubled and tiles > 1 and (in_tile or out_tile):
+        cost += min(bus, mac)
+    if weight_slots < 2 and out_blocks * depth_parts > 1:
+        cost += weight_loads / width
+    if accumulators < 2 and tiles * out_blocks > 1:
+        cost += post
+    return MatrixPlan(
+        images, lines, pixels, outputs, groups, channels, spatial_outer, whole_input, gather, cost, int(dram), bound
+    )
+
+
+def _input_slots(room: Room, in_tile: int, out_tile: int) -> int:
+    if not in_tile:
+        return 0
+    return max(1, (room.staging - 2 * out_tile) // in_tile)
+
+
+def _efficiency(row: int, width: int) -> float:
+    """Share of a bus beat that rows of that many bytes use, at a place that is as good as any."""
+    return row / (width * (-(-row // width) + (0 if row % width == 0 else 0.5)))
+
+
+def mac_cycles(accelerator: Accelerator, positions: int, taps: int, channels: int, outputs: int, groups: int) -> int:
+    """Cycles of one MAC instruction, without bank conflicts: folds of the array, each as long as what streams."""
+    rows, columns = accelerator.mac_array.rows, accelerator.mac_array.columns
+    group_outputs = outputs // groups
+    reduction = taps * channels
+    dataflow = accelerator.mac_array.dataflow
+    fitting = rows // reduction if dataflow == "input_stationary" else columns // group_outputs
+    side = min(max(fitting, 1), groups)
+    sets = -(-groups // side)
+    reduction, width = reduction * side, group_outputs * side
+    overhead = 2 * rows + columns
+    if dataflow == "weight_stationary":
+        folds = -(-reduction // rows) * -(-width // columns)
+        return sets * folds * max(positions, min(rows, reduction)) + overhead
+    if dataflow == "output_stationary":
+        folds = -(-positions // rows) * -(-width // columns)
+        return sets * folds * max(reduction, min(rows, positions)) + overhead
+    folds = -(-positions // columns) * -(-reduction // rows)
+    return sets * folds * max(width, min(columns, positions)) + overhead
+
+
+def _shortage(shape: Shape, accelerator: Accelerator, room: Room) -> str:
+    """Which memory is too small for the smallest tile there is, and by how much."""
+    buffers = accelerator.buffers
+    least = min(outputs for outputs, _ in _output_tiles(shape, accelerator, 2))
+    needs = [
+        ("parameter", 4 * shape.planes * least, buffers.parameter.bytes),
+        ("weight", shape.taps * least, buffers.weight.bytes),
+        ("accumulator", 4 * least, buffers.accumulator.bytes),
+    ]
+    box = shape.input_lines(1) * shape.input_pixels(1)
+    staging = (0 if room.source_resident else box) + (0 if room.target_resident else least)
+    needs.append(("activation", staging, room.staging))
+    for memory, needed, there in needs:
+        if needed > there:
+            return (
+                f"its smallest tile takes {needed:,} bytes of the {memory} buffer, which has {there:,} for it: "
+                f"{needed - there:,} missing; enlarge buffers.{memory}.bytes"
+            )
+    return (
+        f"no tile fits the buffers together (activation {room.staging:,}, weight {buffers.weight.bytes:,}, accumulator "
+        f"{buffers.accumulator.bytes:,}, parameter {buffers.parameter.bytes:,} bytes); enlarge them"
+    )
+
+
+def blocks(total: int, size: int) -> list[tuple[int, int]]:
+    """0..total cut into pieces of `size`: (start, stop)."""
+    return [(start, min(start + size, total)) for start in range(0, total, size)]
+
+
+def positions_of(plan: MatrixPlan) -> int:
+    """Output positions of a whole tile."""
+    return math.prod((plan.images, plan.lines, plan.pixels))

@@ -1,0 +1,325 @@
+"""From recorded calls to nodes: what each tensor of the recording stands for, and names for what is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic.engines import KernelSet
+from accelsim.errors import ModelError
+from accelsim.network import Network, Node, Permute, Reshape, Slice, Value
+
+from .recording import Call, Recording
+from .tables import Program
+
+_DTYPES = {torch.quint8: "uint8", torch.qint8: "int8"}
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A quantised tensor: the value of that name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Real:
+    """A float tensor: a function of the value of that name, element by element.
+
+    It is result `index` of `program`, whose first step dequantises; `last` is the call that made it.
+    """
+
+    name: str
+    program: Program
+    index: int
+    last: Call
+
+
+@dataclass(frozen=True)
+class Move:
+    """A pure movement of elements to a tensor of that shape; `node` makes it, given a name and what it reads."""
+
+    node: Callable[[str, tuple[str, ...]], Node]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FloatInput:
+    """An input of the model before its quantisation, after some movements."""
+
+    position: int
+    moves: tuple[tuple[Call, tuple[Move, ...]], ...] = ()
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A tensor that no integer node stands for, and why."""
+
+    reason: str
+
+
+Reference = Codes | Real | FloatInput | Foreign
+
+
+def order_of(tensor: torch.Tensor) -> tuple[int, ...]:
+    """The axes from slowest to fastest in memory; axes of size 1 have no say, and keep their place among equals."""
+    strides, size = tensor.stride(), tensor.shape
+    moving = sorted((axis for axis in range(tensor.dim()) if size[axis] != 1), key=lambda axis: -strides[axis])
+    order = list(range(tensor.dim()))
+    for place, axis in zip([axis for axis in order if size[axis] != 1], moving, strict=True):
+        order[place] = axis
+    return tuple(order)
+
+
+def affine_of(layer: str, tensor: torch.Tensor) -> Affine:
+    """Raises ModelError for codes that are not 8 bits wide, or that have several scales."""
+    if tensor.dtype not in _DTYPES or tensor.qscheme() not in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+        raise ModelError(
+            f"{layer}: activations of {tensor.dtype} ({tensor.qscheme()}) are not supported; "
+            f"quantise activations per tensor to torch.quint8 or torch.qint8"
+        )
+    return Affine(tensor.q_scale(), tensor.q_zero_point(), "uint8" if tensor.dtype == torch.quint8 else "int8")
+
+
+class Builder:
+    """Collects nodes and values while the calls of a recording are gone through in order."""
+
+    def __init__(self, recording: Recording, engine: str, kernels: KernelSet, keys: dict[int, str]) -> None:
+        self.engine, self.kernels, self.keys = engine, kernels, keys
+        self.values: dict[str, Value] = {}
+        self.nodes: list[Node] = []
+        self.inputs: dict[int, str] = {}
+        #: For each value that PyTorch made: the number of the call, and which of its results.
+        self.places: dict[str, tuple[int, int]] = {}
+        self.notes: list[str] = []
+        self._recording = recording
+        self._references: dict[int, Reference] = {}
+        self._tensors: list[torch.Tensor] = []
+        self._position = 0
+        for position, tensor in enumerate(recording.inputs):
+            if tensor.is_quantized:
+                name = self._input(position, tensor)
+                self.assign(tensor, Codes(name))
+            else:
+                self.assign(tensor, FloatInput(position))
+
+    def at(self, position: int) -> Call:
+        """Go to a call."""
+        self._position = position
+        return self._recording.calls[position]
+
+    # What tensors stand for
+
+    def reference(self, tensor: Any) -> Reference | None:
+        """What a tensor stands for; None for constants and parameters."""
+        return self._references.get(id(tensor))
+
+    def reference_to(self, name: str) -> Codes:
+        """The reference to a value."""
+        return Codes(name)
+
+    def assign(self, tensor: torch.Tensor, reference: Reference) -> None:
+        """From here on `tensor` stands for `reference`."""
+        self._references[id(tensor)] = reference
+        self._tensors.append(tensor)
+
+    def overwritten(self, call: Call, tensor: torch.Tensor) -> None:
+        """`call` wrote into `tensor`: other tensors over the same memory now hold what no node describes."""
+        storage = tensor.untyped_storage().data_ptr()
+        for other in self._tensors:
+            if other is not tensor and other.untyped_storage().data_ptr() == storage:
+                reason = f"{self.where(call)}: {call.operator} overwrote a tensor of which this is a view"
+                self._references[id(other)] = Foreign(f"{reason}; use the operator that is not in-place")
+
+    def codes(self, call: Call, tensor: Any) -> str:
+        """The name of the value that a quantised operand stands for. Raises ModelError if there is none."""
+        reference = self.reference(tensor)
+        if isinstance(reference, Codes):
+            return reference.name
+        if isinstance(reference, Foreign):
+            raise ModelError(reference.reason)
+        raise ModelError(
+            f"{self.where(call)}: {call.operator} takes a constant tensor; only values that depend on the model's "
+            f"inputs are supported as operands"
+        )
+
+    def value(self, name: str) -> Value:
+        """The value of that name."""
+        return self.values[name]
+
+    # Names
+
+    def where(self, call: Call) -> str:
+        """How messages name the place of a call."""
+        return f"layer {call.scope!r}" if call.scope else "the model"
+
+    def name(self, call: Call, suggestion: str = "") -> str:
+        """A name of its own: the module's path, for what several modules' code calls with the operator's name."""
+        operator = call.operator.split(".")[1].strip("_").removeprefix("quantized_")
+        stem = suggestion or (call.scope if call.leaf else f"{call.scope}.{operator}".lstrip("."))
+        return self._unique(stem)
+
+    def _unique(self, stem: str) -> str:
+        name, number = stem, 1
+        while name in self.values:
+            number += 1
+            name = f"{stem}_{number}"
+        return name
+
+    # Nodes
+
+    def emit(
+        self,
+        call: Call,
+        make: Callable[[str], Node],
+        result: torch.Tensor,
+        *,
+        which: int = 0,
+        name: str = "",
+    ) -> None:
+        """Add the node that `make` gives for its name; it produces `result`, the call's result number `which`."""
+        name = name or self.name(call)
+        affine = affine_of(self.where(call), result)
+        self.values[name] = Value(name, tuple(result.shape), affine, order_of(result))
+        self.nodes.append(make(name))
+        self.places[name] = (self._position, which)
+        self.assign(result, Codes(name))
+
+    def internal(self, node: Node, shape: tuple[int, ...], affine: Affine, order: Sequence[int] = ()) -> str:
+        """Add a node whose value PyTorch never makes as a tensor of its own."""
+        self.values[node.name] = Value(node.name, shape, affine, tuple(order) or tuple(range(len(shape))))
+        self.nodes.append(node)
+        return node.name
+
+    def unused(self, call: Call, operator: str) -> str:
+        """A name for an internal node of a call."""
+        stem = call.scope if call.leaf else f"{call.scope}.{call.operator.split('.')[1]}".lstrip(".")
+        return self._unique(f"{stem}.{operator}")
+
+    def move(self, call: Call, source: torch.Tensor, results: Sequence[tuple[torch.Tensor, tuple[Move, ...]]]) -> None:
+        """Each of the results is `source` moved; a movement commutes with what is done element by element."""
+        reference = self.reference(source)
+        for which, (result, moves) in enumerate(results):
+            if isinstance(reference, FloatInput):
+                self.assign(result, FloatInput(reference.position, (*reference.moves, (call, moves))))
+            elif isinstance(reference, Codes | Real):
+                real = isinstance(reference, Real)
+                name = self._moved(call, reference.name, moves, order_of(result), None if real else which)
+                self.assign(result, replace(reference, name=name))
+            else:
+                self.assign(result, reference or Foreign(self._constant(call)))
+
+    def _moved(self, call: Call, source: str, moves: Sequence[Move], order: tuple[int, ...], which: int | None) -> str:
+        affine = self.values[source].affine
+        for position, move in enumerate(moves):
+            last = position == len(moves) - 1
+            name = self.name(call) if last else self.unused(call, type(move.node("", ())).__name__.lower())
+            source = self.internal(move.node(name, (source,)), move.shape, affine, order if last else ())
+            if last and which is not None:
+                self.places[name] = (self._position, which)
+        return source
+
+    def _constant(self, call: Call) -> str:
+        return f"{self.where(call)}: {call.operator} moves a constant tensor, which is not supported as an operand"
+
+    # The ends
+
+    def quantized_input(self, call: Call, reference: FloatInput, result: torch.Tensor) -> None:
+        """The model quantises one of its inputs: that is where the network begins."""
+        affine = affine_of(self.where(call), result)
+        if reference.position in self.inputs:
+            name = self.inputs[reference.position]
+            if self.values[name].affine != affine:
+                raise ModelError(
+                    f"{self.where(call)}: input {name!r} is quantised twice, to {self.values[name].affine} and to "
+                    f"{affine}; quantise it once, and share the result"
+                )
+        else:
+            name = self._input(reference.position, self._recording.inputs[reference.position], affine)
+            if not reference.moves:
+                self.places[name] = (self._position, 0)
+        for position, (made_by, moves) in enumerate(reference.moves):
+            last = position == len(reference.moves) - 1
+            name = self._moved(made_by, name, moves, order_of(result) if last else (), 0 if last else None)
+        self.assign(result, Codes(name))
+
+    def _input(self, position: int, tensor: torch.Tensor, affine: Affine | None = None) -> str:
+        name = self._unique(self._recording.input_names[position])
+        affine = affine or affine_of(f"input {name!r}", tensor)
+        self.values[name] = Value(name, tuple(tensor.shape), affine, order_of(tensor))
+        self.inputs[position] = name
+        return name
+
+    def network(self, name: str) -> Network:
+        """The finished network: only what its outputs depend on. Raises ModelError for outputs that are not integers."""
+        outputs = [self._output(output) for output in self._recording.outputs]
+        if not outputs:
+            raise ModelError("the model returns no tensor")
+        needed = set(outputs)
+        nodes: list[Node] = []
+        for node in reversed(self.nodes):
+            if node.name in needed:
+                nodes.append(node)
+                needed.update(node.inputs)
+        inputs = tuple(self.inputs[position] for position in sorted(self.inputs))
+        for position in range(len(self._recording.inputs)):
+            if position not in self.inputs:
+                raise ModelError(
+                    f"input {self._recording.input_names[position]!r} reaches no quantised operator; "
+                    f"leave it out of the model"
+                )
+        return Network(
+            engine=self.engine,
+            kernels=self.kernels,
+            values={name: value for name, value in self.values.items() if name in needed or name in inputs},
+            nodes=tuple(reversed(nodes)),
+            inputs=inputs,
+            outputs=tuple(outputs),
+            name=name,
+            notes=tuple(dict.fromkeys(self.notes)),
+        )
+
+    def _output(self, output: Any) -> str:
+        reference = self.reference(output)
+        if isinstance(reference, Codes):
+            return reference.name
+        if isinstance(reference, Real):
+            if reference.index == 1:
+                return reference.name
+            reason = f"{self.where(reference.last)}: {reference.last.operator} computes in float"
+            raise ModelError(f"{reason} after the last quantised operator; {AFTERWARDS}")
+        if isinstance(reference, Foreign):
+            raise ModelError(f"{reference.reason}; {AFTERWARDS}")
+        if isinstance(reference, FloatInput):
+            raise ModelError("an output of the model is an input that was not quantised")
+        raise ModelError(f"the model returns {type(output).__name__}, which no quantised operator made")
+
+
+AFTERWARDS = "leave it out of the model and apply it to the outputs' dequantize(), or quantise its result"
+
+
+def reshape(shape: Sequence[int]) -> Move:
+    """To another shape, elements in logical order."""
+    return Move(lambda name, inputs: Reshape(name, inputs), tuple(shape))
+
+
+def permute(shape: Sequence[int], axes: Sequence[int]) -> Move:
+    """`shape` is the shape before."""
+    axes = tuple(axes)
+    return Move(lambda name, inputs: Permute(name, inputs, axes), tuple(shape[axis] for axis in axes))
+
+
+def cut(shape: Sequence[int], axis: int, start: int, stop: int, step: int = 1) -> Move:
+    """`shape` is the shape before."""
+    after = [len(range(start, stop, step)) if i == axis else size for i, size in enumerate(shape)]
+    return Move(lambda name, inputs: Slice(name, inputs, axis, start, stop, step), tuple(after))
+
+
+def count(shape: Sequence[int]) -> int:
+    """Number of elements."""
+    return int(np.prod(shape, dtype=np.int64))

@@ -1,0 +1,96 @@
+"""From a quantised PyTorch model to a network: record one run, then build a node for every call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from accelsim.arithmetic.engines import KernelSet
+from accelsim.errors import InputError, ModelError
+from accelsim.network import Network, Reshape
+
+from .builder import Builder, Codes, Foreign, Move, order_of
+from .host import kernels_for
+from .lookups import float_operator
+from .operators import FLOAT_ELEMENTWISE, MOVEMENTS, OPERATORS, QUANTIZE, REFUSED, SAME, quantize
+from .packed import packed_keys
+from .recording import Call, Recording, check_engine, quantized_engine, record
+
+
+def extract(model: Any, example_input: Any, *, engine: str | None = None, lanes: str | KernelSet = "host") -> Network:
+    """The integers of a statically quantised model as a network.
+
+    `model`: an eager-converted, FX-converted or traced TorchScript module, or a function of tensors. `example_input`: a
+    tensor (or array), a tuple for several inputs; its shapes, batch included, become the network's. `engine`: whose
+    arithmetic is meant, by default `torch.backends.quantized.engine`. `lanes`: the kernel set whose vector lanes are
+    meant: "host", "default", "avx2", "avx512", or "uniform" for one rule in all lanes.
+    Raises ModelError naming the layer and operator that no integer node stands for.
+    """
+    engine = check_engine(engine)
+    kernels = kernels_for(lanes, engine)
+    recording = record(model, tensors_of(example_input), engine)
+    name = "network" if isinstance(model, torch.jit.ScriptModule) else type(model).__name__
+    return build(model, recording, engine, kernels).network(name)
+
+
+def build(model: Any, recording: Recording, engine: str, kernels: KernelSet) -> Builder:
+    """The nodes of a recording."""
+    builder = Builder(recording, engine, kernels, packed_keys(model))
+    with quantized_engine(engine):
+        for position in range(len(recording.calls)):
+            _visit(builder, builder.at(position))
+    return builder
+
+
+def tensors_of(x: Any) -> tuple[torch.Tensor, ...]:
+    """Inputs as tensors. Raises InputError for what is none."""
+    parts = x if isinstance(x, tuple) else (x,)
+    try:
+        return tuple(part if isinstance(part, torch.Tensor) else torch.as_tensor(np.asarray(part)) for part in parts)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"no tensor can be made of the input ({error}); give a tensor or a tuple of tensors") from None
+
+
+def _visit(builder: Builder, call: Call) -> None:
+    if not call.results or not any(builder.reference(tensor) is not None for tensor in call.tensors):
+        return  # constants and parameters
+    in_place = call.operator.endswith("_")
+    name = call.operator.removesuffix("_")
+    if name in REFUSED:
+        raise ModelError(f"{builder.where(call)}: {call.operator}: {REFUSED[name]}")
+    source = call.tensors[0]
+    if name in SAME:
+        _same(builder, call, source)
+    elif name in MOVEMENTS:
+        MOVEMENTS[name](builder, call)
+    elif name in QUANTIZE:
+        quantize(builder, call)
+    elif name in OPERATORS and _on_codes(builder, call):
+        OPERATORS[name](builder, call)
+    elif name in FLOAT_ELEMENTWISE:
+        float_operator(builder, call)
+    elif _on_codes(builder, call):
+        raise ModelError(
+            f"{builder.where(call)}: {call.operator} is not supported on quantised tensors; "
+            f"replace it, or dequantise before it and quantise after it"
+        )
+    else:
+        foreign = Foreign(f"{builder.where(call)}: {call.operator} computes in float, and not element by element")
+        for result in call.results:
+            builder.assign(result, foreign)
+    if in_place:
+        builder.overwritten(call, call.results[0])
+
+
+def _on_codes(builder: Builder, call: Call) -> bool:
+    return any(isinstance(builder.reference(tensor), Codes) or tensor.is_quantized for tensor in call.tensors)
+
+
+def _same(builder: Builder, call: Call, source: torch.Tensor) -> None:
+    """The same elements; in another order of memory they are another value, since PyTorch's lanes follow memory."""
+    result = call.results[0]
+    moved = isinstance(builder.reference(source), Codes) and order_of(result) != order_of(source)
+    moves = (Move(lambda name, inputs: Reshape(name, inputs), tuple(result.shape)),) if moved else ()
+    builder.move(call, source, [(result, moves)])

@@ -1,0 +1,118 @@
+"""Functions of one code: the lookup node for recorded steps, its tables filled by PyTorch under the wanted kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from accelsim.arithmetic.affine import Affine
+from accelsim.errors import ModelError
+from accelsim.network import Lookup, Node
+
+from .builder import Builder, Codes, Foreign, Real, affine_of, order_of
+from .host import aten_kernels
+from .recording import Call
+from .tables import Here, Layout, Program, Step, Tables, joined, probe, probe_body, probe_layout
+
+
+def step_of(call: Call, places: dict[int, int]) -> Step | None:
+    """The call as a step; `places` gives the index of each tensor by its identity, other tensors are constants.
+
+    None if a constant holds more than one number: what it does then depends on the place.
+    """
+
+    def plain(argument: Any) -> Any:
+        if isinstance(argument, torch.Tensor):
+            if id(argument) in places:
+                return Here(places[id(argument)])
+            if argument.numel() != 1:
+                raise ValueError
+            return argument.item() if argument.dim() == 0 else argument
+        if isinstance(argument, list | tuple):
+            return tuple(plain(item) for item in argument)
+        return argument
+
+    overload = str(call.function._schema.overload_name) or "default"
+    try:
+        args = tuple(plain(argument) for argument in call.args)
+        kwargs = tuple((name, plain(value)) for name, value in call.kwargs.items())
+    except ValueError:
+        return None
+    # An in-place operator would write into the codes that are tried.
+    return Step(f"{call.operator.removesuffix('_')}.{overload}", args, kwargs)
+
+
+def look_up(
+    builder: Builder, call: Call, source: str, program: Program, given: torch.Tensor, *, operator: str, named: Call
+) -> None:
+    """Make `call`'s result a lookup of value `source` through `program`; `given` has the layout that goes in."""
+    result = call.results[0]
+    affine = builder.value(source).affine
+    after = affine_of(builder.where(call), result)
+    check_kernels(builder, call, operator)
+    layout = Layout(tuple(given.shape), given.stride(), order_of(result))
+    tables = tables_for(builder, program, affine, layout)
+    identity = len(tables.tables) == 1 and np.array_equal(tables.tables[0], np.arange(256))
+    if identity and affine == after:
+        builder.assign(result, Codes(source))
+        return
+
+    def make(name: str) -> Node:
+        return Lookup(name, (source,), operator, tables.tables, tables.spans)
+
+    builder.emit(call, make, result, name=builder.name(named))
+
+
+def tables_for(builder: Builder, program: Program, source: Affine, layout: Layout) -> Tables:
+    """The tables of an element-wise operator under the builder's kernel set."""
+    if builder.kernels.aten == "uniform":
+        return probe_body(program, source, layout.count, builder.engine)
+    return probe(program, source, layout, builder.engine)
+
+
+def tables_of_layout(builder: Builder, program: Program, source: Affine, layout: Layout) -> Tables:
+    """The tables of an operator whose lanes follow the rows of a layout, under the builder's kernel set."""
+    if builder.kernels.aten == "uniform":
+        tables = probe_layout(program, source, layout, builder.engine)
+        sizes = np.bincount([table for _, _, table in tables.spans], [b - a for a, b, _ in tables.spans])
+        return Tables(tables.tables[[int(sizes.argmax())]], ((0, layout.count, 0),))
+    return probe_layout(program, source, layout, builder.engine)
+
+
+#: Operators whose vector loops round otherwise in ATen's default kernels than in the others.
+_BY_KERNELS = frozenset({"hardswish", "leaky_relu", "elu", "celu"})
+
+
+def check_kernels(builder: Builder, call: Call, operator: str) -> None:
+    """Raises ModelError where PyTorch, in this process, would fill a table by other kernels than are asked for."""
+    asked, here = builder.kernels.aten, aten_kernels()
+    if operator in _BY_KERNELS and asked != "uniform" and (asked == "default") != (here == "default"):
+        raise ModelError(
+            f"{builder.where(call)}: {call.operator} is rounded otherwise by the {asked} kernels than by this "
+            f"process's ({here}); set ATEN_CPU_CAPABILITY={asked} before Python starts"
+        )
+
+
+def float_operator(builder: Builder, call: Call) -> None:
+    """A float operator between dequantize and quantize: one more step, if all it needs is at the same place."""
+    program: Program = ()
+    places: dict[int, int] = {}
+    names = set()
+    for tensor in call.tensors:
+        reference = builder.reference(tensor)
+        if reference is None:
+            continue
+        if not isinstance(reference, Real):
+            reason = reference.reason if isinstance(reference, Foreign) else ""
+            where = f"{builder.where(call)}: {call.operator} computes in float on an input that is not quantised yet"
+            return builder.assign(call.results[0], Foreign(reason or where))
+        program, indices = joined(program, reference.program)
+        places[id(tensor)] = indices[reference.index]
+        names.add(reference.name)
+    step = step_of(call, places) if len(names) == 1 else None
+    if step is None or call.results[0].shape != builder.value(next(iter(names))).shape:
+        where = f"{builder.where(call)}: {call.operator} computes in float with several tensors"
+        return builder.assign(call.results[0], Foreign(where))
+    return builder.assign(call.results[0], Real(next(iter(names)), (*program, step), len(program) + 1, call))

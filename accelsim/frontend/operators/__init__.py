@@ -1,0 +1,21 @@
+"""From operator to integer node: one table, filled by the files beside this one. A new operator is one entry there."""
+
+from __future__ import annotations
+
+from . import elementwise, matrix, movement, pooling
+from .elementwise import QUANTIZE, quantize
+from .table import FLOAT_ELEMENTWISE, MOVEMENTS, OPERATORS, REFUSED, SAME
+
+__all__ = [
+    "FLOAT_ELEMENTWISE",
+    "MOVEMENTS",
+    "OPERATORS",
+    "QUANTIZE",
+    "REFUSED",
+    "SAME",
+    "elementwise",
+    "matrix",
+    "movement",
+    "pooling",
+    "quantize",
+]

@@ -1,0 +1,128 @@
+"""Movements of elements: views, permutations, cuts, shuffles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from accelsim.errors import ModelError
+
+from ..builder import Builder, Move, count, cut, permute, reshape
+from ..recording import Call
+from .table import movement
+
+
+@movement(
+    "aten.view",
+    "aten._unsafe_view",
+    "aten._reshape_alias",
+    "aten._reshape_copy",
+    "aten.view_copy",
+    "aten.squeeze",
+    "aten.unsqueeze",
+    "aten.squeeze_copy",
+    "aten.unsqueeze_copy",
+)
+def _(builder: Builder, call: Call) -> None:
+    source, result = call.tensors[0], call.results[0]
+    builder.move(call, source, [(result, () if source.shape == result.shape else (reshape(result.shape),))])
+
+
+@movement("aten.permute", "aten.transpose", "aten.t")
+def _(builder: Builder, call: Call) -> None:
+    source, result = call.tensors[0], call.results[0]
+    axes = list(range(source.dim()))
+    if call.operator == "aten.permute":
+        axes = [axis % source.dim() for axis in call.argument("dims")]
+    elif call.operator == "aten.transpose":
+        a, b = call.argument("dim0") % source.dim(), call.argument("dim1") % source.dim()
+        axes[a], axes[b] = axes[b], axes[a]
+    else:
+        axes.reverse()
+    builder.move(call, source, [(result, () if axes == sorted(axes) else (permute(source.shape, axes),))])
+
+
+@movement("aten.slice")
+def _(builder: Builder, call: Call) -> None:
+    source, result = call.tensors[0], call.results[0]
+    axis = call.argument("dim", 0) % source.dim()
+    size, step = source.shape[axis], call.argument("step", 1)
+    start, stop, _ = slice(call.argument("start"), call.argument("end")).indices(size)
+    whole = result.shape == source.shape
+    builder.move(call, source, [(result, () if whole else (cut(source.shape, axis, start, stop, step),))])
+
+
+@movement("aten.select")
+def _(builder: Builder, call: Call) -> None:
+    source = call.tensors[0]
+    axis = call.argument("dim") % source.dim()
+    index = call.argument("index") % source.shape[axis]
+    builder.move(call, source, [(call.results[0], _selected(source.shape, axis, index))])
+
+
+@movement("aten.unbind")
+def _(builder: Builder, call: Call) -> None:
+    source = call.tensors[0]
+    axis = call.argument("dim", 0) % source.dim()
+    moves = [_selected(source.shape, axis, index) for index in range(source.shape[axis])]
+    builder.move(call, source, list(zip(call.results, moves, strict=True)))
+
+
+def _selected(shape: Sequence[int], axis: int, index: int) -> tuple[Move, ...]:
+    rest = [size for i, size in enumerate(shape) if i != axis]
+    return (cut(shape, axis, index, index + 1), reshape(rest))
+
+
+@movement("aten.split", "aten.split_with_sizes", "aten.chunk", "aten.tensor_split")
+def _(builder: Builder, call: Call) -> None:
+    source = call.tensors[0]
+    axis = call.argument("dim", 0) % source.dim()
+    moves, start = [], 0
+    for result in call.results:
+        stop = start + result.shape[axis]
+        moves.append((result, (cut(source.shape, axis, start, stop),) if len(call.results) > 1 else ()))
+        start = stop
+    builder.move(call, source, moves)
+
+
+@movement("aten.channel_shuffle", "aten.native_channel_shuffle")
+def _(builder: Builder, call: Call) -> None:
+    source, groups = call.tensors[0], call.argument("groups")
+    n, channels, *rest = source.shape
+    split = (n, groups, channels // groups, *rest)
+    swapped = permute(split, (0, 2, 1, *range(3, len(split))))
+    builder.move(call, source, [(call.results[0], (reshape(split), swapped, reshape(source.shape)))])
+
+
+@movement("aten.pixel_shuffle")
+def _(builder: Builder, call: Call) -> None:
+    source, factor = call.tensors[0], call.argument("upscale_factor")
+    *lead, channels, height, width = source.shape
+    n = len(lead)
+    split = (*lead, channels // factor**2, factor, factor, height, width)
+    axes = (*range(n), n, n + 3, n + 1, n + 4, n + 2)
+    builder.move(
+        call, source, [(call.results[0], (reshape(split), permute(split, axes), reshape(call.results[0].shape)))]
+    )
+
+
+@movement("aten.pixel_unshuffle")
+def _(builder: Builder, call: Call) -> None:
+    source, factor = call.tensors[0], call.argument("downscale_factor")
+    *lead, channels, height, width = source.shape
+    n = len(lead)
+    split = (*lead, channels, height // factor, factor, width // factor, factor)
+    axes = (*range(n), n, n + 2, n + 4, n + 1, n + 3)
+    builder.move(
+        call, source, [(call.results[0], (reshape(split), permute(split, axes), reshape(call.results[0].shape)))]
+    )
+
+
+@movement("aten.expand")
+def _(builder: Builder, call: Call) -> None:
+    source, result = call.tensors[0], call.results[0]
+    if count(source.shape) != count(result.shape):
+        raise ModelError(
+            f"{builder.where(call)}: aten.expand repeats elements ({tuple(source.shape)} to {tuple(result.shape)}), "
+            f"which is not supported; give the operands the same shape"
+        )
+    builder.move(call, source, [(result, () if source.shape == result.shape else (reshape(result.shape),))])

@@ -1,0 +1,150 @@
+"""The table from operator names to what builds their nodes, and the operators that need none or cannot have one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..builder import Builder
+from ..recording import Call
+
+Handler = Callable[[Builder, Call], None]
+
+#: Operators on quantised tensors.
+OPERATORS: dict[str, Handler] = {}
+
+#: Operators that only move elements, on quantised and on float tensors alike.
+MOVEMENTS: dict[str, Handler] = {}
+
+#: The result is the operand, though perhaps with other strides.
+SAME = frozenset(
+    {
+        "aten.alias",
+        "aten.clone",
+        "aten.contiguous",
+        "aten.detach",
+        "aten.dropout",
+        "aten.feature_dropout",
+        "aten.lift_fresh",
+        "aten.positive",
+        "quantized.dropout",
+    }
+)
+
+#: Float operators that act on each element alone; between dequantize and quantize they become a table.
+FLOAT_ELEMENTWISE = frozenset(
+    f"aten.{name}"
+    for name in [
+        "abs",
+        "acos",
+        "add",
+        "asin",
+        "atan",
+        "celu",
+        "ceil",
+        "clamp",
+        "clamp_max",
+        "clamp_min",
+        "cos",
+        "cosh",
+        "div",
+        "elu",
+        "erf",
+        "erfc",
+        "exp",
+        "exp2",
+        "expm1",
+        "floor",
+        "frac",
+        "gelu",
+        "hardshrink",
+        "hardsigmoid",
+        "hardswish",
+        "hardtanh",
+        "leaky_relu",
+        "log",
+        "log10",
+        "log1p",
+        "log2",
+        "log_sigmoid_forward",
+        "maximum",
+        "minimum",
+        "mish",
+        "mul",
+        "neg",
+        "pow",
+        "prelu",
+        "_prelu_kernel",
+        "reciprocal",
+        "relu",
+        "relu6",
+        "round",
+        "rsqrt",
+        "rsub",
+        "selu",
+        "sigmoid",
+        "sign",
+        "silu",
+        "sin",
+        "sinh",
+        "softplus",
+        "softshrink",
+        "sqrt",
+        "square",
+        "sub",
+        "tan",
+        "tanh",
+        "threshold",
+        "trunc",
+    ]
+)
+
+#: Operators that can never have a node, and what to do instead.
+REFUSED: dict[str, str] = {}
+
+_DYNAMIC = (
+    "dynamic quantisation takes the activations' scale from each input at run time, so that it has no fixed integers; "
+    "use static quantisation (prepare, calibrate, convert)"
+)
+_PT2E = (
+    "this is a torch.export / PT2E graph, which is not supported yet; quantise the model with "
+    "torch.ao.quantization's prepare and convert, or prepare_fx and convert_fx"
+)
+_UNCONVERTED = "the model was prepared but not converted; pass the result of torch.ao.quantization.convert"
+
+for _name in ("linear", "linear_relu", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d"):
+    REFUSED[f"quantized.{_name}_dynamic"] = _DYNAMIC
+for _name in (
+    "linear_dynamic_fp16",
+    "linear_relu_dynamic_fp16",
+    "conv_transpose3d_dynamic",
+    "make_quantized_cell_params",
+):
+    REFUSED[f"quantized.{_name}"] = _DYNAMIC
+for _name in ("quantize_per_tensor_dynamic", "quantized_lstm", "quantized_gru", "quantized_lstm_cell"):
+    REFUSED[f"aten.{_name}"] = _DYNAMIC
+for _name in ("quantize", "dequantize"):
+    for _scheme in ("per_tensor", "per_channel", "per_token"):
+        REFUSED[f"quantized_decomposed.{_name}_{_scheme}"] = _PT2E
+for _name in ("fake_quantize_per_tensor_affine", "fake_quantize_per_channel_affine"):
+    REFUSED[f"aten.{_name}"] = _UNCONVERTED
+REFUSED["aten._fused_moving_avg_obs_fq_helper"] = _UNCONVERTED
+
+
+def operator(*names: str) -> Callable[[Handler], Handler]:
+    """Enter a builder of nodes for operators on quantised tensors."""
+
+    def enter(handler: Handler) -> Handler:
+        OPERATORS.update(dict.fromkeys(names, handler))
+        return handler
+
+    return enter
+
+
+def movement(*names: str) -> Callable[[Handler], Handler]:
+    """Enter a builder of nodes for operators that only move elements."""
+
+    def enter(handler: Handler) -> Handler:
+        MOVEMENTS.update(dict.fromkeys(names, handler))
+        return handler
+
+    return enter

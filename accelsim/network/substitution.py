@@ -1,0 +1,92 @@
+"""A network's convolutions and linear layers under another arithmetic than its engine's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from accelsim.arithmetic.alternatives import LayerScales
+from accelsim.arithmetic.certificate import Certificate, prove
+from accelsim.arithmetic.reachable import Reachable, reachable
+from accelsim.arithmetic.units import Requantizer
+
+from . import rounding
+from .graph import Convolution, Linear, Network
+from .inputs import prepare
+from .reference import accumulators, apply, channels_in_place, slots
+
+#: The requantisation of a layer, of its exact sums.
+Choose = Callable[[Convolution | Linear], Requantizer]
+
+
+def matrix_nodes(network: Network) -> list[Convolution | Linear]:
+    """The layers that requantise sums of products, in order."""
+    return [node for node in network.nodes if isinstance(node, Convolution | Linear)]
+
+
+def channel_terms(node: Convolution | Linear) -> np.ndarray:
+    """Centred weights as (channels, terms): what one output element is a sum over."""
+    weights = rounding.centred_weights(node)
+    if isinstance(node, Convolution) and node.transposed:
+        weights = weights.reshape(node.groups, -1, *weights.shape[1:]).swapaxes(1, 2)
+    return weights.reshape(rounding.output_channels(node), -1)
+
+
+def reachable_sums(network: Network, node: Convolution | Linear, *, folded: bool) -> Reachable:
+    """The reachable accumulators of a layer: exact sums, or (`folded`) sums of raw codes padded with the zero point."""
+    source = network.values[node.inputs[0]].affine
+    zero_point = 0 if folded else source.zero_point
+    return reachable(channel_terms(node), source.minimum - zero_point, source.maximum - zero_point)
+
+
+def layer_scales(network: Network, node: Convolution | Linear, *, folded: bool) -> LayerScales:
+    """The real numbers of a layer; `folded` as in `matrix_rounding`."""
+    source = network.values[node.inputs[0]].affine
+    return LayerScales(
+        input=source,
+        weight_scale=node.weights.scale,
+        output=network.values[node.name].affine,
+        bias=node.weights.bias,
+        relu=node.relu,
+        channels=rounding.output_channels(node),
+        offset=(-source.zero_point * rounding.weight_sums(node)).astype(np.int32) if folded else None,
+    )
+
+
+def certify_layer(network: Network, node: Convolution | Linear, multiplier_bits: int) -> Certificate:
+    """Fixed point of a layer for folded sums: raw codes times (weight - its zero point), padded with the zero point."""
+    rule = rounding.matrix_rounding(network, node, folded=True)
+    return prove(rule, reachable_sums(network, node, folded=True), multiplier_bits)
+
+
+def layer_accumulators(network: Network, node: Convolution | Linear, values: dict[str, np.ndarray]) -> np.ndarray:
+    """The exact sums of a layer on inputs taken from `values`, int32, channels last; several batches in a row."""
+    source = values[node.inputs[0]]
+    parts = np.split(source, source.shape[0] // network.values[node.inputs[0]].shape[0])
+    return np.concatenate([accumulators(network, node, part) for part in parts])
+
+
+def trace_substituted(
+    network: Network, choose: Choose, x: Any, *, others: Network | None = None
+) -> dict[str, np.ndarray]:
+    """As `Network.trace`, with every convolution and linear layer requantised by what `choose` gives it.
+
+    The other nodes round as those of `others` do: the same graph under another engine.
+    """
+    inputs, runs = prepare(x, slots(network))
+    rules = {node.name: choose(node) for node in matrix_nodes(network)}
+    parts: list[dict[str, np.ndarray]] = []
+    for run in range(runs):
+        values = dict(zip(network.inputs, (codes[run] for codes in inputs), strict=True))
+        for node in network.nodes:
+            if isinstance(node, Convolution | Linear):
+                value = network.values[node.name]
+                codes = rules[node.name].apply(accumulators(network, node, values[node.inputs[0]]))
+                codes = channels_in_place(node, codes)
+                values[node.name] = codes.astype(value.affine.dtype).reshape(value.shape)
+            else:
+                values[node.name] = apply(others or network, node, [values[name] for name in node.inputs])
+        parts.append(values)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
