@@ -1,0 +1,1 @@
+"""Results for people: tables, pictures, and the worked example of one output element."""

@@ -1,0 +1,56 @@
+"""`accelsim certify`: integer-only requantisation with proof, layer by layer."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from accelsim.export import write_certificates
+from accelsim.report.certification import certification_table
+from accelsim.report.certification import certify as certify_network
+
+from .application import application, guarded
+from .models import open_model
+from .options import Engine, Json, Lanes, Model
+from .output import progress, write_json, write_tables
+from .status import OK
+
+
+@application.command()
+@guarded
+def certify(
+    model: Model,
+    multiplier_bits: Annotated[int, typer.Option(help="Width of the multiplier M, 1 to 31.")] = 31,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write M, B, S and the verdicts: .json or .safetensors.", show_default=False),
+    ] = None,
+    engine: Engine = None,
+    lanes: Lanes = "host",
+    as_json: Json = False,
+) -> int:
+    """Find fixed-point constants that equal the engine's roundings for every accumulator, or what they get wrong."""
+    network = open_model(model, engine, lanes).network
+    with progress("certifying") as advance:
+        layers = certify_network(network, multiplier_bits, advance)
+    if out is not None:
+        write_certificates(network, {name: found for name, (_, found) in layers.items()}, out)
+    rows = [summary for summary, _ in layers.values()]
+    if as_json:
+        document = [{**dataclasses.asdict(row), "share": row.share} for row in rows]
+        write_json(
+            {
+                "network": network.name,
+                "engine": network.engine,
+                "multiplier_bits": multiplier_bits,
+                "layers": document,
+                "out": None if out is None else str(out),
+            }
+        )
+        return OK
+    written = "" if out is None else f"written to {out}"
+    write_tables(certification_table(network, rows, multiplier_bits), written)
+    return OK

@@ -1,0 +1,163 @@
+"""`accelsim run`: a model or a program on an accelerator, by layer."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from accelsim.hardware import Accelerator
+from accelsim.isa import Program
+from accelsim.report import tables
+
+from .application import application, guarded
+from .models import Source, open_model, stdout_free
+from .options import Config, Engine, Input, Json, Lanes, read_inputs
+from .output import progress, write_json, write_tables
+from .programs import is_program, open_program
+from .status import OK, WRONG_OUTPUTS, CallError
+
+if TYPE_CHECKING:
+    from accelsim.machine import Result
+    from accelsim.verification import Verification
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What is to be simulated: `x` is None for timing only; with a `source` the outputs are checked against it."""
+
+    program: Program
+    x: Any
+    source: Source | None
+    notes: tuple[str, ...]
+
+
+@application.command()
+@guarded
+def run(
+    config: Config,
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL_OR_PROGRAM",
+            help="A model (module:callable, TorchScript file, saved network) or a program (.asm text, saved program).",
+            show_default=False,
+        ),
+    ],
+    engine: Engine = None,
+    lanes: Lanes = "host",
+    inputs: Input = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT.png",
+            help="Picture of cycles and traffic, as PNG and as SVG.",
+            show_default="results/<name>_utilization.png",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Simulate a model or a program, check its layers, and show where the cycles and bytes go.
+
+    The layers of a PyTorch model are compared with PyTorch's own, the outputs of a saved network with the integer
+    reference executor; a program is compared with nothing.
+    """
+    from accelsim.machine import simulate
+
+    accelerator = Accelerator.from_yaml(config)
+    x = read_inputs(inputs)
+    job = _program(what, accelerator, engine, x) if is_program(what) else _model(what, accelerator, engine, lanes, x)
+    with progress("simulate"):
+        if job.x is None:
+            result = simulate(job.program, accelerator=accelerator)
+        else:
+            result = simulate(job.program, job.x, accelerator=accelerator)
+    verification = _verification(job, result)
+    check = None if verification is not None else _check(job, result)
+    pictures, notes = _draw(result, plot)
+    notes = (*job.notes, *notes)
+    if as_json:
+        document = result.to_dict()
+        for item, output in zip(document["outputs"], result.outputs, strict=True):
+            item |= {"name": output.name, "codes": output.quantized.tolist()}
+        document |= {
+            "check": None if check is None else {"outputs": check[0], "differing": check[1]},
+            "verification": None if verification is None else verification.to_dict(),
+            "notes": notes,
+            "pictures": [str(path) for path in pictures],
+        }
+        write_json(document)
+    else:
+        parts = [tables.cycle_table(result), tables.traffic_table(result)]
+        parts += [tables.output_table(result.outputs)] if result.outputs else []
+        parts += [tables.verification_table(verification)] if verification is not None else []
+        lines = [tables.run_summary(result), *notes]
+        if check is not None:
+            lines.append(f"{check[0]:,} outputs compared with the integer reference: {check[1]:,} differ")
+        if pictures:
+            lines.append(f"pictures: {', '.join(map(str, pictures))}")
+        write_tables(*parts, "\n".join(lines))
+    wrong = (0 if check is None else check[1]) + (0 if verification is None else verification.mismatches)
+    return WRONG_OUTPUTS if wrong else OK
+
+
+def _model(what: str, accelerator: Accelerator, engine: str | None, lanes: str, x: Any) -> _Run:
+    from accelsim.compiler import compile
+
+    source = open_model(what, engine, lanes, x)
+    with progress("compile"):
+        program = compile(source.network, accelerator)
+    notes = source.network.notes
+    if source.x is None:
+        notes = (*notes, "timing only: a saved network carries no example input; give one with --input")
+    return _Run(program, source.x, source, notes)
+
+
+def _program(what: str, accelerator: Accelerator, engine: str | None, x: Any) -> _Run:
+    if engine is not None:
+        raise CallError(f"--engine {engine}: {what} is a program, whose arithmetic stands in its instructions")
+    program = open_program(what)
+    notes: tuple[str, ...] = ()
+    if x is None and program.inputs:
+        names = ", ".join(port.name for port in program.inputs)
+        notes = (f"timing only: the program reads {names}; give it with --input",)
+    elif x is None:
+        x = ()  # the data image holds everything that the program reads
+    if program.accelerator is not None and program.accelerator != accelerator:
+        notes = (*notes, f"the program was compiled for {program.accelerator.name} and runs on {accelerator.name} here")
+    return _Run(program, x, None, notes)
+
+
+def _verification(job: _Run, result: Result) -> Verification | None:
+    """The layers beside PyTorch's, where there is a PyTorch model."""
+    if job.source is None or job.source.model is None:
+        return None
+    from accelsim.verification import compare
+
+    with progress("compare with PyTorch"), stdout_free():
+        return compare(job.source.network, result, job.source.model, job.x)
+
+
+def _check(job: _Run, result: Result) -> tuple[int, int] | None:
+    """How many outputs of a saved network were compared with the integer reference executor, and how many differ."""
+    if job.source is None or job.x is None:
+        return None
+    expected = job.source.network.run(job.x)
+    compared = sum(output.quantized.size for output in expected)
+    pairs = zip(result.outputs, expected, strict=True)
+    return compared, sum(int(np.count_nonzero(a.quantized != b.quantized)) for a, b in pairs)
+
+
+def _draw(result: Result, plot: Path | None) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """The pictures written, and a note where they could not be written although nobody had asked for them."""
+    from accelsim.report.plots import save, utilization_figure
+
+    try:
+        return save(utilization_figure(result), plot or Path("results") / f"{result.name}_utilization.png"), ()
+    except OSError as error:
+        if plot is not None:
+            raise
+        return (), (f"no picture: {error.filename or 'results'}: {error.strerror}; name another place with --plot",)

@@ -1,0 +1,51 @@
+"""`accelsim verify`: every layer on the machine beside PyTorch's own run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from accelsim.hardware import Accelerator
+from accelsim.report.tables import verification_table
+
+from .application import application, guarded
+from .models import open_model, saved_kind, stdout_free
+from .options import Engine, Input, Json, Lanes, Model, read_inputs
+from .output import progress, write_json, write_tables
+from .status import OK, WRONG_OUTPUTS, CallError
+
+
+@application.command()
+@guarded
+def verify(
+    model: Model,
+    config: Annotated[Path, typer.Option(metavar="CONFIG", help="YAML file of the accelerator.")] = Path(
+        "configs/edge_16x16.yaml"
+    ),
+    engine: Engine = None,
+    lanes: Lanes = "host",
+    inputs: Input = None,
+    as_json: Json = False,
+) -> int:
+    """Compare every layer's outputs with PyTorch's, bit for bit. Exit status 1 if a difference is unexplained."""
+    from accelsim.compiler import compile
+    from accelsim.machine import simulate
+    from accelsim.verification import compare
+
+    accelerator = Accelerator.from_yaml(config)
+    if saved_kind(model) is not None:
+        raise CallError(f"{model}: verify needs the PyTorch model, to compare with; `accelsim run` takes saved files")
+    source = open_model(model, engine, lanes, read_inputs(inputs))
+    with progress("compile"):
+        program = compile(source.network, accelerator)
+    with progress("simulate"):
+        result = simulate(program, source.x, accelerator=accelerator)
+    with progress("compare with PyTorch"), stdout_free():
+        verification = compare(source.network, result, source.model, source.x)
+    if as_json:
+        write_json(verification.to_dict())
+    else:
+        write_tables(verification_table(verification), "\n".join(verification.notes))
+    return WRONG_OUTPUTS if verification.mismatches else OK

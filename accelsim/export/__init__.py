@@ -1,0 +1,7 @@
+"""A network's integers for other tools: safetensors, npz, a C header, `$readmemh` files; each with a manifest."""
+
+from .bundle import Bundle, Tensor, network_bundle, tensors_bundle
+from .certificates import write_certificates
+from .files import FORMATS, write
+
+__all__ = ["FORMATS", "Bundle", "Tensor", "network_bundle", "tensors_bundle", "write", "write_certificates"]

@@ -1,0 +1,97 @@
+"""Every parameter of a network as rows: the listing of `accelsim extract`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from rich.table import Table
+
+from accelsim.arithmetic.affine import Affine
+from accelsim.network import Convolution, Linear, Lookup, Network
+
+from .tables import numbers, plain_table
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One tensor or affine map. `key` is its `state_dict()` entry, "" where the network does not know it.
+
+    `scale`, `zero_point`: one a channel where they are per channel, none for plain numbers. `low` and `high` are the
+    smallest and largest stored number (for activations, the codes that can occur).
+    """
+
+    layer: str
+    role: str
+    key: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    low: float
+    high: float
+
+
+def parameters(network: Network) -> tuple[Parameter, ...]:
+    """Inputs first, then every layer's weights, bias, tables and output, in the order of execution."""
+    rows = [_codes(network, name, "input", "") for name in network.inputs]
+    for node in network.nodes:
+        key = ""
+        if isinstance(node, Convolution | Linear):
+            key = node.weights.key
+            rows += _weights(node)
+        elif isinstance(node, Lookup):
+            tables = node.tables
+            low, high = float(tables.min()), float(tables.max())
+            rows.append(Parameter(node.name, "table", "", tables.shape, str(tables.dtype), (), (), low, high))
+        rows.append(_codes(network, node.name, "output", key))
+    return tuple(rows)
+
+
+def _weights(node: Convolution | Linear) -> Iterable[Parameter]:
+    weights = node.weights
+    # A quantised linear module keeps weight and bias together in one packed entry; a convolution keeps two.
+    packed = f"{weights.key}._packed_params._packed_params" if isinstance(node, Linear) else ""
+    codes, bias = weights.codes, weights.bias
+    yield Parameter(
+        node.name,
+        "weight",
+        (packed or f"{weights.key}.weight") if weights.key else "",
+        codes.shape,
+        str(codes.dtype),
+        tuple(float(scale) for scale in weights.scale),
+        tuple(int(zero) for zero in weights.zero_point),
+        float(codes.min()),
+        float(codes.max()),
+    )
+    if bias is not None:
+        key = (packed or f"{weights.key}.bias") if weights.key else ""
+        low, high = float(bias.min()), float(bias.max())
+        yield Parameter(node.name, "bias", key, bias.shape, str(bias.dtype), (), (), low, high)
+
+
+def _codes(network: Network, name: str, role: str, key: str) -> Parameter:
+    value = network.values[name]
+    affine: Affine = value.affine
+    low, high = float(np.iinfo(affine.dtype).min), float(np.iinfo(affine.dtype).max)
+    where = f"{key}.scale, {key}.zero_point" if key else ""
+    return Parameter(name, role, where, value.shape, affine.dtype, (affine.scale,), (affine.zero_point,), low, high)
+
+
+def parameter_table(rows: Iterable[Parameter], title: str) -> Table:
+    """The rows for people; of many scales the smallest and the largest are shown."""
+    columns = ("layer", "what", "state_dict key", "shape", "dtype", "scale", "zero point", "range")
+    table = plain_table(title, columns, left=5)
+    for row in rows:
+        table.add_row(
+            row.layer,
+            row.role,
+            row.key or "-",
+            "x".join(map(str, row.shape)),
+            row.dtype,
+            numbers(row.scale) if row.scale else "-",
+            numbers(sorted(set(row.zero_point))) if row.zero_point else "-",
+            f"{row.low:.6g} … {row.high:.6g}",
+        )
+    return table

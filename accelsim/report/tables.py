@@ -1,0 +1,176 @@
+"""Tables for people: plain rich tables made of results, shared by the command line and the demo."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from .causes import label, ordered
+
+if TYPE_CHECKING:
+    from accelsim.machine import Result
+    from accelsim.network import Output
+    from accelsim.sweep import Sweep
+    from accelsim.verification import Verification
+
+
+def percent(share: float) -> str:
+    """A share of one, with as many digits as tell small ones apart."""
+    return f"{100 * share:.1f} %" if share >= 0.001 or not share else f"{100 * share:.2g} %"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that keeps it readable."""
+    for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
+
+
+def plain_table(title: str, columns: Iterable[str], *, left: int = 1, caption: str | None = None) -> Table:
+    """An empty table whose first `left` columns hold text and whose others hold numbers."""
+    # A title may be wider than its table.
+    above = Text(title, "bold", no_wrap=True, overflow="ignore")
+    below = None if caption is None else Text(caption, "dim", no_wrap=True, overflow="ignore")
+    table = Table(title=above, title_justify="left", caption=below, caption_justify="left", box=box.SIMPLE_HEAD)
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="left" if index < left else "right", overflow="fold", vertical="bottom")
+    return table
+
+
+def cycle_table(result: Result) -> Table:
+    """By layer: MACs, cycles, utilisation, and the MAC array's stalled cycles by cause."""
+    causes = ordered(cause for layer in result.layers for cause in layer.stalls)
+    columns = ["layer", "MACs", "cycles", "utilisation", *(label(cause) for cause in causes)]
+    table = plain_table("Cycles by layer, and why the MAC array stood still", columns)
+    for layer in result.layers:
+        stalls = (_count(layer.stalls.get(cause, 0)) for cause in causes)
+        table.add_row(layer.name, _count(layer.macs), f"{layer.cycles:,}", percent(layer.utilization), *stalls)
+    table.add_section()
+    totals = (_count(sum(layer.stalls.get(cause, 0) for layer in result.layers)) for cause in causes)
+    table.add_row(
+        "total", _count(result.macs), f"{result.cycles:,}", percent(result.utilization), *totals, style="bold"
+    )
+    return table
+
+
+def traffic_table(result: Result) -> Table:
+    """By layer: bytes read from and written to each memory."""
+    memories = list(result.traffic)
+    columns = ["layer", *(f"{memory}\n{way}" for memory in memories for way in ("read", "written"))]
+    table = plain_table("Bytes read and written by memory", columns)
+    for layer in result.layers:
+        table.add_row(layer.name, *_bytes(layer.traffic, memories))
+    table.add_section()
+    table.add_row("total", *_bytes(result.traffic, memories), style="bold")
+    return table
+
+
+def run_summary(result: Result) -> str:
+    """Totals of a run in one line."""
+    machine = result.accelerator
+    array = machine.mac_array
+    seconds = result.cycles / (machine.clock_mhz * 1e6)
+    return (
+        f"{result.name} on {machine.name} ({array.rows}x{array.columns} {array.dataflow.replace('_', ' ')}): "
+        f"{result.cycles:,} cycles, {duration(seconds)} at {machine.clock_mhz:g} MHz, "
+        f"utilisation {percent(result.utilization)}"
+    )
+
+
+def output_table(outputs: Iterable[Output], *, most: int = 12) -> Table:
+    """Each output's shape, affine map and first codes."""
+    table = plain_table("Outputs", ("name", "shape", "dtype", "scale", "zero point", "codes"), left=3)
+    table.columns[-1].justify = "left"
+    for output in outputs:
+        codes = output.quantized.reshape(-1)
+        first = " ".join(str(code) for code in codes[:most].tolist()) + (" …" if codes.size > most else "")
+        shape = "x".join(str(size) for size in output.quantized.shape)
+        table.add_row(
+            output.name, shape, str(output.quantized.dtype), f"{output.scale:.9g}", str(output.zero_point), first
+        )
+    return table
+
+
+def verification_table(verification: Verification) -> Table:
+    """By layer: outputs compared with PyTorch's, those that differ, and why."""
+    columns = ("layer", "outputs compared", "differing", "differing bits", "explained", "unexplained", "cause")
+    table = plain_table(f"Every layer beside PyTorch's own ({verification.engine})", columns)
+    table.columns[-1].justify = "left"
+    for layer in verification.layers:
+        style = "red" if layer.mismatches else "yellow" if layer.differing else ""
+        counts = (layer.compared, layer.differing, layer.differing_bits, layer.explained, layer.mismatches)
+        table.add_row(layer.name, *(f"{count:,}" for count in counts), layer.cause, style=style)
+    table.add_section()
+    differing = sum(layer.differing for layer in verification.layers)
+    counts = (
+        verification.compared,
+        differing,
+        verification.differing_bits,
+        verification.explained,
+        verification.mismatches,
+    )
+    table.add_row("total", *(f"{count:,}" for count in counts), "", style="bold")
+    return table
+
+
+def numbers(values: Iterable[Any], *, most: int = 4) -> str:
+    """A few numbers as text; of many, the smallest and largest and how many there are."""
+    items = list(values)
+    if len(items) <= most:
+        return ", ".join(_number(item) for item in items)
+    return f"{_number(min(items))} … {_number(max(items))} ({len(items)})"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.7g}" if isinstance(value, float) and math.isfinite(value) else str(value)
+
+
+def _count(value: int) -> str:
+    return f"{value:,}" if value else "-"
+
+
+def _bytes(traffic: Mapping[str, Any], memories: list[str]) -> list[str]:
+    return [_count(getattr(traffic[memory], way)) for memory in memories for way in ("read", "written")]
+
+
+def sweep_table(sweep: Sweep) -> Table:
+    """A row a point: the swept values, cycles, time, utilisation and DRAM bytes, or why it cannot run."""
+    keys = [axis.key for axis in sweep.axes]
+    table = plain_table(
+        f"{sweep.network} on variants of {sweep.accelerator.name}",
+        (*keys, "cycles", "time", "utilisation", "DRAM read", "DRAM written", ""),
+        left=0,
+    )
+    table.columns[-1].justify = "left"
+    best = sweep.best
+    for point in sweep.points:
+        found = point.measurement
+        values = [value_text(key, point.parameters[key]) for key in keys]
+        if found.error is not None or found.traffic is None:
+            table.add_row(*values, *["-"] * 5, found.error, style="red")
+            continue
+        dram = found.traffic["dram"]
+        table.add_row(
+            *values,
+            f"{found.cycles:,}",
+            duration(found.seconds or 0.0),
+            percent(found.utilization or 0.0),
+            f"{dram['read']:,}",
+            f"{dram['written']:,}",
+            "best" if point is best else "",
+            style="bold green" if point is best else "",
+        )
+    return table
+
+
+def value_text(key: str, value: Any) -> str:
+    """A configuration's value as a person writes it: sizes in KiB where they come out even."""
+    if key.endswith(".bytes") and isinstance(value, int) and value % 1024 == 0:
+        return f"{value // 1024}KiB" if value % 1024**2 else f"{value // 1024**2}MiB"
+    return str(value)

@@ -1,0 +1,122 @@
+"""`certify`, `compare` and `extract --format` on the command line, on a network that was saved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic.engines import KernelSet
+from accelsim.network import Linear, Network, Value, Weights
+
+from .calling import call
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """m = 1/2 without a bias, whose odd sums are ties, and m = 0.4 with one."""
+    weights = Weights(
+        np.array([[1], [2]], np.int8),
+        np.array([2.0**-7, 0.4 * 2.0**-6]),
+        np.zeros(2, np.int32),
+        True,
+        np.array([0.0, 0.1], np.float32),
+        "fc",
+    )
+    values = {
+        "x": Value("x", (4, 1), Affine(2.0**-7, 0, "uint8"), (0, 1)),
+        "fc": Value("fc", (4, 2), Affine(2.0**-13, 5, "uint8"), (0, 1)),
+    }
+    network = Network(
+        "fbgemm", KernelSet("avx2", "avx2"), values, (Linear("fc", ("x",), weights),), ("x",), ("fc",), "small"
+    )
+    network.save(tmp_path / "net.accelsim")
+    np.save(tmp_path / "x.npy", np.array([[0], [1], [2], [3]], np.uint8))
+    np.save(tmp_path / "y.npy", np.array([1, 1, 1, 0]))
+    return tmp_path
+
+
+def test_certify_says_which_channels_are_proved_and_writes_the_constants(saved: Path) -> None:
+    out = saved / "constants.json"
+    called = call("certify", saved / "net.accelsim", "--multiplier-bits", 31, "--out", out, "--json")
+    assert called.status == 0
+    (layer,) = json.loads(called.out)["layers"]
+    # Of 256 sums of channel 0 every fourth is a tie that goes down where a shift goes up; channel 1 has no ties.
+    assert (layer["channels"], layer["certified"], layer["differing"], layer["worst"]) == (2, 1, 64, 1)
+    constants = json.loads(out.read_text())["layers"]["fc"]
+    assert constants["certified"] == [False, True]
+    m, b, s = (constants[name][1] for name in ("multiplier", "offset", "shift"))
+    codes = [min(max((2 * x * m + b) >> s, 0), 255) for x in range(256)]
+    bias = np.float32(0.1) / (np.float32(2.0**-7) * np.float32(0.4 * 2.0**-6))
+    scale = np.float32(2.0**-7) * np.float32(0.4 * 2.0**-6) / np.float32(2.0**-13)
+    exact = np.rint((np.arange(0, 512, 2).astype(np.float32) + bias) * scale).astype(int) + 5
+    assert codes == np.clip(exact, 0, 255).tolist()
+    table = call("certify", saved / "net.accelsim").out
+    assert "fc" in table
+    # Channel 0 has the sums 0..255, channel 1 those from 0 to 510: 64 of 767.
+    assert "8.3 %" in table
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["certify", "net.accelsim", "--multiplier-bits", "40"], "1 to 31"),
+        (["certify", "net.accelsim", "--out", "constants.txt"], ".json or .safetensors"),
+        (["compare", "net.accelsim"], "--input"),
+        (["compare", "net.accelsim", "--input", "x.npy", "--with", "guesswork"], "fbgemm, qnnpack"),
+        (["extract", "net.accelsim", "--format", "yaml"], "safetensors, npz, c, mem"),
+        (["extract", "net.accelsim", "--format", "c"], "--out"),
+    ],
+)
+def test_a_wrong_call_is_answered_with_the_remedy(
+    words: list[str], said: str, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(saved)
+    called = call(*words)
+    assert called.status == 2
+    assert said in called.err
+
+
+def test_compare_counts_by_cause(saved: Path) -> None:
+    words = [
+        "compare",
+        saved / "net.accelsim",
+        "--input",
+        saved / "x.npy",
+        "--with",
+        "onednn",
+        "--labels",
+        saved / "y.npy",
+    ]
+    called = call(*words, "--json")
+    assert called.status == 0
+    (result,) = json.loads(called.out)["comparisons"]
+    (layer,) = result["layers"]
+    # Sums 1 and 3 of channel 0 are ties, and oneDNN sends both the other way; channel 1 is past the clamp.
+    assert (layer["outputs"], layer["differing"], layer["causes"]) == (8, 2, {"tie direction": 2})
+    assert (result["agreement"], result["accuracy"]) == (1.0, 0.75)
+    text = call(*words).out
+    assert "tie direction" in text
+    assert "accuracy 75.0 %" in text
+
+
+def test_extract_writes_a_format_and_its_manifest(saved: Path) -> None:
+    called = call("extract", saved / "net.accelsim", "--format", "c", "--out", saved / "net.h", "--json")
+    assert called.status == 0
+    assert json.loads(called.out)["written"] == [str(saved / "net.h"), str(saved / "net.json")]
+    assert "fc_requantize" in (saved / "net.h").read_text()
+
+
+def test_extract_takes_a_bare_state_dict(tmp_path: Path) -> None:
+    weight = torch.quantize_per_tensor(torch.tensor([[0.5, -0.25]]), 0.25, 0, torch.qint8)
+    path = tmp_path / "weights.pth"
+    torch.save({"fc.weight": weight, "fc.scale": torch.tensor(0.5)}, path)
+    called = call("extract", path, "--format", "npz", "--out", tmp_path / "weights.npz", "--json")
+    assert called.status == 0, called.err
+    assert np.load(tmp_path / "weights.npz")["fc.weight"].tolist() == [[2, -1]]
+    assert "fc.weight" in call("extract", path).out
+    assert "--format" in call("extract", path, "--out", tmp_path / "net.accelsim").err

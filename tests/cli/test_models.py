@@ -1,0 +1,335 @@
+"""Models on the command line: extracted, compiled, run, explained, compared and swept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import accelsim
+import accelsim.compiler
+from accelsim.isa import Load, Memory, Program, Segment
+
+from .calling import EDGE, call
+
+BIN = Path(sys.executable).parent
+
+MODULE = '''
+import torch
+from torch import nn
+from torch.ao import quantization
+
+def model(inputs=12):
+    """Two linear layers for whatever engine is set, and two rows of input."""
+    print("this goes to stderr")
+    torch.manual_seed(0)
+    net = nn.Sequential(quantization.QuantStub(), nn.Linear(inputs, 8), nn.ReLU(), nn.Linear(8, 5),
+                        quantization.DeQuantStub())
+    net.qconfig = quantization.get_default_qconfig(torch.backends.quantized.engine)
+    quantization.fuse_modules(net, [["1", "2"]], inplace=True)
+    quantization.prepare(net, inplace=True)
+    net(torch.randn(64, inputs))
+    return quantization.convert(net.eval(), inplace=True), torch.randn(2, inputs)
+
+def for_fbgemm():
+    torch.backends.quantized.engine = "fbgemm"
+    return model()
+
+def for_qnnpack():
+    torch.backends.quantized.engine = "qnnpack"
+    return model()
+
+def in_float():
+    return nn.Linear(3, 2), torch.zeros(1, 3)
+
+def wrong_input():
+    return model()[0], torch.zeros(1, 5)
+'''
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a module of models and, extracted for fbgemm, a saved network."""
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "cli_models.py").write_text(MODULE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        patch.chdir(folder)
+        assert call("extract", "cli_models:for_fbgemm", "--out", "net.accelsim").status == 0
+    return folder
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+
+
+@pytest.fixture(autouse=True)
+def _there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    before = torch.backends.quantized.engine
+    yield
+    torch.backends.quantized.engine = before
+
+
+def made(name: str) -> tuple[Any, torch.Tensor]:
+    import cli_models
+
+    return getattr(cli_models, name)()
+
+
+def test_extract_lists_what_the_state_dict_holds() -> None:
+    called = call("extract", "cli_models:for_fbgemm", "--json")
+    assert called.status == 0
+    document = json.loads(called.out)
+    assert document["engine"] == "fbgemm"
+    model, _ = made("for_fbgemm")
+    state = model.state_dict()
+    for row in document["parameters"]:
+        for key in filter(None, row["key"].split(", ")):
+            assert key in state, key
+    rows = {(row["layer"], row["role"]): row for row in document["parameters"]}
+    for path in ("1", "3"):
+        weight, bias = state[f"{path}._packed_params._packed_params"]
+        row = rows[path, "weight"]
+        assert row["shape"] == list(weight.shape)
+        assert row["dtype"] == "int8"
+        assert row["scale"] == weight.q_per_channel_scales().tolist()
+        assert row["zero_point"] == [0] * len(row["scale"])
+        assert (row["low"], row["high"]) == (int(weight.int_repr().min()), int(weight.int_repr().max()))
+        assert rows[path, "bias"]["low"] == float(bias.detach().min())
+        assert rows[path, "output"]["scale"] == [float(state[f"{path}.scale"])]
+        assert rows[path, "output"]["zero_point"] == [int(state[f"{path}.zero_point"])]
+    shown = call("extract", "cli_models:for_fbgemm").out
+    assert "3._packed_params._packed_params" in shown
+    assert "8x12" in shown
+
+
+@pytest.mark.parametrize("name", ["model", "for_fbgemm", "for_qnnpack"])
+def test_a_run_compares_every_layer_with_pytorch(name: str) -> None:
+    torch.backends.quantized.engine = "x86"
+    called = call("run", EDGE, f"cli_models:{name}", "--json")
+    assert called.status == 0, called.err
+    document = json.loads(called.out)
+    verification = document["verification"]
+    assert verification["engine"] == {"model": "x86"}.get(name, name.removeprefix("for_"))
+    compared = {layer["name"]: layer["compared"] for layer in verification["layers"]}
+    assert {"1": 16, "3": 10}.items() <= compared.items()
+    assert verification["differing_bits"] == 0
+    model, x = made(name)
+    with torch.no_grad():
+        expected = model[3](model[1](model[0](x))).int_repr()
+    assert document["outputs"][0]["codes"] == expected.tolist()
+    macs = {layer["name"]: layer["macs"] for layer in document["layers"]}
+    assert (macs["1"], macs["3"]) == (2 * 12 * 8, 2 * 8 * 5)
+
+
+def test_the_engine_is_set_while_the_model_is_made() -> None:
+    document = json.loads(call("run", EDGE, "cli_models:model", "--engine", "qnnpack", "--json").out)
+    assert document["verification"]["engine"] == "qnnpack"
+
+
+def test_what_a_model_prints_is_not_part_of_the_result() -> None:
+    called = call("run", EDGE, "cli_models:model", "--json")
+    assert "this goes to stderr" in called.err
+    json.loads(called.out)
+
+
+@pytest.mark.parametrize("name", ["in_float", "wrong_input"])
+def test_a_model_that_cannot_be_taken_has_status_1(name: str) -> None:
+    called = call("run", EDGE, f"cli_models:{name}")
+    assert (called.status, called.out) == (1, "")
+    assert "error: " in called.err
+
+
+def test_a_saved_network_is_timed_without_and_checked_with_an_input() -> None:
+    timed = json.loads(call("run", EDGE, "net.accelsim", "--json").out)
+    assert timed["outputs"] == []
+    assert "timing only" in timed["notes"][-1]
+    x = np.random.default_rng(3).normal(size=(6, 12)).astype(np.float32)
+    np.save("x.npy", x)
+    checked = json.loads(call("run", EDGE, "net.accelsim", "--input", "x.npy", "--json").out)
+    assert checked["check"] == {"outputs": 6 * 5, "differing": 0}
+    assert checked["cycles"] == timed["cycles"]
+    assert checked["traffic"] == timed["traffic"]
+    expected = accelsim.Network.load("net.accelsim").run(x)[0].quantized
+    assert checked["outputs"][0]["codes"] == expected.tolist()
+
+
+@pytest.mark.parametrize("shape", [(3, 12), (2, 11), (2, 12, 1)])
+def test_an_input_of_the_wrong_shape_is_named(shape: tuple[int, ...]) -> None:
+    np.save("wrong.npy", np.zeros(shape, np.float32))
+    called = call("run", EDGE, "net.accelsim", "--input", "wrong.npy")
+    assert called.status == 2
+    assert str(shape) in called.err
+
+
+def test_a_compiled_program_runs_as_the_model_does() -> None:
+    assert call("compile", EDGE, "net.accelsim", "--out", "net.bin").status == 0
+    np.save("x2.npy", np.random.default_rng(4).normal(size=(2, 12)).astype(np.float32))
+    runs = [
+        json.loads(call("run", EDGE, what, "--input", "x2.npy", "--json").out) for what in ("net.accelsim", "net.bin")
+    ]
+    for key in ("outputs", "cycles", "traffic", "units", "layers"):
+        assert runs[0][key] == runs[1][key], key
+    text = call("disassemble", "net.bin", "--data").out
+    assert accelsim.assemble(text).words() == Program.load("net.bin").words()
+
+
+def test_explain_works_consecutive_layers_and_pytorch_agrees() -> None:
+    words = ["explain", "cli_models:for_fbgemm", "--layers", "1", "3", "--element", "11", "--markdown", "page.md"]
+    document = json.loads(call(*words, "--json").out)
+    first, second = document["layers"]
+    assert (first["layer"], second["layer"]) == ("1", "3")
+    model, x = made("for_fbgemm")
+    with torch.no_grad():
+        hidden = model[1](model[0](x))
+        out = model[3](hidden)
+    assert first["torch_code"] == first["code"] == int(hidden.int_repr().flatten()[11])
+    assert second["torch_code"] == second["code"] == int(out.int_repr().flatten()[second["element"]])
+    assert second["inputs"][second["handed_on"]] == first["code"]
+    page = Path("page.md").read_text()
+    assert page.startswith("# One output, worked through: 1 and 3")
+    assert re.search(r"`int_repr\(\)` at \[1, 3\] of 1 is \d+: equal", page)
+    shown = call(*words).out
+    assert f"M = {first['fixed_point']['multiplier']}" in shown
+    assert "written to page.md" in shown
+
+
+def test_explain_says_which_layers_there_are() -> None:
+    for words, said in (
+        (["--layers", "2"], "no such layer; explain takes 1, 3"),
+        (["--layers", "1", "--element", "16"], "has 16 elements"),
+        (["--layers", "1", "--element", "-1"], "has 16 elements"),
+    ):
+        called = call("explain", "cli_models:for_fbgemm", *words)
+        assert (called.status, called.out) == (2, "")
+        assert said in called.err
+
+
+def test_verify_finds_nothing_and_finds_one_altered_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["verify", "cli_models:for_fbgemm", "--config", EDGE, "--json"]
+    clean = call(*words)
+    assert clean.status == 0
+    document = json.loads(clean.out)
+    assert (document["differing_bits"], document["mismatches"]) == (0, 0)
+    assert document["compared"] >= 26
+    compile = accelsim.compiler.compile
+
+    def altered(*arguments: Any, **named: Any) -> Program:
+        program = compile(*arguments, **named)
+        at = min(item.dram for item in program.instructions if isinstance(item, Load) and item.memory == Memory.WEIGHT)
+        data = []
+        for segment in program.data:
+            content = bytearray(segment.content)
+            if segment.address <= at < segment.address + len(content):
+                content[at - segment.address] ^= 0x40
+            data.append(Segment(segment.address, bytes(content)))
+        return dataclasses.replace(program, data=tuple(data))
+
+    monkeypatch.setattr(accelsim.compiler, "compile", altered)
+    wrong = call(*words)
+    assert wrong.status == 1
+    assert json.loads(wrong.out)["mismatches"] > 0
+
+
+def test_verify_needs_a_pytorch_model() -> None:
+    called = call("verify", "net.accelsim", "--config", EDGE)
+    assert called.status == 2
+    assert "needs the PyTorch model" in called.err
+
+
+def test_a_torchscript_file_needs_an_input_and_gives_the_same(folder: Path) -> None:
+    model, x = made("for_fbgemm")
+    torch.jit.trace(model, x).save("net.pt")
+    np.save("x3.npy", x.numpy())
+    called = call("run", EDGE, "net.pt", "--engine", "fbgemm")
+    assert called.status == 2
+    assert "--input" in called.err
+    document = json.loads(call("run", EDGE, "net.pt", "--engine", "fbgemm", "--input", "x3.npy", "--json").out)
+    assert document["verification"]["mismatches"] == 0
+    with torch.no_grad():
+        expected = model[3](model[1](model[0](x))).int_repr()
+    assert document["outputs"][0]["codes"] == expected.tolist()
+
+
+def test_another_engine_than_a_saved_networks_is_refused() -> None:
+    called = call("run", EDGE, "net.accelsim", "--engine", "qnnpack")
+    assert called.status == 2
+    assert "fbgemm" in called.err
+
+
+def test_a_sweep_keeps_its_points_and_draws_them() -> None:
+    words = ["sweep", EDGE, "net.accelsim", "--set", "mac_array.rows=4,8", "--set", "mac_array.columns=4,8"]
+    words += ["--store", "s.sqlite", "--plot", "s.png", "--jobs", "1", "--json"]
+    first = call(*words)
+    assert first.status == 0
+    document = json.loads(first.out)
+    assert (len(document["points"]), document["reused"]) == (4, 0)
+    assert document["pictures"] == ["s.png", "s.svg"]
+    best = min(document["points"], key=lambda point: point["cycles"])
+    assert document["best"] == best["parameters"] or best["cycles"] in [
+        point["cycles"] for point in document["points"] if point["parameters"] == document["best"]
+    ]
+    again = json.loads(call(*words).out)
+    assert again["reused"] == 4
+    assert again["points"] == document["points"]
+
+
+def test_what_cannot_be_written_is_a_wrong_call_and_costs_no_finished_point(folder: Path) -> None:
+    (folder / "taken").mkdir(exist_ok=True)
+    for words in (
+        ["extract", "net.accelsim", "--out", "taken"],
+        ["compile", EDGE, "net.accelsim", "--out", "absent/net.bin"],
+        ["explain", "cli_models:for_fbgemm", "--layers", "1", "--markdown", "absent/page.md"],
+        ["run", EDGE, "net.accelsim", "--plot", "net.accelsim/plot.png"],
+        ["sweep", EDGE, "net.accelsim", "--set", "dram.latency=1", "--store", "taken"],
+    ):
+        called = call(*words)
+        assert (called.status, called.out) == (2, ""), words
+        assert "error: " in called.err
+    words = ["sweep", EDGE, "net.accelsim", "--set", "dram.latency=1", "--store", "kept.sqlite", "--jobs", "1"]
+    assert call(*words, "--plot", "net.accelsim/plot.png").status == 2
+    assert finished("kept.sqlite") == [1]
+
+
+def test_an_interrupted_sweep_goes_on(folder: Path) -> None:
+    words = ["sweep", EDGE, "net.accelsim", "--set", f"dram.latency={','.join(map(str, range(400)))}"]
+    words += ["--store", "long.sqlite", "--plot", "long.png", "--jobs", "1", "--json"]
+    process = subprocess.Popen(
+        [str(BIN / "accelsim"), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not finished("long.sqlite"):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (130, "")
+    assert err == "interrupted; finished work is kept\n"
+    kept = finished("long.sqlite")
+    assert kept
+    words[4] = f"dram.latency={','.join(map(str, kept))}"
+    document = json.loads(call(*words).out)
+    assert document["reused"] == len(kept) == len(document["points"])
+
+
+def finished(store: str) -> list[int]:
+    """The latencies of the points that the store holds."""
+    if not Path(store).exists():
+        return []
+    with sqlite3.connect(store) as connection:
+        try:
+            rows = connection.execute("SELECT json_extract(configuration, '$.dram.latency') FROM points").fetchall()
+        except sqlite3.OperationalError:  # not made yet
+            return []
+    return [latency for (latency,) in rows]

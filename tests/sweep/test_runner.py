@@ -1,0 +1,136 @@
+"""A sweep runs in processes of its own, keeps every finished point, and goes on where it was killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import accelsim
+from accelsim.errors import SweepError
+from accelsim.hardware import Accelerator
+from accelsim.network import Network
+from accelsim.sweep import run_sweep
+
+from .networks import linear
+
+ROOT = Path(__file__).parents[2]
+EDGE = Accelerator.from_yaml(ROOT / "configs" / "edge_16x16.yaml")
+SIXTEEN = ["mac_array.rows=2,4,8,16", "mac_array.columns=2,4,8,16"]
+
+#: Sweeps, and does what argv[3] says after the third finished point.
+SCRIPT = """
+import os, signal, sys
+from accelsim import Accelerator, Network
+from accelsim.sweep import run_sweep
+
+def advance(done, total):
+    print(done, total, flush=True)
+    if done == 3:
+        {at_three}
+
+if __name__ == "__main__":
+    run_sweep(Network.load(sys.argv[1]), Accelerator.from_yaml(sys.argv[2]), {settings}, store=sys.argv[3], jobs=1,
+              on_progress=advance)
+"""
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "net.accelsim"
+    linear().save(path)
+    return path
+
+
+def interrupted(saved: Path, store: Path, at_three: str) -> subprocess.CompletedProcess[str]:
+    """A sweep of sixteen points in a process that ends itself after three of them."""
+    script = saved.with_name("sweep_script.py")
+    script.write_text(SCRIPT.format(at_three=at_three, settings=SIXTEEN))
+    command = [sys.executable, str(script), str(saved), str(ROOT / "configs" / "edge_16x16.yaml"), str(store)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_sixteen_points_are_what_compiling_and_timing_each_gives(tmp_path: Path) -> None:
+    network = linear()
+    calls: list[tuple[int, int]] = []
+    done = run_sweep(
+        network, EDGE, SIXTEEN, store=tmp_path / "s.sqlite", jobs=2, on_progress=lambda a, b: calls.append((a, b))
+    )
+    assert calls == [(count, 16) for count in range(17)]
+    assert done.reused == 0
+    assert len(done.points) == 16
+    for point in done.points:
+        machine = EDGE.replace(**point.parameters)
+        alone = accelsim.simulate(accelsim.compile(network, machine))
+        assert point.measurement.cycles == alone.cycles
+        assert point.measurement.macs == 40 * 24
+        cells = machine.mac_array.rows * machine.mac_array.columns
+        assert point.measurement.utilization == pytest.approx(40 * 24 / (alone.cycles * cells))
+        assert point.measurement.traffic is not None
+        assert point.measurement.traffic["dram"]["read"] == alone.traffic["dram"].read
+    assert done.best is not None
+    assert done.best.measurement.cycles == min(point.measurement.cycles or 0 for point in done.points)
+
+
+def test_a_sweep_that_was_killed_goes_on_where_it_was(saved: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s.sqlite"
+    # Workers inherit the pipes that `interrupted` reads to their ends: it returns once the last of them is gone.
+    killed = interrupted(saved, store, "os.kill(os.getpid(), signal.SIGKILL)")
+    assert killed.returncode == -signal.SIGKILL
+    with sqlite3.connect(store) as connection:
+        assert connection.execute("SELECT count(*) FROM points").fetchone() == (3,)
+    network = Network.load(saved)
+    calls: list[int] = []
+    again = run_sweep(network, EDGE, SIXTEEN, store=store, jobs=1, on_progress=lambda done, _: calls.append(done))
+    assert again.reused == 3
+    assert calls == list(range(3, 17))
+    whole = run_sweep(network, EDGE, SIXTEEN, store=tmp_path / "other.sqlite", jobs=2)
+    assert [point.to_dict() for point in again.points] == [point.to_dict() for point in whole.points]
+
+
+def test_an_interrupt_keeps_the_points_and_leaves_no_process(saved: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s.sqlite"
+    stopped = interrupted(saved, store, "raise KeyboardInterrupt")
+    assert stopped.returncode != 0
+    assert stopped.stdout.split("\n")[3] == "3 16"
+    with sqlite3.connect(store) as connection:
+        assert connection.execute("SELECT count(*) FROM points").fetchone() == (3,)
+
+
+def test_another_network_or_configuration_is_run_anew(tmp_path: Path) -> None:
+    store = tmp_path / "s.sqlite"
+    first = run_sweep(linear(24), EDGE, ["mac_array.rows=4"], store=store, jobs=1)
+    same = run_sweep(linear(24), EDGE, ["mac_array.rows=4"], store=store, jobs=1)
+    other = run_sweep(linear(25), EDGE, ["mac_array.rows=4"], store=store, jobs=1)
+    assert (first.reused, same.reused, other.reused) == (0, 1, 0)
+
+
+def test_a_point_that_cannot_run_is_kept_with_its_reason(tmp_path: Path) -> None:
+    settings = ["buffers.accumulator.bytes=4,64KiB", "buffers.activation.bytes=1,128KiB"]
+    done = run_sweep(linear(), EDGE, settings, store=tmp_path / "s.sqlite", jobs=1)
+    errors = [point.measurement.error for point in done.points]
+    assert errors[3] is None
+    assert errors[2] is not None
+    assert "CompileError" in errors[2]
+    assert done.best is done.points[3] or done.points[1].measurement.error is None
+
+
+def test_a_dead_worker_is_said(tmp_path: Path) -> None:
+    def kill_workers(done: int, total: int) -> None:
+        if done == 1:
+            for child in children():
+                os.kill(child, signal.SIGKILL)
+
+    with pytest.raises(SweepError, match="worker process died"):
+        run_sweep(linear(), EDGE, SIXTEEN, store=tmp_path / "s.sqlite", jobs=1, on_progress=kill_workers)
+
+
+def children() -> list[int]:
+    """The spawned workers of this process."""
+    return [child.pid for child in multiprocessing.active_children() if child.pid is not None]

@@ -1,0 +1,60 @@
+"""Finished points in SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from accelsim.errors import SweepError
+from accelsim.hardware import Accelerator
+from accelsim.sweep.store import MEMORIES, Measurement, Store
+
+EDGE = Accelerator.from_yaml(Path(__file__).parents[2] / "configs" / "edge_16x16.yaml")
+TRAFFIC = {memory: {"read": 10 * i, "written": 10 * i + 1} for i, memory in enumerate(MEMORIES)}
+MEASURED = Measurement(1234, 2.5e-6, 999, 0.25, TRAFFIC)
+
+
+def test_a_point_is_found_again_under_its_network_and_configuration_only(tmp_path: Path) -> None:
+    store = Store(tmp_path / "new" / "s.sqlite")
+    store.put("net", EDGE, {"mac_array.rows": 16}, MEASURED)
+    store.put("net", EDGE.replace(**{"mac_array.rows": 4}), {"mac_array.rows": 4}, Measurement(error="why"))
+    store.close()
+    again = Store(tmp_path / "new" / "s.sqlite")
+    assert again.get("net", EDGE) == MEASURED
+    assert again.get("net", EDGE.replace(name="other")) == MEASURED  # a name changes no cycle
+    assert again.get("net", EDGE.replace(**{"mac_array.rows": 4})) == Measurement(error="why")
+    assert again.get("other net", EDGE) is None
+    assert again.get("net", EDGE.replace(**{"dram.latency": 61})) is None
+    again.close()
+
+
+def test_a_point_can_be_asked_for_in_sql(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.sqlite")
+    store.put("net", EDGE, {"mac_array.rows": 16}, MEASURED)
+    store.close()
+    with sqlite3.connect(tmp_path / "s.sqlite") as connection:
+        query = "SELECT cycles, utilization, dram_written, json_extract(configuration, '$.mac_array.rows') FROM points"
+        assert connection.execute(query).fetchall() == [(1234, 0.25, 1, 16)]
+
+
+def test_another_release_of_the_code_measures_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "s.sqlite")
+    store.put("net", EDGE, {}, MEASURED)
+    monkeypatch.setattr("accelsim.sweep.store.release", lambda: "0.1.0+other")
+    assert store.get("net", EDGE) is None
+    store.close()
+
+
+def test_what_is_no_store_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    junk = tmp_path / "junk"
+    junk.write_bytes(b"no database " * 100)
+    other = tmp_path / "other.sqlite"
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE points (a, b)")
+    for path in (junk, tmp_path, other):
+        before = path.read_bytes() if path.is_file() else b""
+        with pytest.raises(SweepError, match=path.name):
+            Store(path)
+        assert (path.read_bytes() if path.is_file() else b"") == before
