@@ -35,7 +35,7 @@ _HOME = {
 }
 
 __version__ = "0.1.0"
-__all__ = [  # noqa: RUF022 (kept in the order of the dictionary above)
+__all__ = [
     "Accelerator",
     "AccelsimError",
     "Network",

@@ -98,7 +98,7 @@ class MatrixEmitter:
         return tile.sizes[0] * max(lines[1] - lines[0], 0) * max(pixels[1] - pixels[0], 0) * channels
 
     def _box(self, tile: _Positions) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        """Top and left of the window (which may lie in the padding), and the input's lines and pixels under the tile."""
+        """Top and left of the window (perhaps in the padding), and the input's lines and pixels under the tile."""
         window, sizes = self.operation.window, self.operation.source.sizes
         corner, ranges = [], []
         for axis, (first, last) in ((1, tile.lines), (2, tile.pixels)):

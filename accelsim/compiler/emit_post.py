@@ -7,7 +7,8 @@ from typing import Any
 
 from accelsim.arithmetic.elementwise import FixedAdd, FloatAdd, Product
 from accelsim.errors import CompileError
-from accelsim.isa import Add, AddFixed, Instruction, Lookup, Memory, Multiply, Pool as PoolInstruction, Reduction
+from accelsim.isa import Add, AddFixed, Instruction, Lookup, Memory, Multiply, Reduction
+from accelsim.isa import Pool as PoolInstruction
 
 from .emission import Emitter, Slots
 from .operations import Copy, Elementwise, Piece, Pool, PoolPart
@@ -52,7 +53,7 @@ def emit_elementwise(emitter: Emitter, operation: Elementwise) -> None:
         out = slots.next() if base is None else base + offset + first
         for piece in operation.pieces:
             for lines, at, length, pitch in _clipped(piece, first, last):
-                where = {"lines": lines, "length": length, "out": out + at, "out_pitch": pitch}
+                where: dict[str, Any] = {"lines": lines, "length": length, "out": out + at, "out_pitch": pitch}
                 if isinstance(piece.rule, int):
                     table = _table(emitter, operation, piece.rule, tables, table_at)
                     emitter.emit(Lookup(source=addresses[0] + at, source_pitch=pitch, table=table, **where))
@@ -188,7 +189,7 @@ def emit_pool(emitter: Emitter, operation: Pool) -> None:
 
 def _part_fields(
     part: PoolPart, lines: tuple[int, int], channels: tuple[int, int], low: int
-) -> tuple[int, int, int, dict[str, int]] | None:
+) -> tuple[int, int, int, dict[str, Any]] | None:
     """Channel, line and pixel of a part's first output in a tile and the window's fields; None if it has none there."""
     y0, y1 = max(part.first[0], lines[0]), min(part.first[0] + part.count[0], lines[1])
     c0, c1 = max(part.channels[0], channels[0]), min(part.channels[1], channels[1])

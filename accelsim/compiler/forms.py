@@ -1,4 +1,4 @@
-"""Where the elements of a value lie: a strided view of a stored tensor, so that a reshape or a permutation moves nothing."""
+"""Where the elements of a value lie: a strided view of a stored tensor, so that a reshape or permutation is free."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def lower_average_pool(state: Lowering, node: AveragePool) -> None:
     source = state.image_view(node, node.inputs[0])
     target = view_of(state.result(node))
     windows = rounding.axis_windows(network, node)
-    _two(node.name, windows[0], 1) if len(windows) > 2 else None
+    _two(node.name, [len(axis) for axis in windows], 1)
     axes = [_runs(axis) for axis in windows]
     if len(axes) == 1:
         axes.insert(0, [_Run(0, 1, 0, 1, 1, 1)])
@@ -77,7 +77,7 @@ def lower_average_pool(state: Lowering, node: AveragePool) -> None:
 
 
 class _Run:
-    """Outputs first..first + outputs - 1 along an axis: windows of `size` inputs, each `stride` after the one before."""
+    """Outputs first..first + outputs - 1 along an axis: windows of `size` inputs, `stride` apart."""
 
     def __init__(self, first: int, outputs: int, start: int, size: int, stride: int, count: int) -> None:
         self.first, self.outputs, self.start, self.size = first, outputs, start, size

@@ -7,8 +7,10 @@ slice alone costs nothing.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -97,11 +99,8 @@ class Lowering:
         if moved[0] is not None and moved[1] is not None:
             loops = common_loops(moved[0], moved[1])
         if loops is None:
-            loops_of_parts = self._element_loops(node, source, target)
-            for start, into, loops in loops_of_parts:
-                self.operations.append(
-                    Copy(self.layer(node.name), (source.tensor, start), (target.tensor, into), loops)
-                )
+            for start, into, run in self._element_loops(node, source, target):
+                self.operations.append(Copy(self.layer(node.name), (source.tensor, start), (target.tensor, into), run))
             return
         self.operations.append(
             Copy(self.layer(node.name), (source.tensor, source.offset), (target.tensor, target.offset), tuple(loops))
@@ -116,7 +115,7 @@ class Lowering:
         at, to = at[order], to[order]
         breaks = np.flatnonzero((np.diff(at) != 1) | (np.diff(to) != 1)) + 1
         edges = [0, *breaks.tolist(), len(at)]
-        return [(int(at[a]), int(to[a]), ((b - a, 1, 1),)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        return [(int(at[a]), int(to[a]), ((b - a, 1, 1),)) for a, b in itertools.pairwise(edges)]
 
     def image_view(self, node: Node, name: str) -> View:
         """A value (N, C, *spatial) as images whose channels are neighbours; copied to that order where it is not."""
@@ -236,7 +235,7 @@ def _concatenate(state: Lowering, node: Concatenate) -> None:
         offset += form.shape[node.axis] * strides[node.axis]
 
 
-_RULES: dict[type[Node], Callable[[Lowering, Node], None]] = {
+_RULES: dict[type[Node], Callable[[Lowering, Any], None]] = {
     Convolution: lower_convolution,
     Linear: lower_linear,
     MaxPool: lower_max_pool,
@@ -248,4 +247,4 @@ _RULES: dict[type[Node], Callable[[Lowering, Node], None]] = {
     Permute: _permute,
     Slice: _slice,
     Concatenate: _concatenate,
-}  # type: ignore[dict-item]
+}

@@ -1,4 +1,4 @@
-"""The operations that nodes are lowered to: what is computed, on which stored tensors, before anything is cut or placed."""
+"""The operations that nodes are lowered to: what is computed on which stored tensors, before it is cut or placed."""
 
 from __future__ import annotations
 

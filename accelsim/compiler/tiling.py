@@ -1,4 +1,4 @@
-"""Pass `tile`: how a matrix operation is cut so that its tiles fit the memories, chosen by a search over a cost model."""
+"""Pass `tile`: how a matrix operation is cut so that its tiles fit the memories, by a search over a cost model."""
 
 from __future__ import annotations
 

@@ -256,7 +256,7 @@ class Builder:
         return name
 
     def network(self, name: str) -> Network:
-        """The finished network: only what its outputs depend on. Raises ModelError for outputs that are not integers."""
+        """The finished network: only what its outputs depend on. Raises ModelError for float outputs."""
         outputs = [self._output(output) for output in self._recording.outputs]
         if not outputs:
             raise ModelError("the model returns no tensor")

@@ -73,7 +73,7 @@ class Recording:
     outputs: tuple[Any, ...]
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not looked into
     """Keeps every call, and with it every tensor, so that a tensor's identity is its own for the whole recording."""
 
     def __init__(self, *, keep_codes: bool) -> None:

@@ -50,7 +50,8 @@ def _batches(inputs: tuple[torch.Tensor, ...], network: Network) -> list[tuple[t
         alike = tensor.dim() == len(shape) > 0 and tuple(tensor.shape[1:]) == shape[1:]
         if not whole and not (alike and len(tensor) and len(tensor) % shape[0] == 0):
             raise InputError(
-                f"input {name!r}: shape {tuple(tensor.shape)}; expected {shape}, or a multiple of it along the first axis"
+                f"input {name!r}: shape {tuple(tensor.shape)}; expected {shape}, or a multiple of it along the "
+                f"first axis"
             )
         pieces.append([tensor] if whole else list(tensor.split(shape[0])))
     return list(zip(*pieces, strict=True))

@@ -7,6 +7,7 @@ differ, and only there.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,7 +29,7 @@ _PERIOD = 4096
 class Here(NamedTuple):
     """Stands among a step's arguments for a tensor: 0 the source, k the result of step k - 1 of the program."""
 
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # the tuple method of that name is not needed
 
 
 @dataclass(frozen=True)
@@ -176,5 +177,5 @@ def _group(answer: Callable[[int], np.ndarray], count: int) -> Tables:
     tables = np.stack([answer(code)[places] for code in range(256)], axis=1)
     table_of = numbers[np.searchsorted(unique, marks)]
     edges = [0, *(np.flatnonzero(np.diff(table_of)) + 1).tolist(), count]
-    spans = tuple((a, b, int(table_of[a])) for a, b in zip(edges[:-1], edges[1:], strict=True) if a < b)
+    spans = tuple((a, b, int(table_of[a])) for a, b in itertools.pairwise(edges) if a < b)
     return Tables(np.ascontiguousarray(tables), spans)

@@ -31,7 +31,7 @@ from .instructions import INSTRUCTIONS, Instruction
 from .program import Port, Probe, Program, Segment, port_from_dict
 
 _KINDS = {kind.mnemonic: kind for kind in INSTRUCTIONS}
-_TYPES = {"u8": np.uint8, "i8": np.int8, "i32": np.dtype("<i4"), "f32": np.dtype("<f4")}
+_TYPES: dict[str, Any] = {"u8": np.uint8, "i8": np.int8, "i32": np.dtype("<i4"), "f32": np.dtype("<f4")}
 _BYTES_A_LINE = 64
 
 
@@ -94,7 +94,7 @@ def _value_text(item: Field, value: Any) -> str:
         return str(np.float32(value))
     if isinstance(item.kind, str):
         return str(value)
-    names = [member.name.lower() for member in item.kind if member.value and value & member.value == member.value]
+    names = [str(member.name).lower() for member in item.kind if member.value and value & member.value == member.value]
     if issubclass(item.kind, enum.IntFlag):
         return "+".join(names) or "none"
     return str(value.name.lower())
@@ -236,14 +236,14 @@ class _Reader:
             return float(np.float32(text))
         if isinstance(item.kind, str):
             return self._integer(text)
-        result = None
+        result: Any = None
         for name in text.split("+"):
             if name == "none":
-                member = item.kind(0)
+                member: Any = item.kind(0)
             elif name.upper() in item.kind.__members__:
                 member = item.kind[name.upper()]
             else:
-                allowed = ", ".join(member.name.lower() for member in item.kind)
+                allowed = ", ".join(str(member.name).lower() for member in item.kind)
                 raise AssemblyError(f"{kind.mnemonic}: {item.name}={text}: {name!r} is none of {allowed}")
             result = member if result is None else result | member
         return item.kind(result)

@@ -133,9 +133,13 @@ def _declare(bits: int, kind: Any, meaning: str, default: Any) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
-@cache
 def layout(instruction: type) -> tuple[Field, ...]:
     """The fields of an instruction class with their bit offsets, after the opcode's four bits."""
+    return _layout(instruction)
+
+
+@cache
+def _layout(instruction: type) -> tuple[Field, ...]:
     offset = 4
     fields = []
     for item in dataclasses.fields(instruction):

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import simpy
 
-
 _FOREVER = 1 << 62
 
 

@@ -10,7 +10,7 @@ from accelsim.arithmetic import lanes
 from accelsim.arithmetic.elementwise import Product, Span, add_rules, multiply_rules
 from accelsim.arithmetic.matrix import requantization
 from accelsim.arithmetic.onednn import ConvolutionShape
-from accelsim.arithmetic.pooling import AverageRule, Layout, average_rules
+from accelsim.arithmetic.pooling import AverageRule, average_rules
 from accelsim.arithmetic.requantize import Requantization
 
 from .graph import Add, AveragePool, Convolution, Linear, Multiply, Network, Value
@@ -109,7 +109,7 @@ class AxisWindow(NamedTuple):
 
     start: int
     stop: int
-    count: int
+    count: int  # type: ignore[assignment]  # the tuple method of that name is not needed
 
 
 def axis_windows(network: Network, node: AveragePool) -> tuple[tuple[AxisWindow, ...], ...]:
@@ -160,7 +160,7 @@ def pool_rules(
         if not uniform or int(np.prod(kernel)) == 1:
             engine = "fbgemm" if engine == "qnnpack" else engine
     channels_last_mean = node.kind == "mean" and network.kernels.aten == "uniform"
-    layout: Layout = "channels_last" if is_channels_last(value) and not channels_last_mean else "contiguous"
+    layout: lanes.Layout = "channels_last" if is_channels_last(value) and not channels_last_mean else "contiguous"
     return average_rules(
         engine,
         network.kernels,

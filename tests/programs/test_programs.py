@@ -51,8 +51,8 @@ y = torch.ops.quantized.conv2d(x, packed, 0.25, 100)
 RESIDUAL_ADD = """
 torch.backends.quantized.engine = "fbgemm"
 def tensor(address, scale, zero_point):
-    codes = [int(v) for line in text.splitlines() if line.startswith(".data") and int(line.split()[1], 0) // 128 == address
-             for v in line.split()[3:]]
+    lines = [line.split() for line in text.splitlines() if line.startswith(".data")]
+    codes = [int(v) for line in lines if int(line[1], 0) // 128 == address for v in line[3:]]
     return torch._make_per_tensor_quantized_tensor(torch.tensor([codes], dtype=torch.uint8), scale, zero_point)
 text = open(sys.argv[1]).read()
 y = torch.ops.quantized.add(tensor(0, 0.5, 20), tensor(1, 0.25, 10), 1.0, 7)

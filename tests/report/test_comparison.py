@@ -31,7 +31,7 @@ ALL_CODES = np.arange(256, dtype=np.uint8)[:, None]
 
 
 def test_a_tie_goes_the_other_way_where_an_odd_zero_point_is_added_first() -> None:
-    """m = 1/2 and no bias: the 128 odd sums are ties. fbgemm rounds k + 1/2 to even, oneDNN k + 1/2 + 5: never alike."""
+    """m = 1/2 and no bias: the 128 odd sums are ties. fbgemm rounds k + 1/2 to even, oneDNN k + 1/2 + 5."""
     net = network("fbgemm", [[1]], 2.0**-7, None, Affine(2.0**-13, 5, "uint8"))
     (result,) = compare(net, ALL_CODES, ["onednn"])
     layer = result.layers[0]

@@ -73,7 +73,8 @@ def quantize(builder: Builder, call: Call) -> None:
         look_up(builder, call, reference.name, program, given, operator="-".join(names) or "requantize", named=named)
     elif isinstance(reference, Foreign):
         raise ModelError(
-            f"{reference.reason}; give it a qconfig so that it is quantised, or keep it before the first quantised layer"
+            f"{reference.reason}; give it a qconfig so that it is quantised, or keep it before the first quantised "
+            f"layer"
         )
 
 
@@ -95,9 +96,9 @@ def _(builder: Builder, call: Call) -> None:
     alike = all(tensor.shape == result.shape and order_of(tensor) == order_of(result) for tensor in (a, b))
     if not alike and not product and not fixed and builder.kernels.aten != "uniform":
         raise ModelError(
-            f"{builder.where(call)}: {call.operator} of operands of shapes {tuple(a.shape)} and {tuple(b.shape)} that do "
-            f"not lie in memory in the same order: which of PyTorch's lanes rounds which element is not known; bring "
-            f"both to one shape and memory format, or use lanes='uniform'"
+            f"{builder.where(call)}: {call.operator} of operands of shapes {tuple(a.shape)} and {tuple(b.shape)} that "
+            f"do not lie in memory in the same order: which of PyTorch's lanes rounds which element is not known; "
+            f"bring both to one shape and memory format, or use lanes='uniform'"
         )
     kind = Multiply if product else Add
     builder.emit(call, lambda own: kind(own, names, relu), result)
