@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from .application import application, guarded
 from .models import open_model
 from .options import Config, Engine, Input, Json, Lanes, Model, read_inputs
 from .output import progress, write_json, write_tables
-from .programs import program_summary, program_table
+from .programs import plan_table, program_summary, program_table
 from .status import OK
 
 
@@ -26,19 +27,26 @@ def compile(
     engine: Engine = None,
     lanes: Lanes = "host",
     inputs: Input = None,
+    effort: Annotated[int, typer.Option(min=0, max=2, help="How many ways to cut a layer are compared.")] = 1,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print how layers were cut, and what bounds each.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Compile a model for an accelerator and save the program."""
-    from accelsim.compiler import compile as compile_network
+    from accelsim.compiler import compile_with_plans
 
     accelerator = Accelerator.from_yaml(config)
     network = open_model(model, engine, lanes, read_inputs(inputs)).network
     with progress("compile"):
-        program = compile_network(network, accelerator)
+        compilation = compile_with_plans(network, accelerator, effort=effort)
+    program = compilation.program
     program.save(out)
     summary = program_summary(program) | {"out": str(out)}
+    plans = [{"layer": name, **dataclasses.asdict(plan)} for name, plan in compilation.plans if plan is not None]
     if as_json:
-        write_json(summary)
+        write_json(summary | ({"plans": plans} if explain else {}))
     else:
-        write_tables(program_table(summary), f"written to {out}")
+        tables = [program_table(summary), *([plan_table(plans)] if explain else [])]
+        write_tables(*tables, f"written to {out}")
     return OK

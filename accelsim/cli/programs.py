@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,4 +75,23 @@ def program_table(summary: dict[str, Any]) -> Table:
     for layer in summary["layers"]:
         counts = layer["instructions"]
         table.add_row(layer["name"], *(str(counts[kind] or "-") for kind in used), str(sum(counts.values())))
+    return table
+
+
+def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
+    """How each layer of the MAC array was cut: a tile's sizes, the order, and the estimate with what bounds it."""
+    columns = ("layer", "bound by", "tile: images x lines x pixels", "outputs", "groups", "input channels")
+    table = plain_table("Tiles by layer", (*columns, "outermost", "cycles (estimate)", "DRAM bytes"), left=2)
+    for plan in plans:
+        table.add_row(
+            plan["layer"],
+            plan["bound"],
+            f"{plan['images']} x {plan['lines']} x {plan['pixels']}",
+            str(plan["outputs"]),
+            str(plan["groups"]),
+            str(plan["channels"]),
+            "positions" if plan["spatial_outer"] else "outputs",
+            f"{plan['cost']:,.0f}",
+            f"{plan['dram']:,}",
+        )
     return table

@@ -49,6 +49,12 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
     """As `compile`, with the decisions beside the program."""
     if effort not in (0, 1, 2):
         raise CompileError(f"effort={effort!r}: allowed are 0, 1 and 2")
+    arithmetic = accelerator.requant_unit.arithmetic
+    if arithmetic.name != "float32_exact":
+        raise CompileError(
+            f"requant_unit.arithmetic: {arithmetic.name}: the machine runs float32_exact only; `accelsim certify` and "
+            f"`accelsim compare` tell what the others do to a network"
+        )
     lowered = lower(network)
     placement = place(lowered, accelerator.buffers.activation.bytes)
     emitter = Emitter(lowered, accelerator, placement)

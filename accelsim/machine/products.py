@@ -103,8 +103,8 @@ def _gather(mac: Mac, codes: np.ndarray, every: tuple[Tap, ...]) -> NDArray[np.f
     result = np.full(shape, mac.pad, np.float32) if padded else np.empty(shape, np.float32)
     for tap in every:
         source = tap.block.view(codes)
-        grouped = source.reshape(*source.shape[:-1], groups, each) if groups > 1 else source[..., None, :]
-        result[:, :, :, tap.down, tap.across, tap.ky, tap.kx] = np.moveaxis(grouped, -2, 0)
+        grouped = source.reshape(*source.shape[:-1], groups, each).transpose(4, 0, 1, 2, 3, 5)
+        result[:, :, :, tap.down, tap.across, tap.ky, tap.kx] = grouped
     return result
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 
 import simpy
@@ -16,6 +17,9 @@ from accelsim.hardware import Accelerator
 from accelsim.isa import INSTRUCTION_BYTES, Halt, Instruction, Memory, Program, Region, Unit, decode, instruction_text
 
 from .units import NAMES, SEMAPHORE_LIMIT, Machine, Span
+
+#: A program is often run again, on other inputs or another configuration.
+_decode = lru_cache(maxsize=1 << 15)(decode)
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ def describe(index: int, instruction: Instruction) -> str:
 
 def decoded(words: bytes) -> tuple[Instruction, ...]:
     """The instructions that the words in DRAM encode."""
-    return tuple(decode(words[at : at + INSTRUCTION_BYTES]) for at in range(0, len(words), INSTRUCTION_BYTES))
+    return tuple(_decode(words[at : at + INSTRUCTION_BYTES]) for at in range(0, len(words), INSTRUCTION_BYTES))
 
 
 def check_end(program: Program, instructions: tuple[Instruction, ...]) -> None:
@@ -99,6 +103,9 @@ def run(
     env.run()
     _check_end(machine)
     cycles = max(end for _, end in machine.spans.values())
+    # The array still drains after the last vector of the last MAC instruction.
+    drained = [end for index, (_, end) in machine.spans.items() if instructions[index].unit == Unit.MAC]
+    machine.ledgers["mac"].charge("fill", max(drained, default=0))
     for ledger in machine.ledgers.values():
         ledger.charge("finished", cycles)
     return Timing(
