@@ -84,7 +84,12 @@ class Ring:
             )
         after = [self._at + i * size for i in range(min(count, max(self.size - self._at, 0) // size))]
         before = [i * size for i in range(min(count - len(after), self._at // size))]
-        addresses = [*after, *before] or [i * size for i in range(min(count, self.size // size))]
+        addresses = [*after, *before]
+        most = min(count, self.size // size)
+        if len(addresses) < most:
+            # From the start of the memory there is room for more; those behind the last use still come first.
+            whole = [i * size for i in range(self.size // size)]
+            addresses = sorted(whole, key=lambda address: (address < self._at, address))[:most]
         self._at = (addresses[-1] + size) % self.size
         return Slots(addresses)
 

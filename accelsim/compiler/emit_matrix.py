@@ -11,7 +11,7 @@ from accelsim.isa import Mac, Memory, Requantize
 
 from .emission import Emitter, Slots
 from .operations import Matrix
-from .tiling import MatrixPlan, blocks
+from .tiling import MatrixPlan, Shape, blocks
 from .transfers import dense_loops, loads, stores
 
 
@@ -60,6 +60,7 @@ class MatrixEmitter:
 
     def __init__(self, emitter: Emitter, operation: Matrix, plan: MatrixPlan) -> None:
         self.emitter, self.operation, self.plan = emitter, operation, plan
+        self.shape = Shape(operation, emitter.accelerator.buffers.activation.banks)
         self.constants = operation.rule.planes(operation.outputs)
         self.blocks = _blocks(operation, plan)
         self.tiles = _tiles(operation, plan)
@@ -95,7 +96,8 @@ class MatrixEmitter:
         channels = self.channels * self.plan.groups if self.operation.groups > 1 else self.channels
         if not self.plan.whole_input:
             channels = self.plan.channels
-        return tile.sizes[0] * max(lines[1] - lines[0], 0) * max(pixels[1] - pixels[0], 0) * channels
+        pitch = self.shape.line_pitch(max(pixels[1] - pixels[0], 0), channels)
+        return tile.sizes[0] * max(lines[1] - lines[0], 0) * pitch
 
     def _box(self, tile: _Positions) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
         """Top and left of the window (perhaps in the padding), and the input's lines and pixels under the tile."""
@@ -202,15 +204,17 @@ class MatrixEmitter:
         else:
             held = (0, self.channels)
         sizes = (tile.sizes[0], lines[1] - lines[0], pixels[1] - pixels[0], held[1] - held[0])
+        pitch = self.shape.line_pitch(sizes[2], sizes[3])
         address, missing = self.in_slots.get((tile, depth, held))
         if missing:
             dram = emitter.dram[source.tensor] + start + lines[0] * line_pitch + pixels[0] * pixel_pitch + held[0]
-            loops = dense_loops(sizes, (image_pitch, line_pitch, pixel_pitch, 1))
-            emitter.emit_all(loads(Memory.ACTIVATION, dram, address, loops, 1))
+            far = (image_pitch, line_pitch, pixel_pitch, 1)
+            near = (sizes[1] * pitch, pitch, sizes[3], 1)
+            emitter.emit_all(loads(Memory.ACTIVATION, dram, address, list(zip(sizes, far, near, strict=True)), 1))
         return _Operand(
             address + channel - held[0],
-            sizes[1] * sizes[2] * sizes[3],
-            sizes[2] * sizes[3],
+            sizes[1] * pitch,
+            pitch,
             sizes[3],
             top - lines[0],
             left - pixels[0],

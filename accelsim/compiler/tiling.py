@@ -54,7 +54,7 @@ class Room:
 class Shape:
     """Sizes of a matrix operation that the tiling needs."""
 
-    def __init__(self, operation: Matrix) -> None:
+    def __init__(self, operation: Matrix, banks: int) -> None:
         self.images, self.out_depth, self.out_lines, self.out_pixels, self.outputs = operation.target.sizes
         _, self.depth, self.lines, self.pixels, self.channels = operation.source.sizes
         self.kernel_depth, self.kernel_lines, self.kernel_pixels = operation.window.kernel
@@ -64,6 +64,7 @@ class Shape:
         self.group_outputs = self.outputs // self.groups
         self.group_channels = self.channels // self.groups
         self.planes = len(operation.rule.planes(self.outputs))
+        self.banks = banks
 
     @property
     def taps(self) -> int:
@@ -75,6 +76,17 @@ class Shape:
         span = (lines - 1) * self.stride_lines + (self.kernel_lines - 1) * self.dilation_lines + 1
         return min(span, self.lines)
 
+    def line_pitch(self, pixels: int, channels: int) -> int:
+        """Bytes from line to line of a tile of the input on the chip, `pixels` wide.
+
+        The bytes under one line of taps are neighbours; where the next line's follow them bank after bank, no vector of
+        the reduction asks one bank for two.
+        """
+        row = pixels * channels
+        if self.kernel_lines == 1 or self.dilation_pixels > 1:
+            return row
+        return row + (self.kernel_pixels * channels - row) % self.banks
+
     def input_pixels(self, pixels: int) -> int:
         """Input pixels under `pixels` output pixels."""
         span = (pixels - 1) * self.stride_pixels + (self.kernel_pixels - 1) * self.dilation_pixels + 1
@@ -83,7 +95,7 @@ class Shape:
 
 def choose(name: str, operation: Matrix, accelerator: Accelerator, room: Room, effort: int) -> MatrixPlan:
     """The cheapest plan; of equals the one with the least DRAM traffic, then the first. Raises CompileError."""
-    shape = Shape(operation)
+    shape = Shape(operation, accelerator.buffers.activation.banks)
     best: MatrixPlan | None = None
     for plan in _plans(shape, accelerator, room, effort):
         if best is None or (plan.cost, plan.dram) < (best.cost, best.dram):
@@ -198,9 +210,8 @@ def _plan(
     buffers, width = accelerator.buffers, accelerator.dram.bytes_per_cycle
     parts = -(-shape.group_channels // channels)
     in_lines, in_pixels = shape.input_lines(lines), shape.input_pixels(pixels)
-    box = images * in_lines * in_pixels
     taken = groups * shape.group_channels if shape.groups > 1 else shape.channels
-    whole, part = box * taken, box * channels
+    whole, part = (images * in_lines * shape.line_pitch(in_pixels, held) for held in (taken, channels))
     out_blocks = -(-shape.groups // groups) if groups > 1 else shape.groups * -(-shape.group_outputs // outputs)
     tiles = shape.out_depth * -(-shape.images // images) * -(-shape.out_lines // lines) * -(-shape.out_pixels // pixels)
     count = images * lines * pixels
