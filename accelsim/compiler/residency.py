@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from .operations import Copy, Elementwise, Lowered, Matrix, Operation, Pool, sources_of, target_of
 
 
+#: Output positions of a tile that keep an array busy while the weights of the next fold come in.
+_POSITIONS = 64
+
+
 @dataclass(frozen=True)
 class Placement:
     """`addresses` of resident tensors in the activation buffer; operation i has `staging[i]` = (start, stop) free."""
@@ -101,9 +105,12 @@ def _room(operation: Operation, streamed: set[str]) -> int:
 
 
 def _lines(operation: Matrix | Pool) -> int:
-    """Input lines under one output line, no more than there are."""
+    """Input lines under a tile of outputs, no more than there are."""
     if isinstance(operation, Matrix):
-        span = (operation.window.kernel[1] - 1) * operation.window.dilation[1] + 1
+        _, _, lines, width, _ = operation.target.sizes
+        tile = min(lines, -(-_POSITIONS // width))
+        window = operation.window
+        span = (tile - 1) * window.stride[1] + (window.kernel[1] - 1) * window.dilation[1] + 1
     else:
         span = max((part.kernel[0] - 1) * part.dilation[0] + 1 for part in operation.parts)
     return min(span, operation.source.sizes[2])

@@ -274,8 +274,10 @@ def _plan(
     first = (weight_tile + in_tile) / width + accelerator.dram.latency
     cost = max(times.values()) + first + post / (tiles * out_blocks)
     # A tile that has a memory to itself waits for what it is filled from.
-    if not doubled and tiles > 1 and (in_tile or out_tile):
-        cost += min(bus, mac)
+    if in_tile and in_slots < 2 and tiles * (1 if whole_input else out_blocks * parts) > 1:
+        cost += min(in_loads / efficiency_in / width, mac)
+    if out_tile and not doubled and tiles * out_blocks > 1:
+        cost += out_bytes / efficiency_out / width
     if weight_slots < 2 and out_blocks * depth_parts > 1:
         cost += weight_loads / width
     if accumulators < 2 and tiles * out_blocks > 1:
