@@ -97,6 +97,8 @@ def prove(rule: Requantization, reach: Reachable, multiplier_bits: int = MOST_MU
         rows = np.arange(start, min(start + _CHANNELS_AT_ONCE, reach.channels))
         wrong = _differing(exact, _thresholds_of(constants, exact, rows), rows)
         differing[rows], worst[rows] = _size(wrong), _depth(wrong)
+    if np.any(certified & (differing > 0)):
+        raise AssertionError("a certificate is contradicted by its own thresholds")
     lost = reach.count - exact.monotone.count
     worst = np.where(lost > 0, rule.maximum - rule.minimum, worst)
     return Certificate(multiplier_bits, constants, reach, exact, certified, bits, differing + lost, worst)

@@ -70,12 +70,12 @@ class Storage:
 
 
 class Memories:
-    """Every memory of an accelerator, with the program's words, data image and inputs in DRAM."""
+    """Every memory, with the program's words, data image and inputs in DRAM. `places`: `sizes` of the program."""
 
-    def __init__(self, program: Program, accelerator: Accelerator, codes: list[np.ndarray], runs: int) -> None:
+    def __init__(self, program: Program, places: dict[Memory, int], codes: list[np.ndarray], runs: int) -> None:
         self._storages = {
             memory: Storage(memory, size, runs, np.int32 if memory == Memory.ACCUMULATOR else np.uint8)
-            for memory, size in sizes(program, accelerator).items()
+            for memory, size in places.items()
         }
         dram = self[Memory.DRAM]
         image = [(segment.address, segment.content) for segment in program.data]

@@ -43,9 +43,10 @@ def simulate(program: Program, x: Any = None, *, accelerator: Accelerator | None
     if x is None:
         return _timed(program, program.instructions, accelerator)
     codes, runs = prepare(x, [Slot(port.name, port.shape, port.affine) for port in program.inputs])
-    step = min(runs, max(1, _ROOM // sum(sizes(program, accelerator).values())))
+    places = sizes(program, accelerator)
+    step = min(runs, max(1, _ROOM // sum(places.values())))
     batches = (
-        Memories(program, accelerator, [part[start : start + step] for part in codes], min(step, runs - start))
+        Memories(program, places, [part[start : start + step] for part in codes], min(step, runs - start))
         for start in range(0, runs, step)
     )
     first = next(batches)

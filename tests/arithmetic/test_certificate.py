@@ -210,19 +210,46 @@ def test_ties_that_go_to_even_have_no_certificate_and_the_count_is_known_by_hand
     assert (found.differing[0], found.worst[0], found.bits[0]) == (50, 1, 0)
 
 
-def test_a_conversion_that_wraps_round_is_followed_and_counted() -> None:
+@pytest.mark.parametrize("zero_point", [3, 0])
+def test_a_conversion_that_wraps_round_is_followed_and_counted(zero_point: int) -> None:
     """With m = 4, sums that round to 2**29 and more leave int32, and x86's conversion makes them the smallest code.
 
     2**29 - 16 is a tie between binary32's 2**29 - 32 and 2**29, and goes to the even one.
     """
-    rule = Requantization(3, 0, 255, multiplier=np.array([4.0], np.float32), indefinite=True)
+    rule = Requantization(zero_point, 0, 255, multiplier=np.array([4.0], np.float32), indefinite=True)
     reach = Reachable(np.array([-1000]), np.array([2**29 + 99]))
     found = prove(rule, reach)
     assert not found.certified[0]
-    assert found.intervals(0)[-1] == (2**29 - 16, 2**29 + 100)
-    assert found.differing[0] == 116
+    assert found.intervals(0) == [(2**29 - 16, 2**29 + 100)]
+    assert (found.differing[0], found.worst[0]) == (116, 255)
     ends = np.array([[0], [1000], [2**29 - 17], [2**29 - 16], [2**29 + 99]], np.int32)
-    assert found.exact.apply(ends)[:, 0].tolist() == [3, 255, 255, 0, 0]
+    assert found.exact.apply(ends)[:, 0].tolist() == [zero_point, 255, 255, 0, 0]
+
+
+def test_with_a_negative_zero_point_it_wraps_at_the_other_end() -> None:
+    """-2**31 plus a zero point of -7 leaves int32 once more, at the top: the smallest sums get the largest code."""
+    rule = Requantization(-7, -128, 127, multiplier=np.array([4.0], np.float32), indefinite=True)
+    found = prove(rule, Reachable(np.array([-(2**29) - 50]), np.array([2**29 + 50])))
+    # Rounded to binary32, -2**29 - 32 and what is above it are -2**29: still beyond what the conversion takes.
+    assert found.intervals(0) == [(-(2**29) - 50, -(2**29) + 17)]
+    ends = np.array([[-(2**29) - 50], [-(2**29) + 16], [-(2**29) + 17], [0], [2**29 + 50]], np.int32)
+    assert found.exact.apply(ends)[:, 0].tolist() == [127, 127, -128, -7, 127]
+
+
+def test_short_ranges_with_few_thresholds_have_true_certificates() -> None:
+    """Here the slopes allowed end at simple fractions such as 1/2, which themselves are not allowed."""
+    verdicts = []
+    for high, m, bias in itertools.product(range(60), (1 / 3, 0.3, 0.4, 0.45, 0.21, 0.7, 0.9), (0.0, 0.3, 0.7)):
+        constants = {"multiplier": np.array([m], np.float32), "bias": np.array([bias], np.float32)}
+        found = prove(Requantization(0, 0, 255, **constants), Reachable(np.array([0]), np.array([high])))  # type: ignore[arg-type]
+        sums = np.arange(high + 1)
+        codes = np.rint((sums.astype(np.float32) + np.float32(bias)) * np.float32(m)).astype(int)
+        values = (found.constants.multiplier, found.constants.offset, found.constants.shift)
+        multiplier, offset, shift = (int(value[0]) for value in values)
+        wrong = sum(max((acc * multiplier + offset) >> shift, 0) != code for acc, code in enumerate(codes.tolist()))
+        assert (found.certified[0], found.differing[0]) == (wrong == 0, wrong)
+        verdicts.append(wrong == 0)
+    assert np.mean(verdicts) > 0.9
 
 
 def test_channels_of_one_code_and_of_one_accumulator_are_certified() -> None:

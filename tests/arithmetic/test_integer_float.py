@@ -171,6 +171,16 @@ def test_a_pipeline_by_integers_is_the_pipeline(names: tuple[str, ...], flags: d
         assert len(np.unique(expected)) > 20
 
 
+@pytest.mark.parametrize("zero_point", [3, -7])
+def test_exactly_the_end_of_int32_is_beyond_it(zero_point: int) -> None:
+    rule = Requantization(zero_point, -128, 127, multiplier=np.array([4.0], np.float32), indefinite=True)
+    ends = np.array([2**29 - 17, 2**29 - 16, 2**29, -(2**29) + 17, -(2**29) + 16, -(2**29)], np.int32)
+    # 4 * 2**29 has no int32 and becomes -2**31; less 7, that wraps round to the top.
+    beyond = -128 if zero_point > 0 else 127
+    expected = [127, beyond, beyond, -128, beyond, beyond]
+    assert integer_float.IntegerFloat.of(rule).apply(ends[:, None])[:, 0].tolist() == expected
+
+
 def test_every_step_is_in_a_pipeline_above() -> None:
     named = {name for names, flags in PIPELINES for name in (*names, *flags)}
     assert {step.name.lower() for step in Step if step.name} <= named | {"fused_bias"}

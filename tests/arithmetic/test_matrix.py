@@ -12,6 +12,7 @@ from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import KernelSet
 from accelsim.arithmetic.matrix import arithmetic_of, requantization
 from accelsim.arithmetic.onednn import ConvolutionShape, scaling
+from accelsim.arithmetic.requantize import Requantization, Step
 from accelsim.errors import ModelError
 
 #: (spatial dimensions, input channels, output channels, groups, kernel)
@@ -23,7 +24,7 @@ SHAPES = (
     (1, 6, 10, 2, 3),
     (3, 4, 6, 1, 2),
     (2, 8, 16, 8, 3),
-    (3, 8, 8, 8, 2),
+    (3, 24, 24, 24, 2),
     (1, 16, 8, 2, 2),
     (2, 24, 48, 3, 1),
     (3, 6, 6, 3, 2),
@@ -132,7 +133,7 @@ def operands(
 
 
 def sizes(dims: int) -> list[int]:
-    return {1: [70], 2: [9, 7], 3: [5, 4, 5]}[dims]
+    return {1: [70], 2: [9, 7], 3: [6, 5, 6]}[dims]
 
 
 @pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
@@ -307,3 +308,29 @@ def test_x86_is_onednn_for_symmetric_convolutions_on_hosts_with_vnni(change: dic
     assert arithmetic_of("x86", KernelSet("avx512", "vnni"), **rule) == owner
     assert arithmetic_of("x86", KernelSet("avx2", "avx2"), **rule) == "fbgemm"
     assert arithmetic_of("onednn", KernelSet("avx2", "avx2"), **rule) == "onednn"
+
+
+def test_the_steps_are_single_bits_that_instructions_can_carry() -> None:
+    values = [step.value for step in Step]
+    assert values == [1 << place for place in range(len(values))]
+    assert Requantization(0, 0, 255).steps == Step(0)
+
+
+def test_qnnpack_refuses_scales_beyond_its_range() -> None:
+    kernels, one = KernelSet("avx2", "avx2"), np.ones(1)
+    rule: dict[str, Any] = {"kind": "linear", "weight_scale": one, "weight_zero_point": np.zeros(1, np.int32)}
+    rule |= {"per_channel": False, "bias": None, "relu": False, "channels": 1, "output": Affine(1.0, 0, "uint8")}
+    for factor in (0.0, 256.0):
+        with pytest.raises(ModelError, match="between 0 and 256"):
+            requantization("qnnpack", kernels, input=Affine(factor, 0, "uint8"), **rule)
+    assert requantization("qnnpack", kernels, input=Affine(255.0, 0, "uint8"), **rule)
+
+
+def test_sums_that_can_leave_int32_wrap_round_with_fbgemm() -> None:
+    kernels, one = KernelSet("avx2", "avx2"), np.ones(1)
+    rule: dict[str, Any] = {"kind": "linear", "weight_scale": one, "weight_zero_point": np.zeros(1, np.int32)}
+    rule |= {"per_channel": False, "bias": None, "relu": False, "channels": 1, "output": Affine(1.0, 0, "uint8")}
+    below = float(np.nextafter(np.float32(1), np.float32(0)))
+    for factor, wraps in ((below, False), (1.0, True), (1.5, True)):
+        made = requantization("fbgemm", kernels, input=Affine(factor, 0, "uint8"), **rule)
+        assert made.indefinite is wraps

@@ -14,7 +14,7 @@ from accelsim.errors import MachineError
 from accelsim.isa import Add, Halt, Instruction, Mac, Memory, Multiply, Pool, Reduction, Requantize
 from accelsim.machine.execution import step
 from accelsim.machine.footprint import Block
-from accelsim.machine.memory import Memories
+from accelsim.machine.memory import Memories, sizes
 
 from . import oracle, small
 
@@ -27,7 +27,7 @@ class Bench:
 
     def __init__(self, random: Random, runs: int, differing: set[Memory]) -> None:
         program = small.program((Halt(),), {8191: b"x"})
-        self.memories = Memories(program, small.accelerator(), [], runs)
+        self.memories = Memories(program, sizes(program, small.accelerator()), [], runs)
         self.runs = runs
         self.plain = [oracle.Machine({}) for _ in range(runs)]
         generator = np.random.default_rng(random.getrandbits(32))
