@@ -60,7 +60,7 @@ class MatrixEmitter:
 
     def __init__(self, emitter: Emitter, operation: Matrix, plan: MatrixPlan) -> None:
         self.emitter, self.operation, self.plan = emitter, operation, plan
-        self.shape = Shape(operation, emitter.accelerator.buffers.activation.banks)
+        self.shape = Shape.of(operation, emitter.accelerator)
         self.constants = operation.rule.planes(operation.outputs)
         self.blocks = _blocks(operation, plan)
         self.tiles = _tiles(operation, plan)

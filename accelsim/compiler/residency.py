@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from .operations import Copy, Elementwise, Lowered, Matrix, Operation, Pool, sources_of, target_of
 
-
 #: Output positions of a tile that keep an array busy while the weights of the next fold come in.
 _POSITIONS = 64
 

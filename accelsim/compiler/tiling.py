@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from accelsim.errors import CompileError
 from accelsim.hardware import Accelerator
@@ -51,29 +52,59 @@ class Room:
     target_resident: bool
 
 
+@dataclass(frozen=True)
 class Shape:
-    """Sizes of a matrix operation that the tiling needs."""
+    """Sizes of a matrix operation that the tiling needs; equal ones are cut alike."""
 
-    def __init__(self, operation: Matrix, banks: int) -> None:
-        self.images, self.out_depth, self.out_lines, self.out_pixels, self.outputs = operation.target.sizes
-        _, self.depth, self.lines, self.pixels, self.channels = operation.source.sizes
-        self.kernel_depth, self.kernel_lines, self.kernel_pixels = operation.window.kernel
-        _, self.stride_lines, self.stride_pixels = operation.window.stride
-        _, self.dilation_lines, self.dilation_pixels = operation.window.dilation
-        self.groups = operation.groups
-        self.group_outputs = self.outputs // self.groups
-        self.group_channels = self.channels // self.groups
-        self.planes = len(operation.rule.planes(self.outputs))
-        self.banks = banks
+    images: int
+    out_depth: int
+    out_lines: int
+    out_pixels: int
+    outputs: int
+    depth: int
+    lines: int
+    pixels: int
+    channels: int
+    groups: int
+    kernel: tuple[int, int, int]
+    stride: tuple[int, int, int]
+    dilation: tuple[int, int, int]
+    planes: int
+    banks: int
+
+    @classmethod
+    def of(cls, operation: Matrix, accelerator: Accelerator) -> Shape:
+        """The sizes of an operation."""
+        window = operation.window
+        return cls(
+            *operation.target.sizes,
+            *operation.source.sizes[1:],
+            operation.groups,
+            window.kernel,
+            window.stride,
+            window.dilation,
+            len(operation.rule.planes(operation.outputs)),
+            accelerator.buffers.activation.banks,
+        )
+
+    @property
+    def group_outputs(self) -> int:
+        """Output channels of a group."""
+        return self.outputs // self.groups
+
+    @property
+    def group_channels(self) -> int:
+        """Input channels of a group."""
+        return self.channels // self.groups
 
     @property
     def taps(self) -> int:
         """Taps of one depth."""
-        return self.kernel_lines * self.kernel_pixels
+        return self.kernel[1] * self.kernel[2]
 
     def input_lines(self, lines: int) -> int:
         """Input lines under `lines` output lines."""
-        span = (lines - 1) * self.stride_lines + (self.kernel_lines - 1) * self.dilation_lines + 1
+        span = (lines - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
         return min(span, self.lines)
 
     def line_pitch(self, pixels: int, channels: int) -> int:
@@ -83,26 +114,28 @@ class Shape:
         the reduction asks one bank for two.
         """
         row = pixels * channels
-        if self.kernel_lines == 1 or self.dilation_pixels > 1:
+        if self.kernel[1] == 1 or self.dilation[2] > 1:
             return row
-        return row + (self.kernel_pixels * channels - row) % self.banks
+        return row + (self.kernel[2] * channels - row) % self.banks
 
     def input_pixels(self, pixels: int) -> int:
         """Input pixels under `pixels` output pixels."""
-        span = (pixels - 1) * self.stride_pixels + (self.kernel_pixels - 1) * self.dilation_pixels + 1
+        span = (pixels - 1) * self.stride[2] + (self.kernel[2] - 1) * self.dilation[2] + 1
         return min(span, self.pixels)
 
 
 def choose(name: str, operation: Matrix, accelerator: Accelerator, room: Room, effort: int) -> MatrixPlan:
     """The cheapest plan; of equals the one with the least DRAM traffic, then the first. Raises CompileError."""
-    shape = Shape(operation, accelerator.buffers.activation.banks)
-    best: MatrixPlan | None = None
-    for plan in _plans(shape, accelerator, room, effort):
-        if best is None or (plan.cost, plan.dram) < (best.cost, best.dram):
-            best = plan
+    shape = Shape.of(operation, accelerator)
+    best = _best(shape, accelerator, room, effort)
     if best is None:
         raise CompileError(f"{name}: {_shortage(shape, accelerator, room)}")
     return best
+
+
+@lru_cache(maxsize=1024)
+def _best(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> MatrixPlan | None:
+    return min(_plans(shape, accelerator, room, effort), key=lambda plan: (plan.cost, plan.dram), default=None)
 
 
 def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> Iterator[MatrixPlan]:
@@ -230,7 +263,7 @@ def _plan(
     weight_slots = buffers.weight.bytes // weight_tile
     accumulators = buffers.accumulator.bytes // 4 // (count * outputs)
     # What is loaded how often; a tile that is still there is not loaded again.
-    depth_parts = shape.kernel_depth * parts
+    depth_parts = shape.kernel[0] * parts
     in_slots = _input_slots(room, in_tile, out_tile)
     in_bytes_once = shape.depth * -(-shape.images // images) * images * shape.pixels * shape.channels
     in_bytes_once *= -(-shape.out_lines // lines) * in_lines
@@ -238,14 +271,14 @@ def _plan(
         in_loads = 0
     else:
         kept = (
-            in_slots >= shape.kernel_depth * (1 if whole_input else parts)
+            in_slots >= shape.kernel[0] * (1 if whole_input else parts)
             if spatial_outer
-            else in_slots >= tiles * shape.kernel_depth * (1 if whole_input else parts)
+            else in_slots >= tiles * shape.kernel[0] * (1 if whole_input else parts)
         )
         one_group = shape.groups > 1
         repeats = 1 if kept or one_group else out_blocks
-        in_loads = in_bytes_once * repeats * (1 if kept else shape.kernel_depth)
-    weight_bytes = shape.outputs * shape.group_channels * shape.taps * shape.kernel_depth
+        in_loads = in_bytes_once * repeats * (1 if kept else shape.kernel[0])
+    weight_bytes = shape.outputs * shape.group_channels * shape.taps * shape.kernel[0]
     all_kept = weight_slots >= depth_parts * out_blocks if spatial_outer else weight_slots >= depth_parts
     weight_loads = weight_bytes * (1 if all_kept else tiles)
     out_bytes = (

@@ -5,6 +5,7 @@ Nothing here depends on data: time is a function of the instructions and the con
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -100,7 +101,14 @@ def run(
         shuffle.shuffle(processes)
     for process in processes:
         env.process(process)
-    env.run()
+    # Events are short-lived and make no cycles, but so many of them wake the collector all the time.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        env.run()
+    finally:
+        if collecting:
+            gc.enable()
     _check_end(machine)
     cycles = max(end for _, end in machine.spans.values())
     # The array still drains after the last vector of the last MAC instruction.
