@@ -2,8 +2,10 @@
 
 Three values of each layer are held side by side: the machine's, the integer reference's, and PyTorch's own. The machine
 must equal the reference everywhere. Where PyTorch differs from both, the layer is computed again from PyTorch's own
-inputs: if that gives PyTorch's codes, the difference came in with the inputs, from a layer before; if it does not, only
-an effect of the host that can be computed (int16 saturation of its matrix kernels) explains it.
+inputs, and a difference is explained in three cases only: the exact arithmetic gives PyTorch's code then (the
+difference came in with the inputs, from a layer before); the rule of the lanes of this host does (the network stands
+for another kernel set); or the sum with the int16 saturation of this host's matrix kernels does, pair of products by
+pair.
 """
 
 from __future__ import annotations
@@ -13,11 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from accelsim.arithmetic.saturation import may_saturate
 from accelsim.compiler import compile
+from accelsim.errors import ModelError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Program
 from accelsim.machine import Result, simulate
-from accelsim.network import Network
+from accelsim.network import Convolution, Linear, Network, Node, rounding
+from accelsim.network.saturated import owner_of, saturated
 
 
 @dataclass(frozen=True)
@@ -127,35 +132,100 @@ def compare(network: Network, result: Result, model: Any, x: Any) -> Verificatio
     """Compare the layers of a simulation of `network` on `x` with PyTorch's run of `model`, which it was taken from."""
     from accelsim.frontend import record_values
 
-    machine = result.values
+    machine, reference = result.values, network.trace(x)
     torch_values = record_values(model, x, network)
-    reference = network.trace(x)
-    layers = []
-    for node in network.nodes:
-        if node.name in machine and node.name in torch_values:
-            layers.append(_compare(network, node.name, machine[node.name].quantized, reference, torch_values))
+    judge = _Judge(network, _of_this_host(network, model, x), reference, torch_values)
+    layers = [
+        judge.layer(node, machine[node.name].quantized)
+        for node in network.nodes
+        if node.name in machine and node.name in torch_values
+    ]
     notes = ["PyTorch ran with one thread; the number of threads moves the ends of its vector loops."]
     return Verification(network.engine, tuple(layers), (*notes, *network.notes))
 
 
-def _compare(
-    network: Network,
-    name: str,
-    machine: np.ndarray,
-    reference: dict[str, np.ndarray],
-    torch_values: dict[str, np.ndarray],
-) -> LayerVerification:
-    expected = torch_values[name]
-    different = machine != expected
-    count = int(np.count_nonzero(different))
-    bits = int(np.bitwise_count(np.bitwise_xor(machine.view(np.uint8), expected.view(np.uint8))).sum())
-    if not count:
-        return LayerVerification(name, machine.size, 0, 0, 0, "")
-    unfaithful = different & (machine != reference[name])
-    local = network.apply(name, torch_values)
-    unexplained = unfaithful | (different & (local != expected))
-    explained = count - int(np.count_nonzero(unexplained))
-    cause = "machine differs from the integer reference" if unfaithful.any() else "inherited from the layers before"
-    if not unfaithful.any() and explained < count:
-        cause = "PyTorch's kernel differs from the exact arithmetic"
-    return LayerVerification(name, machine.size, count, bits, explained, cause)
+def _of_this_host(network: Network, model: Any, x: Any) -> Network:
+    """The network with the roundings of the kernels that PyTorch has just run."""
+    from accelsim.frontend import extract, host_kernels
+
+    if network.kernels == host_kernels(network.engine):
+        return network
+    batches = zip(x if isinstance(x, tuple) else (x,), network.inputs, strict=True)
+    example = tuple(part[: network.values[name].shape[0]] for part, name in batches)
+    try:
+        return extract(model, example, engine=network.engine)
+    except ModelError:  # what has no integer rule in this host's lanes explains nothing
+        return network
+
+
+class _Judge:
+    """Says of one layer after the other what explains its differences."""
+
+    def __init__(
+        self, network: Network, host: Network, reference: dict[str, np.ndarray], torch_values: dict[str, np.ndarray]
+    ) -> None:
+        self._network, self._host, self._reference = network, host, reference
+        self._torch = {name: torch_values.get(name, reference[name]) for name in network.inputs}
+        for node in host.nodes:
+            # Where PyTorch makes no tensor of its own the value follows from those before.
+            made = torch_values.get(node.name)
+            self._torch[node.name] = host.apply(node.name, self._torch) if made is None else made
+
+    def layer(self, node: Node, machine: np.ndarray) -> LayerVerification:
+        """The comparison of one layer, whose outputs on the machine are `machine`."""
+        name = node.name
+        expected = self._torch[name]
+        different = machine != expected
+        count = int(np.count_nonzero(different))
+        if not count:
+            return LayerVerification(name, machine.size, 0, 0, 0, "")
+        bits = int(np.bitwise_count(np.bitwise_xor(machine.view(np.uint8), expected.view(np.uint8))).sum())
+        unfaithful = different & (machine != self._reference[name])
+        open_ = different & ~unfaithful
+        causes = []
+        if unfaithful.any():
+            causes.append(f"{np.count_nonzero(unfaithful):,} where the machine differs from the integer reference")
+        inherited = open_ & (self._network.apply(name, self._torch) == expected)
+        if inherited.any():
+            causes.append(f"{np.count_nonzero(inherited):,} inherited from the layers before")
+        open_ &= ~inherited
+        if self._host is not self._network:
+            of_lanes = open_ & (self._host.apply(name, self._torch) == expected)
+            if of_lanes.any():
+                kernels = self._host.kernels.aten
+                causes.append(f"{np.count_nonzero(of_lanes):,} rounded otherwise in PyTorch's {kernels} lanes")
+            open_ &= ~of_lanes
+        if isinstance(node, Convolution | Linear) and open_.any():
+            saturated, pairs = self._saturated(node, open_)
+            if pairs:
+                causes.append(
+                    f"{np.count_nonzero(saturated):,} by the int16 saturation of {pairs:,} pairs of products in "
+                    f"{owner_of(self._network, node)}'s kernels on this host"
+                )
+            open_ &= ~saturated
+        if open_.any():
+            causes.append(f"{np.count_nonzero(open_):,} where PyTorch's kernel differs from the exact arithmetic")
+        explained = count - int(np.count_nonzero(unfaithful | open_))
+        return LayerVerification(name, machine.size, count, bits, explained, "; ".join(causes))
+
+    def _saturated(self, node: Convolution | Linear, where: np.ndarray) -> tuple[np.ndarray, int]:
+        """Which of the outputs `where` are PyTorch's codes once pairs of products saturate, and how many pairs do.
+
+        One order of pairing must explain them; the one that explains most counts.
+        """
+        from accelsim.frontend import host_kernels
+
+        explained, pairs = np.zeros_like(where), 0
+        owner = owner_of(self._network, node)
+        depthwise = isinstance(node, Convolution) and node.groups == rounding.output_channels(node) > 1
+        if not may_saturate(owner, host_kernels(owner).matrix, depthwise=depthwise):
+            return explained, pairs
+        places = np.nonzero(where)
+        expected = self._torch[node.name][places]
+        for code, count in saturated(self._network, node, self._torch[node.inputs[0]], places):
+            right = (code == expected) & (count > 0)
+            if np.count_nonzero(right) > np.count_nonzero(explained):
+                explained = np.zeros_like(where)
+                explained[places] = right
+                pairs = int(count[right].sum())
+        return explained, pairs

@@ -53,12 +53,14 @@ def scaling(kernels: KernelSet, shape: ConvolutionShape) -> Scaling:
     volume = len(shape.kernel) == 3
     blocked = not grouped or depthwise or all(size % _BLOCK == 0 for size in shape.group)
     strided = any(step > 1 for step in shape.stride)
-    if shape.transposed and strided and any(step > 1 for step in shape.dilation):
+    dilated = any(step > 1 for step in shape.dilation)
+    if shape.transposed and strided and dilated:
         return "reference"
     if kernels.matrix == "avx2":
         return "joint" if blocked and not (volume and depthwise) else "reference"
     if not shape.transposed:
-        return "joint" if depthwise and volume and kernels.matrix == "avx512" else "separate"
+        # AVX-512's kernels leave depthwise volumes to AVX2's generator; those with VNNI only the dilated ones.
+        return "joint" if depthwise and volume and (dilated or kernels.matrix == "avx512") else "separate"
     if not strided:
         return "reference" if depthwise and volume else "separate"
     # The strided kernel (`brgemm_deconvolution`) wants kernels that the strides divide, the older one whole blocks.

@@ -114,16 +114,3 @@ def _reciprocal_by_axes(kernel: tuple[int, ...]) -> Float32:
     for size in kernel:
         value = value / f32(size)
     return value
-
-
-def average_rule(engine: str, kernels: KernelSet, kind: str, out: Affine, count: int) -> Requantization:
-    """One rule for a whole pool of contiguous layout, from `sum(code - zero point)` over `count` elements to a code.
-
-    Equal to `average_rules` where 1 / count is a power of two, or the result is no tie.
-    """
-    clamp: dict[str, Any] = {"zero_point": out.zero_point, "minimum": out.minimum, "maximum": out.maximum}
-    if engine == "qnnpack":
-        return Requantization(**clamp, divisor=np.atleast_1d(f32(count)))
-    if kind == "window":
-        return Requantization(**clamp, multiplier=np.atleast_1d(reciprocal(count)), zero_point_first=True)
-    return Requantization(**clamp, divisor=np.atleast_1d(f32(count)), zero_point_first=True)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from accelsim.arithmetic.affine import Affine
@@ -74,6 +73,16 @@ def order_of(tensor: torch.Tensor) -> tuple[int, ...]:
     for place, axis in zip([axis for axis in order if size[axis] != 1], moving, strict=True):
         order[place] = axis
     return tuple(order)
+
+
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Whether no gaps and no overlaps lie between the elements."""
+    expected = 1
+    for axis in reversed(order_of(tensor)):
+        if tensor.shape[axis] != 1 and tensor.stride(axis) != expected:
+            return False
+        expected *= tensor.shape[axis]
+    return True
 
 
 def affine_of(layer: str, tensor: torch.Tensor) -> Affine:
@@ -185,14 +194,15 @@ class Builder:
         """Add the node that `make` gives for its name; it produces `result`, the call's result number `which`."""
         name = name or self.name(call)
         affine = affine_of(self.where(call), result)
-        self.values[name] = Value(name, tuple(result.shape), affine, order_of(result))
+        self.values[name] = Value(name, tuple(result.shape), affine, order_of(result), is_dense(result))
         self.nodes.append(make(name))
         self.places[name] = (self._position, which)
         self.assign(result, Codes(name))
 
-    def internal(self, node: Node, shape: tuple[int, ...], affine: Affine, order: Sequence[int] = ()) -> str:
-        """Add a node whose value PyTorch never makes as a tensor of its own."""
-        self.values[node.name] = Value(node.name, shape, affine, tuple(order) or tuple(range(len(shape))))
+    def internal(self, node: Node, shape: tuple[int, ...], affine: Affine, like: torch.Tensor | None = None) -> str:
+        """Add a node whose value PyTorch never makes as a tensor of its own; in memory it would lie as `like`."""
+        order, dense = (tuple(range(len(shape))), True) if like is None else (order_of(like), is_dense(like))
+        self.values[node.name] = Value(node.name, shape, affine, order, dense)
         self.nodes.append(node)
         return node.name
 
@@ -209,17 +219,19 @@ class Builder:
                 self.assign(result, FloatInput(reference.position, (*reference.moves, (call, moves))))
             elif isinstance(reference, Codes | Real):
                 real = isinstance(reference, Real)
-                name = self._moved(call, reference.name, moves, order_of(result), None if real else which)
+                name = self._moved(call, reference.name, moves, result, None if real else which)
                 self.assign(result, replace(reference, name=name))
             else:
                 self.assign(result, reference or Foreign(self._constant(call)))
 
-    def _moved(self, call: Call, source: str, moves: Sequence[Move], order: tuple[int, ...], which: int | None) -> str:
+    def _moved(
+        self, call: Call, source: str, moves: Sequence[Move], result: torch.Tensor | None, which: int | None
+    ) -> str:
         affine = self.values[source].affine
         for position, move in enumerate(moves):
             last = position == len(moves) - 1
             name = self.name(call) if last else self.unused(call, type(move.node("", ())).__name__.lower())
-            source = self.internal(move.node(name, (source,)), move.shape, affine, order if last else ())
+            source = self.internal(move.node(name, (source,)), move.shape, affine, result if last else None)
             if last and which is not None:
                 self.places[name] = (self._position, which)
         return source
@@ -245,13 +257,13 @@ class Builder:
                 self.places[name] = (self._position, 0)
         for position, (made_by, moves) in enumerate(reference.moves):
             last = position == len(reference.moves) - 1
-            name = self._moved(made_by, name, moves, order_of(result) if last else (), 0 if last else None)
+            name = self._moved(made_by, name, moves, result if last else None, 0 if last else None)
         self.assign(result, Codes(name))
 
     def _input(self, position: int, tensor: torch.Tensor, affine: Affine | None = None) -> str:
         name = self._unique(self._recording.input_names[position])
         affine = affine or affine_of(f"input {name!r}", tensor)
-        self.values[name] = Value(name, tuple(tensor.shape), affine, order_of(tensor))
+        self.values[name] = Value(name, tuple(tensor.shape), affine, order_of(tensor), is_dense(tensor))
         self.inputs[position] = name
         return name
 
@@ -318,8 +330,3 @@ def cut(shape: Sequence[int], axis: int, start: int, stop: int, step: int = 1) -
     """`shape` is the shape before."""
     after = [len(range(start, stop, step)) if i == axis else size for i, size in enumerate(shape)]
     return Move(lambda name, inputs: Slice(name, inputs, axis, start, stop, step), tuple(after))
-
-
-def count(shape: Sequence[int]) -> int:
-    """Number of elements."""
-    return int(np.prod(shape, dtype=np.int64))

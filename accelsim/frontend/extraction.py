@@ -11,7 +11,7 @@ from accelsim.arithmetic.engines import KernelSet
 from accelsim.errors import InputError, ModelError
 from accelsim.network import Network, Reshape
 
-from .builder import Builder, Codes, Foreign, Move, order_of
+from .builder import Builder, Codes, Foreign, Move, is_dense, order_of
 from .host import kernels_for
 from .lookups import float_operator
 from .operators import FLOAT_ELEMENTWISE, MOVEMENTS, OPERATORS, QUANTIZE, REFUSED, SAME, quantize
@@ -91,6 +91,7 @@ def _on_codes(builder: Builder, call: Call) -> bool:
 def _same(builder: Builder, call: Call, source: torch.Tensor) -> None:
     """The same elements; in another order of memory they are another value, since PyTorch's lanes follow memory."""
     result = call.results[0]
-    moved = isinstance(builder.reference(source), Codes) and order_of(result) != order_of(source)
+    alike = order_of(result) == order_of(source) and is_dense(result) == is_dense(source)
+    moved = isinstance(builder.reference(source), Codes) and not alike
     moves = (Move(lambda name, inputs: Reshape(name, inputs), tuple(result.shape)),) if moved else ()
     builder.move(call, source, [(result, moves)])

@@ -22,24 +22,25 @@ def step_of(call: Call, places: dict[int, int]) -> Step | None:
 
     None if a constant holds more than one number: what it does then depends on the place.
     """
+    constants = [tensor for tensor in call.tensors if id(tensor) not in places]
+    return placed_step(call, places) if all(tensor.numel() == 1 for tensor in constants) else None
+
+
+def placed_step(call: Call, places: dict[int, int]) -> Step:
+    """As `step_of`, with constants of any size: what it does holds for a tensor of that very shape."""
 
     def plain(argument: Any) -> Any:
         if isinstance(argument, torch.Tensor):
             if id(argument) in places:
                 return Here(places[id(argument)])
-            if argument.numel() != 1:
-                raise ValueError
-            return argument.item() if argument.dim() == 0 else argument
+            return argument.item() if argument.dim() == 0 and not argument.is_quantized else argument
         if isinstance(argument, list | tuple):
             return tuple(plain(item) for item in argument)
         return argument
 
     overload = str(call.function._schema.overload_name) or "default"
-    try:
-        args = tuple(plain(argument) for argument in call.args)
-        kwargs = tuple((name, plain(value)) for name, value in call.kwargs.items())
-    except ValueError:
-        return None
+    args = tuple(plain(argument) for argument in call.args)
+    kwargs = tuple((name, plain(value)) for name, value in call.kwargs.items())
     # An in-place operator would write into the codes that are tried.
     return Step(f"{call.operator.removesuffix('_')}.{overload}", args, kwargs)
 
@@ -72,9 +73,14 @@ def tables_for(builder: Builder, program: Program, source: Affine, layout: Layou
     return probe(program, source, layout, builder.engine)
 
 
-def tables_of_layout(builder: Builder, program: Program, source: Affine, layout: Layout) -> Tables:
-    """The tables of an operator whose lanes follow the rows of a layout, under the builder's kernel set."""
-    if builder.kernels.aten == "uniform":
+def tables_of_layout(
+    builder: Builder, program: Program, source: Affine, layout: Layout, *, merge: bool = True
+) -> Tables:
+    """The tables of an operator that follows the rows of a layout, under the builder's kernel set.
+
+    With `merge`, "uniform" lanes take the table of most elements for all: where only lanes tell them apart.
+    """
+    if builder.kernels.aten == "uniform" and merge:
         tables = probe_layout(program, source, layout, builder.engine)
         sizes = np.bincount([table for _, _, table in tables.spans], [b - a for a, b, _ in tables.spans])
         return Tables(tables.tables[[int(sizes.argmax())]], ((0, layout.count, 0),))

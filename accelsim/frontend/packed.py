@@ -10,6 +10,8 @@ import torch
 from accelsim.errors import ModelError
 from accelsim.network import Weights
 
+from .recording import Call
+
 
 def packed_keys(model: Any) -> dict[int, str]:
     """The `state_dict` prefix of every packed object of a model, by the object's identity."""
@@ -24,6 +26,26 @@ def packed_keys(model: Any) -> dict[int, str]:
                 own = path if name == "_packed_params" else f"{path}.{name}".lstrip(".")
                 keys.setdefault(hash(packed), own.removesuffix("._packed_params"))
     return keys
+
+
+#: How the packed parameters of each engine begin their complaint about an activation that they cannot take.
+_OWNERS = {"(FBGEMM)": "fbgemm", "(qnnpack)": "qnnpack", "(ONEDNN)": "onednn", "Expected input data type": "fbgemm"}
+
+
+def packed_for(call: Call) -> str | None:
+    """Whose kernels the packed parameters of a call belong to; None if that cannot be told.
+
+    The object does not say, and runs under every engine. But each engine's kernel names itself when it refuses int32
+    activations, which it does before it computes anything.
+    """
+    source, rest = call.args[0], call.args[1:]
+    wrong = torch._make_per_tensor_quantized_tensor(torch.zeros(source.shape, dtype=torch.int32), 1.0, 0)
+    try:
+        call.function(wrong, *rest, **call.kwargs)
+    except RuntimeError as error:
+        message = str(error).partition("\n")[0]
+        return next((owner for mark, owner in _OWNERS.items() if mark in message), None)
+    return None
 
 
 def weights(layer: str, tensor: torch.Tensor, bias: torch.Tensor | None, key: str) -> Weights:

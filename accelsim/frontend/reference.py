@@ -29,7 +29,7 @@ def record_values(model: Any, x: Any, network: Network) -> dict[str, np.ndarray]
     parts = [_codes(builder, first, wanted)]
     del first
     parts += [_codes(builder, record(model, batch, network.engine, keep_codes=True), wanted) for batch in batches[1:]]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _codes(builder: Builder, recording: Recording, wanted: dict[str, tuple[int, int]]) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -165,6 +165,8 @@ def _answers(steps: Program, source: Affine, layout: Layout) -> Callable[[int], 
 
 def _group(answer: Callable[[int], np.ndarray], count: int) -> Tables:
     """Places with equal answers share a table; the first place's table comes first."""
+    if count <= 2 * _PERIOD:
+        answer = cache(answer)
     factors = np.random.default_rng(0).integers(1, 1 << 63, 256, dtype=np.uint64) | np.uint64(1)
     marks = np.zeros(count, np.uint64)
     for code in range(256):

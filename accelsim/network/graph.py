@@ -24,17 +24,27 @@ Pads = tuple[tuple[int, int], ...]  # (before, after) for each spatial axis
 
 @dataclass(frozen=True)
 class Value:
-    """A quantised tensor: `order` lists its axes from slowest to fastest in PyTorch's memory (its strides)."""
+    """A quantised tensor: `order` lists its axes from slowest to fastest in PyTorch's memory (its strides).
+
+    `dense`: there are no gaps between its elements there, as a slice of a larger tensor leaves.
+    """
 
     name: str
     shape: tuple[int, ...]
     affine: Affine
     order: tuple[int, ...]
+    dense: bool = True
 
     @property
     def size(self) -> int:
         """Number of elements."""
         return int(np.prod(self.shape, dtype=np.int64))
+
+    def lies_as(self, order: tuple[int, ...]) -> bool:
+        """Whether PyTorch takes it for contiguous with its axes in `order`: axes of one element have no say."""
+        if len(order) != len(self.shape) or not self.dense:
+            return False
+        return [axis for axis in self.order if self.shape[axis] > 1] == [a for a in order if self.shape[a] > 1]
 
 
 @dataclass(frozen=True)
@@ -86,16 +96,22 @@ class Linear(Node):
 
 @dataclass(frozen=True)
 class Add(Node):
-    """Sum of two values of the same shape, requantised; `relu` as in `quantized::add_relu`."""
+    """Sum of two values, requantised; the second may be broadcast. `relu` as in `quantized::add_relu`.
+
+    `row`: of how many elements of the output, in memory order, PyTorch makes one vector loop. None: all of them, where
+    the operands lie alike and without gaps; 0: no vector loop at all.
+    """
 
     relu: bool = False
+    row: int | None = None
 
 
 @dataclass(frozen=True)
 class Multiply(Node):
-    """Product of two values, element by element."""
+    """Product of two values, element by element; either may be broadcast. `relu` and `row` as in `Add`."""
 
     relu: bool = False
+    row: int | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +139,10 @@ class MaxPool(Node):
 @dataclass(frozen=True)
 class AveragePool(Node):
     """Average over a window. `kind`: "window" (avg_pool), "adaptive" (adaptive_avg_pool, output size = the value's),
-    or "mean" (over the axes that the window covers wholly); they round differently."""
+    or "mean" (over all spatial axes); they round differently.
+
+    `aten`: ATen computes it although the engine is qnnpack, whose kernels have no ceil mode, for example.
+    """
 
     kind: str
     kernel: tuple[int, ...]
@@ -131,7 +150,7 @@ class AveragePool(Node):
     padding: Pads
     count_include_pad: bool = True
     divisor: int | None = None
-    ceil_mode: bool = False
+    aten: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ class Slot(NamedTuple):
 def prepare(x: Any, slots: Sequence[Slot]) -> tuple[list[np.ndarray], int]:
     """Codes (runs, *shape) for each slot, and the number of runs.
 
-    `x`: an array (or what numpy makes one of), a tuple of them for several slots. An array's first axis may be a
-    multiple of the slot's: the batch is then cut into that many runs. Raises InputError naming the input, what was
-    given and what is expected.
+    `x`: an array (or what numpy makes one of, or a quantised tensor), a tuple of them for several slots. An array's
+    first axis may be a multiple of the slot's: the batch is then cut into that many runs. Raises InputError naming the
+    input, what was given and what is expected.
     """
     given = x if isinstance(x, tuple) else (x,)
     if len(given) != len(slots):
@@ -43,6 +43,14 @@ def prepare(x: Any, slots: Sequence[Slot]) -> tuple[list[np.ndarray], int]:
 
 
 def _codes(part: Any, slot: Slot) -> np.ndarray:
+    if getattr(part, "is_quantized", False):  # PyTorch's quantised tensor, which numpy does not know
+        given = (part.q_scale(), part.q_zero_point())
+        if given != (slot.affine.scale, slot.affine.zero_point):
+            raise InputError(
+                f"input {slot.name!r}: quantised with scale {given[0]} and zero point {given[1]}; expected "
+                f"{slot.affine.scale} and {slot.affine.zero_point}"
+            )
+        part = part.int_repr()
     try:
         array = np.asarray(part)
     except (TypeError, ValueError, RuntimeError) as error:

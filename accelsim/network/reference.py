@@ -48,7 +48,7 @@ def trace(network: Network, x: Any) -> dict[str, np.ndarray]:
         for node in network.nodes:
             values[node.name] = apply(network, node, [values[name] for name in node.inputs])
         parts.append(values)
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return parts[0] if runs == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def run(network: Network, x: Any) -> list[Output]:
@@ -60,8 +60,10 @@ def run(network: Network, x: Any) -> list[Output]:
 def apply_in_batches(network: Network, name: str, values: dict[str, np.ndarray]) -> np.ndarray:
     """One node on given inputs, which may hold several of the network's batches along the first axis."""
     node = network.node(name)
-    batch = network.values[name].shape[0]
-    runs = values[name].shape[0] // batch
+    shape = network.values[node.inputs[0]].shape
+    runs = values[node.inputs[0]].shape[0] // shape[0] if shape else 1
+    if runs == 1:
+        return apply(network, node, [values[source] for source in node.inputs])
     inputs = [np.split(values[source], runs) for source in node.inputs]
     return np.concatenate([apply(network, node, [part[run] for part in inputs]) for run in range(runs)])
 
@@ -137,10 +139,11 @@ def _transposed(node: Convolution, x: np.ndarray, weights: np.ndarray) -> np.nda
     grouped = weights.reshape(node.groups, channels // node.groups, *weights.shape[1:])
     mirrored = np.flip(grouped, axis=tuple(range(3, grouped.ndim))).swapaxes(1, 2)
     kernel = mirrored.reshape(-1, channels // node.groups, *weights.shape[2:])
+    extra_sizes = node.output_padding or (0,) * len(size)
     padding = tuple(
         (dilation * (size - 1) - before, dilation * (size - 1) - after + extra)
         for size, dilation, (before, after), extra in zip(
-            weights.shape[2:], node.dilation, node.padding, node.output_padding, strict=True
+            weights.shape[2:], node.dilation, node.padding, extra_sizes, strict=True
         )
     )
     cut = (slice(None), slice(None), *(slice(max(-b, 0), -max(-a, 0) or None) for b, a in padding))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,7 +14,9 @@ from accelsim.arithmetic.onednn import ConvolutionShape
 from accelsim.arithmetic.pooling import AverageRule, average_rules
 from accelsim.arithmetic.requantize import Requantization
 
-from .graph import Add, AveragePool, Convolution, Linear, Multiply, Network, Value
+from .graph import Add, AveragePool, Convolution, Linear, Multiply, Network
+
+Rule = TypeVar("Rule")
 
 
 def output_channels(node: Convolution | Linear) -> int:
@@ -92,16 +95,40 @@ def weight_sums(node: Convolution | Linear) -> np.ndarray:
 
 def add_spans(network: Network, node: Add) -> tuple[Span, ...]:
     """The rules of a sum, each with its range of elements in PyTorch's memory order of the output."""
-    a, b = (network.values[name].affine for name in node.inputs)
+    a, b = (network.values[name] for name in node.inputs)
     out = network.values[node.name]
-    return add_rules(network.engine, network.kernels, a, b, out.affine, out.size, node.relu)
+    # QNNPACK does not broadcast; ATen takes the operands then.
+    engine = "fbgemm" if network.engine == "qnnpack" and a.shape != b.shape else network.engine
+    return _in_rows(
+        out.size,
+        node.row,
+        lambda count: add_rules(engine, network.kernels, a.affine, b.affine, out.affine, count, node.relu),
+    )
 
 
 def product_spans(network: Network, node: Multiply) -> tuple[lanes.Span[Product], ...]:
     """The rules of an element-wise product, each with its range of elements in PyTorch's memory order of the output."""
     a, b = (network.values[name].affine for name in node.inputs)
     out = network.values[node.name]
-    return multiply_rules(network.engine, network.kernels, a, b, out.affine, out.size, node.relu)
+    return _in_rows(
+        out.size,
+        node.row,
+        lambda count: multiply_rules(network.engine, network.kernels, a, b, out.affine, count, node.relu),
+    )
+
+
+def _in_rows(
+    size: int, row: int | None, rules: Callable[[int], tuple[lanes.Span[Rule], ...]]
+) -> tuple[lanes.Span[Rule], ...]:
+    """What `rules` gives for each row of `row` elements; without a vector loop each is rounded as a row of one."""
+    if row is None:
+        return rules(size)
+    if row == 0:
+        return (lanes.Span(0, size, rules(1)[0].rule),)
+    spans = rules(row)
+    return lanes.merged(
+        lanes.Span(start + span.start, start + span.stop, span.rule) for start in range(0, size, row) for span in spans
+    )
 
 
 class AxisWindow(NamedTuple):
@@ -150,34 +177,31 @@ def pool_rules(
     `kernel`: the sizes of the pixel's window without padding; `divisor`: what the sum is divided by.
     """
     value = network.values[node.inputs[0]]
-    engine = network.engine
-    sizes = kernel
-    if node.kind == "window":
-        sizes = node.kernel  # QNNPACK divides by the whole kernel
-    elif node.kind == "adaptive":
-        # QNNPACK pools windows of one size, of more than one element; the others are ATen's.
-        uniform = all(len({w.stop - w.start for w in axis}) == 1 for axis in axis_windows(network, node))
-        if not uniform or int(np.prod(kernel)) == 1:
-            engine = "fbgemm" if engine == "qnnpack" else engine
-    channels_last_mean = node.kind == "mean" and network.kernels.aten == "uniform"
-    layout: lanes.Layout = "channels_last" if is_channels_last(value) and not channels_last_mean else "contiguous"
+    sizes = node.kernel if node.kind == "window" else kernel  # QNNPACK divides by the whole kernel
+    channels_last = value.lies_as(channels_last_order(len(value.shape)))
+    if node.kind == "mean":
+        # The one rule for all lanes is that of the sum in integers.
+        channels_last = network.kernels.aten != "uniform" and not value.lies_as(tuple(range(len(value.shape))))
     return average_rules(
-        engine,
+        "fbgemm" if network.engine == "qnnpack" and not _is_qnnpacks(network, node) else network.engine,
         network.kernels,
         node.kind,  # type: ignore[arg-type]
         value.affine,
         sizes,
         value.shape[1],
-        layout,
+        "channels_last" if channels_last else "contiguous",
         divisor=divisor,
-        ceil_mode=node.ceil_mode,
     )
 
 
-def is_channels_last(value: Value) -> bool:
-    """Whether ATen takes a (N, C, H, W) tensor for channels_last: axes of one element have no say."""
-    if len(value.shape) != 4:
-        return False
-    return [axis for axis in value.order if value.shape[axis] > 1] == [
-        axis for axis in (0, 2, 3, 1) if value.shape[axis] > 1
-    ]
+def _is_qnnpacks(network: Network, node: AveragePool) -> bool:
+    """Whether QNNPACK computes a pool under the engine qnnpack (`enable_qnnpack_for_ada_avgpool` in ATen)."""
+    if node.aten or node.kind != "adaptive":
+        return not node.aten
+    sizes, outputs = network.values[node.inputs[0]].shape[2:], network.values[node.name].shape[2:]
+    return sizes != outputs and all(size % count == 0 for size, count in zip(sizes, outputs, strict=True))
+
+
+def channels_last_order(rank: int) -> tuple[int, ...]:
+    """The order (N, *spatial, C) of the axes of (N, C, *spatial)."""
+    return (0, *range(2, rank), 1)

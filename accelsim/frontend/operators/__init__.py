@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import elementwise, matrix, movement, pooling
+from . import elementwise, matrix, movement, pooling, repetition
 from .elementwise import QUANTIZE, quantize
 from .table import FLOAT_ELEMENTWISE, MOVEMENTS, OPERATORS, REFUSED, SAME
 
@@ -18,4 +18,5 @@ __all__ = [
     "movement",
     "pooling",
     "quantize",
+    "repetition",
 ]

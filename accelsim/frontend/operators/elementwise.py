@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from accelsim.errors import ModelError
-from accelsim.network import Add, Multiply
+import torch
 
-from ..builder import Builder, FloatInput, Foreign, Real, order_of
+from accelsim.errors import ModelError
+from accelsim.network import Add, Lookup, Multiply, Permute, Reshape
+
+from ..builder import Builder, FloatInput, Foreign, Real, is_dense, order_of
 from ..concatenation import concatenate
-from ..lookups import look_up, step_of
+from ..lookups import check_kernels, look_up, placed_step, step_of, tables_for, tables_of_layout
+from ..loops import row_length
 from ..recording import Call
-from ..tables import Program
+from ..tables import Layout, Program
 from .table import operator
 
 QUANTIZE = ("aten.quantize_per_tensor",)
@@ -51,13 +54,45 @@ def _(builder: Builder, call: Call) -> None:
     "quantized.sigmoid",
     "quantized.threshold",
 )
-def _(builder: Builder, call: Call) -> None:
+def _one_operand(builder: Builder, call: Call) -> None:
     given = call.tensors[0]
     step = step_of(call, {id(given): 0})
     if step is None:
         raise ModelError(f"{builder.where(call)}: {call.operator} with a tensor of several constants is not supported")
     name = call.operator.split(".")[1].removesuffix("_")
-    look_up(builder, call, builder.codes(call, given), (step,), given, operator=name, named=call)
+    source = builder.codes(call, given)
+    if _forgets_order(builder, call, given):
+        _clamp_of_memory(builder, call, source, (step,), name)
+        return
+    look_up(builder, call, source, (step,), given, operator=name, named=call)
+
+
+#: QNNPACK's clamp, which the others call.
+_CLAMPS = frozenset({"aten.clamp", "aten.hardtanh", "quantized.clamp", "quantized.relu6"})
+
+
+def _forgets_order(builder: Builder, call: Call, given: torch.Tensor) -> bool:
+    """Whether PyTorch takes the result, which QNNPACK wrote in the memory order of `given`, for a contiguous tensor."""
+    if builder.engine != "qnnpack" or call.operator.removesuffix("_") not in _CLAMPS or given.dtype != torch.quint8:
+        return False
+    return order_of(given) != order_of(call.results[0]) and is_dense(given)
+
+
+def _clamp_of_memory(builder: Builder, call: Call, source: str, program: Program, name: str) -> None:
+    """The elements as they lie in memory, looked up, and taken for a contiguous tensor (ATen `qclamp.cpp`)."""
+    given, result = call.tensors[0], call.results[0]
+    order, affine = order_of(given), builder.value(source).affine
+    shape = tuple(given.shape[axis] for axis in order)
+    moved = builder.internal(Permute(builder.unused(call, "memory"), (source,), order), shape, affine)
+    layout = Layout(shape, result.reshape(shape).stride(), tuple(range(len(shape))))
+    tables = tables_for(builder, program, affine, layout)
+    lookup = Lookup(builder.unused(call, "clamp"), (moved,), name, tables.tables, tables.spans)
+    clamped = builder.internal(lookup, shape, affine)
+    builder.emit(call, lambda own: Reshape(own, (clamped,)), result)
+    builder.notes.append(
+        f"{builder.where(call)}: under qnnpack PyTorch's {call.operator} returns the elements of a channels_last "
+        f"tensor in another order; this is reproduced"
+    )
 
 
 def quantize(builder: Builder, call: Call) -> None:
@@ -89,21 +124,32 @@ def _quantized(real: Real, call: Call) -> Program:
 @operator("quantized.add", "quantized.add_relu", "quantized.mul", "quantized.mul_relu")
 def _(builder: Builder, call: Call) -> None:
     a, b = call.args[:2]
+    if not (isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)):
+        _one_operand(builder, call)
+        return
     result = call.results[0]
     names = (builder.codes(call, a), builder.codes(call, b))
-    relu, product = call.operator.endswith("_relu"), ".mul" in call.operator
-    fixed = builder.engine == "qnnpack" and builder.value(names[0]).affine.dtype == "uint8"
-    alike = all(tensor.shape == result.shape and order_of(tensor) == order_of(result) for tensor in (a, b))
-    if not alike and not product and not fixed and builder.kernels.aten != "uniform":
-        raise ModelError(
-            f"{builder.where(call)}: {call.operator} of operands of shapes {tuple(a.shape)} and {tuple(b.shape)} that "
-            f"do not lie in memory in the same order: which of PyTorch's lanes rounds which element is not known; "
-            f"bring both to one shape and memory format, or use lanes='uniform'"
-        )
-    kind = Multiply if product else Add
-    builder.emit(call, lambda own: kind(own, names, relu), result)
+    relu = call.operator.endswith("_relu")
+    kind = Multiply if ".mul" in call.operator else Add
+    builder.emit(call, lambda own: kind(own, names, relu, row_length(result, a, b)), result)
 
 
-@operator("quantized.cat", "aten.cat")
+@operator(
+    "quantized.prelu",
+    *(f"quantized.batch_norm{rank}{relu}" for rank in ("", "1d", "2d", "3d") for relu in ("", "_relu")),
+)
+def _(builder: Builder, call: Call) -> None:
+    """A function of the code and of the channel."""
+    given, result = call.tensors[0], call.results[0]
+    name = call.operator.split(".")[1]
+    step = placed_step(call, {id(given): 0})
+    check_kernels(builder, call, name)
+    source = builder.codes(call, given)
+    layout = Layout(tuple(given.shape), given.stride(), order_of(result))
+    tables = tables_of_layout(builder, (step,), builder.value(source).affine, layout, merge=False)
+    builder.emit(call, lambda own: Lookup(own, (source,), name, tables.tables, tables.spans), result)
+
+
+@operator("quantized.cat", "quantized.cat_relu", "aten.cat", "aten.stack")
 def _(builder: Builder, call: Call) -> None:
     concatenate(builder, call)

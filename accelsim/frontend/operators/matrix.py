@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
-from accelsim.network import Convolution, Linear
+from accelsim.arithmetic.matrix import arithmetic_of
+from accelsim.arithmetic.onednn import ConvolutionShape
+from accelsim.errors import ModelError
+from accelsim.network import Convolution, Linear, Weights
 
 from ..builder import Builder
-from ..packed import weights
+from ..host import matrix_kernels
+from ..packed import packed_for, weights
 from ..recording import Call
 from .table import operator
+
+#: FBGEMM's direct transposed convolution: channels come in blocks of so many, the kernel has at most so many columns.
+_DIRECT_BLOCK, _DIRECT_WIDEST = 8, 6
 
 
 @operator(
@@ -21,14 +29,32 @@ from .table import operator
 def _(builder: Builder, call: Call) -> None:
     source, packed = call.tensors[0], call.args[1]
     rank = source.dim() - 2
-    tensor, bias = _unpacked(packed, f"conv_transpose{rank}d" if "transpose" in call.operator else f"conv{rank}d")
     transposed = "transpose" in call.operator
+    parameters = _weights(builder, call, packed, f"conv_transpose{rank}d" if transposed else f"conv{rank}d")
 
     def axes(values: Any) -> tuple[int, ...]:
         # One-dimensional parameters are packed with two, the first of them idle.
         return tuple(int(value) for value in values)[-rank:]
 
-    parameters = weights(builder.where(call), tensor, bias, builder.keys.get(hash(packed), ""))
+    groups = int(packed.groups())
+    output_padding = axes(packed.output_padding()) if transposed else ()
+    _check_owner(builder, call, parameters, groups=groups, output_padding=output_padding, transposed=transposed)
+    shape = ConvolutionShape(
+        inputs=int(source.shape[1]),
+        outputs=int(call.results[0].shape[1]),
+        groups=groups,
+        kernel=tuple(parameters.codes.shape[2:]),
+        stride=axes(packed.stride()),
+        padding=axes(packed.padding()),
+        dilation=axes(packed.dilation()),
+        transposed=transposed,
+    )
+    if _is_direct(shape) and packed_for(call) == "fbgemm":
+        raise ModelError(
+            f"{builder.where(call)}: FBGEMM's kernel for transposed convolutions whose kernel has two rows and whose "
+            f"stride is 2, from and to multiples of 8 channels, gives wrong outputs that depend on what lies in "
+            f"memory; use a padding, another kernel or number of channels, or the engine qnnpack or onednn"
+        )
     name = builder.codes(call, source)
     builder.emit(
         call,
@@ -36,13 +62,13 @@ def _(builder: Builder, call: Call) -> None:
             own,
             (name,),
             parameters,
-            axes(packed.stride()),
-            tuple((pad, pad) for pad in axes(packed.padding())),
-            axes(packed.dilation()),
-            int(packed.groups()),
+            shape.stride,
+            tuple((pad, pad) for pad in shape.padding),
+            shape.dilation,
+            groups,
             call.operator.endswith("_relu"),
             transposed,
-            axes(packed.output_padding()) if transposed else (),
+            output_padding,
         ),
         call.results[0],
     )
@@ -51,12 +77,58 @@ def _(builder: Builder, call: Call) -> None:
 @operator("quantized.linear", "quantized.linear_relu")
 def _(builder: Builder, call: Call) -> None:
     source, packed = call.tensors[0], call.args[1]
-    tensor, bias = _unpacked(packed, "linear")
-    parameters = weights(builder.where(call), tensor, bias, builder.keys.get(hash(packed), ""))
+    parameters = _weights(builder, call, packed, "linear")
+    _check_owner(builder, call, parameters)
     name, relu = builder.codes(call, source), call.operator.endswith("_relu")
     builder.emit(call, lambda own: Linear(own, (name,), parameters, relu), call.results[0])
 
 
-def _unpacked(packed: Any, kind: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-    result: tuple[torch.Tensor, torch.Tensor | None] = getattr(torch.ops.quantized, f"{kind}_unpack")(packed)
-    return result
+def _is_direct(shape: ConvolutionShape) -> bool:
+    """Whether FBGEMM takes its direct kernel: found by comparing over kernels, strides, paddings and channels."""
+    return (
+        shape.transposed
+        and len(shape.kernel) == 2
+        and shape.groups == 1
+        and shape.inputs % _DIRECT_BLOCK == shape.outputs % _DIRECT_BLOCK == 0
+        and shape.kernel[0] == shape.stride[0] == 2
+        and shape.kernel[1] <= _DIRECT_WIDEST
+        and shape.stride[1] <= 2
+        and not any(shape.padding)
+        and all(step == 1 for step in shape.dilation)
+    )
+
+
+def _weights(builder: Builder, call: Call, packed: Any, kind: str) -> Weights:
+    try:
+        tensor, bias = getattr(torch.ops.quantized, f"{kind}_unpack")(packed)
+    except RuntimeError as error:  # QNNPACK's parameters of three axes cannot be unpacked
+        reason = str(error).partition("\n")[0]
+        raise ModelError(
+            f"{builder.where(call)}: PyTorch does not give back the weights of {call.operator} ({reason}); convert the "
+            f"model for the engine fbgemm, x86 or onednn"
+        ) from error
+    return weights(builder.where(call), tensor, bias, builder.keys.get(hash(packed), ""))
+
+
+def _check_owner(builder: Builder, call: Call, parameters: Weights, **shape: Any) -> None:
+    """Raises ModelError where the weights were packed for other kernels than the engine's.
+
+    Not for x86 under another kernel set than the host's, whose choice PyTorch cannot make here.
+    """
+    owner = packed_for(call)
+    if owner is None or (builder.engine == "x86" and builder.kernels.matrix != matrix_kernels("x86")):
+        return
+    expected = arithmetic_of(
+        builder.engine,
+        builder.kernels,
+        kind="linear" if "linear" in call.operator else "convolution",
+        weight_zero_point=np.asarray(parameters.zero_point),
+        per_channel=parameters.per_channel,
+        **shape,
+    )
+    if owner != expected:
+        raise ModelError(
+            f"{builder.where(call)}: its weights were packed for {owner}'s kernels, but the engine {builder.engine} "
+            f"takes {expected}'s; set torch.backends.quantized.engine before the model is converted or loaded, or "
+            f"extract with the engine it was converted for"
+        )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from accelsim.errors import ModelError
-
-from ..builder import Builder, Move, count, cut, permute, reshape
+from ..builder import Builder, Move, cut, permute, reshape
 from ..recording import Call
 from .table import movement
 
@@ -115,14 +113,3 @@ def _(builder: Builder, call: Call) -> None:
     builder.move(
         call, source, [(call.results[0], (reshape(split), permute(split, axes), reshape(call.results[0].shape)))]
     )
-
-
-@movement("aten.expand")
-def _(builder: Builder, call: Call) -> None:
-    source, result = call.tensors[0], call.results[0]
-    if count(source.shape) != count(result.shape):
-        raise ModelError(
-            f"{builder.where(call)}: aten.expand repeats elements ({tuple(source.shape)} to {tuple(result.shape)}), "
-            f"which is not supported; give the operands the same shape"
-        )
-    builder.move(call, source, [(result, () if source.shape == result.shape else (reshape(result.shape),))])

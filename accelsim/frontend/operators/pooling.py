@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from accelsim.errors import ModelError
-from accelsim.network import AveragePool, MaxPool, Pads
-from accelsim.network.rounding import is_channels_last
+from accelsim.network import AveragePool, MaxPool, Pads, Reshape, Value
+from accelsim.network.rounding import channels_last_order
 
-from ..builder import Builder
+from ..builder import Builder, order_of
 from ..recording import Call
 from .table import operator
 
@@ -28,67 +29,114 @@ def _pads(
     return tuple((b, max(b, need)) for b, need in zip(before, needed, strict=True))
 
 
-@operator("aten.quantized_max_pool1d", "aten.quantized_max_pool2d", "aten.max_pool1d", "aten.max_pool2d")
+@operator(
+    *(f"aten.{name}max_pool{rank}d" for name in ("", "quantized_") for rank in (1, 2, 3)),
+)
 def _(builder: Builder, call: Call) -> None:
-    source, result = call.tensors[0], call.results[0]
-    rank = 1 if "pool1d" in call.operator else 2
+    source, result, rank = call.tensors[0], call.results[0], _rank(call)
+    name = _batched(builder, call)
     kernel = _axes(call.argument("kernel_size"), rank)
     stride = _axes(call.argument("stride") or kernel, rank)
     before, dilation = _axes(call.argument("padding", 0), rank), _axes(call.argument("dilation", 1), rank)
     spans = [(size - 1) * step + 1 for size, step in zip(kernel, dilation, strict=True)]
     pads = _pads(before, source.shape[-rank:], result.shape[-rank:], spans, stride)
-    name = _batched(builder, call)
+    dilated = any(step > 1 and pad > 0 for step, pad in zip(dilation, before, strict=True))
+    if dilated and rank == 2 and _is_qnnpack(builder, name) and not call.argument("ceil_mode", False):
+        raise ModelError(
+            f"{builder.where(call)}: QNNPACK's max pool with dilation and padding takes the pixels of the edge for the "
+            f"padding; use one of the two, or another engine"
+        )
+    if rank == 3 or not _is_qnnpack(builder, name) or call.argument("ceil_mode", False):
+        _check_order(builder, call, name)
     builder.emit(call, lambda own: MaxPool(own, (name,), kernel, stride, pads, dilation), result)
 
 
-@operator("aten.avg_pool2d")
+@operator("aten.avg_pool2d", "aten.avg_pool3d")
 def _(builder: Builder, call: Call) -> None:
-    source, result = call.tensors[0], call.results[0]
-    kernel = _axes(call.argument("kernel_size"), 2)
-    stride = _axes(call.argument("stride") or kernel, 2)
-    pads = _pads(_axes(call.argument("padding", 0), 2), source.shape[-2:], result.shape[-2:], kernel, stride)
-    include, divisor = bool(call.argument("count_include_pad", True)), call.argument("divisor_override")
-    ceil_mode = bool(call.argument("ceil_mode", False))
+    source, result, rank = call.tensors[0], call.results[0], _rank(call)
     name = _batched(builder, call)
+    kernel = _axes(call.argument("kernel_size"), rank)
+    stride = _axes(call.argument("stride") or kernel, rank)
+    before = _axes(call.argument("padding", 0), rank)
+    pads = _pads(before, source.shape[-rank:], result.shape[-rank:], kernel, stride)
+    include, divisor = bool(call.argument("count_include_pad", True)), call.argument("divisor_override")
+    aten = rank != 2 or bool(call.argument("ceil_mode", False))  # QNNPACK's kernel has neither
+    if aten or not _is_qnnpack(builder, name):
+        _check_order(builder, call, name)
     builder.emit(
-        call,
-        lambda own: AveragePool(own, (name,), "window", kernel, stride, pads, include, divisor, ceil_mode),
-        result,
+        call, lambda own: AveragePool(own, (name,), "window", kernel, stride, pads, include, divisor, aten), result
     )
 
 
-@operator("aten._adaptive_avg_pool2d", "aten.adaptive_avg_pool2d")
+@operator(*(f"aten.{name}adaptive_avg_pool{rank}d" for name in ("", "_") for rank in (2, 3)))
 def _(builder: Builder, call: Call) -> None:
-    name = _batched(builder, call)
-    none = ((0, 0), (0, 0))
-    builder.emit(call, lambda own: AveragePool(own, (name,), "adaptive", (), (), none), call.results[0])
+    name, rank = _batched(builder, call), _rank(call)
+    none = tuple((0, 0) for _ in range(rank))
+    if not _is_qnnpack(builder, name):
+        _check_order(builder, call, name)
+    builder.emit(call, lambda own: AveragePool(own, (name,), "adaptive", (), (), none, aten=rank != 2), call.results[0])
 
 
 @operator("aten.mean")
 def _(builder: Builder, call: Call) -> None:
-    source, result = call.tensors[0], call.results[0]
-    axes = {axis % source.dim() for axis in call.argument("dim") or range(source.dim())}
-    if source.dim() != 4 or axes != {2, 3}:
+    source, result, given = call.tensors[0], call.results[0], list(call.argument("dim") or ())
+    name = builder.codes(call, source)
+    value, rank = builder.value(name), source.dim()
+    axes = sorted({axis % rank for axis in given} or set(range(rank)))
+    # ATen asks for these very numbers: [-2, -1] is not QNNPACK's (`ReduceOps.cpp`).
+    qnnpack = rank == 4 and given == [2, 3] and _is_qnnpack(builder, name)
+    innermost = axes == list(range(rank - len(axes), rank))
+    contiguous = value.lies_as(tuple(range(rank))) or builder.kernels.aten == "uniform"
+    if not qnnpack and not (innermost and contiguous):
         raise ModelError(
-            f"{builder.where(call)}: a mean over axes {sorted(axes)} of {source.dim()} is not supported; a mean over "
-            f"height and width of (N, C, H, W) is"
+            f"{builder.where(call)}: PyTorch sums this mean (over axes {axes}, of a tensor that is not contiguous or "
+            f"over other axes than the last) in float, in an order that no integer unit reproduces; use "
+            f"adaptive_avg_pool2d, make the tensor contiguous, or use lanes='uniform' for a mean over the last axes"
         )
-    name = _batched(builder, call)
-    value = builder.value(name)
-    qnnpack = builder.engine == "qnnpack" and value.affine.dtype == "uint8"
-    if is_channels_last(value) and not qnnpack and builder.kernels.aten != "uniform":
+    if axes != list(range(2, rank)) or not 3 <= rank <= 5:
+        # One row for each mean.
+        rows = (math.prod(source.shape[: axes[0]]), 1, math.prod(source.shape[axes[0] :]))
+        name = builder.internal(Reshape(builder.unused(call, "rows"), (name,)), rows, value.affine)
+    shape = builder.value(name).shape
+    size, none = shape[2:], tuple((0, 0) for _ in shape[2:])
+    if tuple(result.shape) == (*shape[:2], *(1 for _ in size)):
+        builder.emit(call, lambda own: AveragePool(own, (name,), "mean", size, size, none, aten=not qnnpack), result)
+        return
+    pool = AveragePool(builder.unused(call, "mean"), (name,), "mean", size, size, none, aten=not qnnpack)
+    mean = builder.internal(pool, (*shape[:2], *(1 for _ in size)), value.affine)
+    builder.emit(call, lambda own: Reshape(own, (mean,)), result)
+
+
+def _check_order(builder: Builder, call: Call, name: str) -> None:
+    """Raises ModelError where ATen's kernel writes its result in another order than the result tensor has.
+
+    It asks the tensor whether it is channels_last in two ways, which disagree where strides are ambiguous: a channels
+    axis brought to the front of one image of one line, for example.
+    """
+    value, result = builder.value(name), call.results[0]
+    rank = len(value.shape)
+    both = channels_last_order(rank), tuple(range(rank))
+    if not value.lies_as(both[0]) or value.lies_as(both[1]):
+        return
+    made = Value("", tuple(result.shape), value.affine, order_of(result))
+    if not made.lies_as(both[0]):
         raise ModelError(
-            f"{builder.where(call)}: PyTorch sums the mean of a channels_last tensor in float, in an order that no "
-            f"integer unit reproduces; use adaptive_avg_pool2d, or lanes='uniform'"
+            f"{builder.where(call)}: PyTorch's {call.operator} returns its elements in the wrong order here: it takes "
+            f"the input for channels_last and its result for contiguous; call contiguous() on the input"
         )
-    size = (int(source.shape[2]), int(source.shape[3]))
-    builder.emit(call, lambda own: AveragePool(own, (name,), "mean", size, size, ((0, 0), (0, 0))), result)
+
+
+def _is_qnnpack(builder: Builder, name: str) -> bool:
+    return builder.engine == "qnnpack" and builder.value(name).affine.dtype == "uint8"
+
+
+def _rank(call: Call) -> int:
+    return int(call.operator[-2])
 
 
 def _batched(builder: Builder, call: Call) -> str:
     """The source's name. Raises ModelError for a tensor without a batch axis."""
-    source = call.tensors[0]
-    rank = 1 if "pool1d" in call.operator else 2
+    source, rank = call.tensors[0], _rank(call)
     if source.dim() != rank + 2:
         raise ModelError(
             f"{builder.where(call)}: {call.operator} of a tensor of {source.dim()} axes is not supported; "

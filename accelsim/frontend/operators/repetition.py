@@ -1,0 +1,106 @@
+"""Operators that repeat elements or set constants between them, as concatenations: nearest upsampling, expand, pad."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from accelsim.arithmetic.affine import quantize
+from accelsim.errors import ModelError
+from accelsim.network import Concatenate, Lookup, Reshape, Slice
+
+from ..builder import Builder
+from ..recording import Call
+from .table import operator
+
+
+@operator(
+    *(f"aten.{name}upsample_nearest{exact}{rank}d" for name, exact in (("", ""), ("_", "_exact")) for rank in (1, 2, 3))
+)
+def _(builder: Builder, call: Call) -> None:
+    source, result = call.tensors[0], call.results[0]
+    factors = [out // size for size, out in zip(source.shape[2:], result.shape[2:], strict=True)]
+    expected = source.int_repr()
+    for axis, factor in enumerate(factors, 2):
+        expected = expected.repeat_interleave(factor, axis)
+    if not torch.equal(expected, result.int_repr()):
+        raise ModelError(
+            f"{builder.where(call)}: {call.operator} from {tuple(source.shape[2:])} to {tuple(result.shape[2:])} is "
+            f"not supported; the sizes must grow by whole factors"
+        )
+    name = builder.codes(call, source)
+    split = [*source.shape[:2], *(n for size in source.shape[2:] for n in (size, 1))]
+    name = _reshaped(builder, call, name, split)
+    for place, factor in enumerate(factors):
+        name = _repeated(builder, call, name, 3 + 2 * place, factor)
+    builder.emit(call, lambda own: Reshape(own, (name,)), result)
+
+
+@operator("aten.expand", "aten.repeat")
+def _(builder: Builder, call: Call) -> None:
+    source, result = call.tensors[0], call.results[0]
+    name = builder.codes(call, source)
+    shape = [1] * (result.dim() - source.dim()) + list(source.shape)
+    name = _reshaped(builder, call, name, shape)
+    for axis, (size, wanted) in enumerate(zip(shape, result.shape, strict=True)):
+        name = _repeated(builder, call, name, axis, wanted // size)
+    builder.emit(call, lambda own: Reshape(own, (name,)), result)
+
+
+@operator("aten.constant_pad_nd")
+def _(builder: Builder, call: Call) -> None:
+    source, result = call.tensors[0], call.results[0]
+    name = builder.codes(call, source)
+    affine = builder.value(name).affine
+    code = int(quantize(np.float32(call.argument("value", 0)), affine).view(np.uint8))
+    table = np.full((1, 256), code, np.uint8)
+    pads = list(call.argument("pad"))
+    for place in range(len(pads) // 2):
+        axis, before, after = source.dim() - 1 - place, pads[2 * place], pads[2 * place + 1]
+        name = _cut(builder, call, name, axis, max(-before, 0), builder.value(name).shape[axis] - max(-after, 0))
+        around = [_constant(builder, call, name, axis, size, table) if size > 0 else None for size in (before, after)]
+        parts = [part for part in (around[0], name, around[1]) if part is not None]
+        name = _side_by_side(builder, call, parts, axis)
+    builder.emit(call, lambda own: Reshape(own, (name,)), result)
+
+
+def _constant(builder: Builder, call: Call, like: str, axis: int, size: int, table: np.ndarray) -> str:
+    """A value of the shape of `like` but for `size` along the axis, whose elements are all what `table` says."""
+    whole, rest = divmod(size, builder.value(like).shape[axis])
+    parts = [like] * whole + ([_cut(builder, call, like, axis, 0, rest)] if rest else [])
+    source = _side_by_side(builder, call, parts, axis)
+    value = builder.value(source)
+    lookup = Lookup(builder.unused(call, "constant"), (source,), "constant", table, ((0, value.size, 0),))
+    return builder.internal(lookup, value.shape, value.affine)
+
+
+def _cut(builder: Builder, call: Call, name: str, axis: int, start: int, stop: int) -> str:
+    value = builder.value(name)
+    if (start, stop) == (0, value.shape[axis]):
+        return name
+    shape = (*value.shape[:axis], stop - start, *value.shape[axis + 1 :])
+    return builder.internal(Slice(builder.unused(call, "slice"), (name,), axis, start, stop), shape, value.affine)
+
+
+def _repeated(builder: Builder, call: Call, name: str, axis: int, times: int) -> str:
+    return _side_by_side(builder, call, [name] * times, axis)
+
+
+def _side_by_side(builder: Builder, call: Call, names: Sequence[str], axis: int) -> str:
+    if len(names) == 1:
+        return names[0]
+    first = builder.value(names[0])
+    size = sum(builder.value(name).shape[axis] for name in names)
+    shape = (*first.shape[:axis], size, *first.shape[axis + 1 :])
+    return builder.internal(Concatenate(builder.unused(call, "repeat"), tuple(names), axis), shape, first.affine)
+
+
+def _reshaped(builder: Builder, call: Call, name: str, shape: Sequence[int]) -> str:
+    value = builder.value(name)
+    assert math.prod(shape) == value.size
+    if tuple(shape) == value.shape:
+        return name
+    return builder.internal(Reshape(builder.unused(call, "reshape"), (name,)), tuple(shape), value.affine)

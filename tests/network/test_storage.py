@@ -1,0 +1,226 @@
+"""A saved network comes back the same, whatever nodes it has; a damaged file is refused, and nothing in it is run."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+
+from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic.engines import KernelSet
+from accelsim.errors import FormatError, ModelError
+from accelsim.network import (
+    Add,
+    AveragePool,
+    Concatenate,
+    Convolution,
+    Linear,
+    Lookup,
+    MaxPool,
+    Multiply,
+    Network,
+    Node,
+    Permute,
+    Reshape,
+    Slice,
+    Value,
+    Weights,
+)
+
+
+def _weights(rng: np.random.Generator, *shape: int, channels: int | None = None, bias: bool = True) -> Weights:
+    count = channels or 1
+    return Weights(
+        codes=rng.integers(-128, 128, shape, np.int8),
+        scale=rng.uniform(0.001, 0.1, count),
+        zero_point=rng.integers(-3, 4, count).astype(np.int32),
+        per_channel=channels is not None,
+        bias=rng.normal(size=channels or shape[0]).astype(np.float32) if bias else None,
+        key="a.layer",
+    )
+
+
+def everything() -> Network:
+    """Each kind of node once, in one graph: (1, 4, 6, 6) to 3 numbers."""
+    rng = np.random.default_rng(0)
+    a, b = Affine(0.1, 7, "uint8"), Affine(float(np.nextafter(0.3, 1)), 250, "uint8")
+    shape, last = (1, 4, 6, 6), (0, 2, 3, 1)
+    table = rng.integers(0, 256, (2, 256)).astype(np.uint8)
+    none = ((0, 0), (0, 0))
+    built: list[tuple[Node, tuple[int, ...], Affine]] = [
+        (Convolution("up", ("x",), _weights(rng, 4, 2, 2, 2, channels=2), (1, 1), none, (1, 1), transposed=True,
+                     output_padding=(0, 0)), (1, 2, 7, 7), b),
+        (Convolution("down", ("up",), _weights(rng, 4, 1, 2, 2), (1, 1), none, (1, 1), 2, True), shape, b),
+        (Lookup("look", ("x",), "hardswish", table, ((0, 64, 0), (64, 144, 1))), shape, b),
+        (Add("sum", ("down", "look"), True), shape, a),
+        (Multiply("product", ("sum", "look")), shape, a),
+        (MaxPool("most", ("product",), (2, 2), (2, 2), ((0, 1), (1, 0)), (1, 1)), (1, 4, 3, 3), a),
+        (AveragePool("mean", ("most",), "window", (2, 2), (1, 1), none, False, 3), (1, 4, 2, 2), a),
+        (Concatenate("beside", ("mean", "mean"), 1), (1, 8, 2, 2), a),
+        (Permute("turned", ("beside",), (0, 2, 3, 1)), (1, 2, 2, 8), a),
+        (Slice("cut", ("turned",), 3, 1, 8, 3), (1, 2, 2, 3), a),
+        (Reshape("flat", ("cut",)), (1, 12), a),
+        (Linear("dense", ("flat",), _weights(rng, 3, 12, bias=False), True), (1, 3), b),
+    ]  # fmt: skip
+    values = {"x": Value("x", shape, a, last)}
+    for node, size, affine in built:
+        values[node.name] = Value(node.name, size, affine, last if len(size) == 4 else tuple(range(len(size))))
+    nodes = tuple(node for node, _, _ in built)
+    return Network("x86", KernelSet("avx2", "vnni"), values, nodes, ("x",), ("dense", "sum"), "all kinds", ("a note",))
+
+
+def assert_same(a: Any, b: Any, where: str = "network") -> None:
+    """Equal in every field, every type and every bit of every array."""
+    assert type(a) is type(b), where
+    if isinstance(a, np.ndarray):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape), where
+        assert a.tobytes() == b.tobytes(), where
+    elif is_dataclass(a):
+        for field in fields(a):
+            assert_same(getattr(a, field.name), getattr(b, field.name), f"{where}.{field.name}")
+    elif isinstance(a, dict):
+        assert list(a) == list(b), where
+        for key, value in a.items():
+            assert_same(value, b[key], f"{where}[{key}]")
+    elif isinstance(a, tuple):
+        assert len(a) == len(b), where
+        for index, (one, other) in enumerate(zip(a, b, strict=True)):
+            assert_same(one, other, f"{where}[{index}]")
+    else:
+        assert a == b, where
+
+
+def test_every_kind_of_node_comes_back_the_same(tmp_path: Path) -> None:
+    network = everything()
+    assert {type(node) for node in network.nodes} == set(Node.__subclasses__())
+    network.save(tmp_path / "network")
+    assert_same(Network.load(tmp_path / "network"), network)
+    # Saved again, the file is the same in every byte.
+    Network.load(tmp_path / "network").save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "network").read_bytes()
+
+
+def test_a_loaded_network_computes_the_same(tmp_path: Path) -> None:
+    network = everything()
+    network.save(tmp_path / "network")
+    x = np.random.default_rng(1).integers(0, 256, (3, 4, 6, 6)).astype(np.uint8)
+    ours, theirs = network.trace(x), Network.load(tmp_path / "network").trace(x)
+    assert list(ours) == list(theirs)
+    for name, codes in ours.items():
+        assert np.array_equal(codes, theirs[name]), name
+
+
+def _saved(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    everything().save(path)
+    with safetensors.safe_open(path, "numpy") as file:
+        return json.loads(file.metadata()["accelsim"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def _change(*path: Any, to: Any) -> Any:
+    def change(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        item = header
+        for key in path[:-1]:
+            item = item[key]
+        item[path[-1]] = to
+
+    return change
+
+
+def _without_array(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    del arrays["dense.weights.codes"]
+
+
+def _extra_field(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    header["nodes"][0]["surprise"] = 1
+
+
+def _without_field(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    del header["nodes"][0]["stride"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (_change("format", to="accelsim-program"), "holds a 'accelsim-program'"),
+        (_change("version", to=99), "version 99"),
+        (_change("engine", to="gpu"), "unknown engine 'gpu'"),
+        (_change("kernels", "aten", to="sse"), "damaged"),
+        (_change("nodes", 0, "node", to="__import__"), "damaged"),
+        (_change("nodes", 0, "inputs", to=["nothing"]), "nothing"),
+        (_change("nodes", 3, "name", to="up"), "damaged"),
+        (_change("nodes", 5, "kernel", to="wide"), "damaged"),
+        (_change("values", 0, "affine", "dtype", to="int32"), "damaged"),
+        (_change("values", 0, "shape", to=[1, "4", None]), "damaged"),
+        (_change("outputs", to=["no such value"]), "no such value"),
+        (_without_array, "dense.weights.codes"),
+        (_extra_field, "surprise"),
+        (_without_field, "stride"),
+    ],
+)
+def test_a_wrong_header_is_refused(change: Any, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "network"
+    header, arrays = _saved(path)
+    change(header, arrays)
+    path.write_bytes(safetensors.numpy.save(arrays, {"accelsim": json.dumps(header)}))
+    with pytest.raises(FormatError, match=says) as caught:
+        Network.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_the_header_as_it_is_is_accepted(tmp_path: Path) -> None:
+    # What the changes above are made to: without one the same way of writing gives a good file.
+    header, arrays = _saved(tmp_path / "network")
+    (tmp_path / "copy").write_bytes(safetensors.numpy.save(arrays, {"accelsim": json.dumps(header)}))
+    assert_same(Network.load(tmp_path / "copy"), everything())
+
+
+def test_cut_and_foreign_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "network"
+    everything().save(path)
+    whole = path.read_bytes()
+    for length in (0, 1, 7, 8, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(FormatError, match=str(path)):
+            Network.load(path)
+    path.write_bytes(safetensors.numpy.save({"a": np.zeros(3)}))
+    with pytest.raises(FormatError, match="damaged"):
+        Network.load(path)
+    with pytest.raises(FormatError, match="no such file"):
+        Network.load(tmp_path / "nothing")
+
+
+def test_loading_runs_nothing(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+
+    class Harmful:
+        def __reduce__(self) -> Any:
+            return Path.touch, (mark,)
+
+    path = tmp_path / "network"
+    path.write_bytes(pickle.dumps(Harmful()))
+    with pytest.raises(FormatError):
+        Network.load(path)
+    assert not mark.exists()
+    pickle.loads(path.read_bytes())  # the file would have done harm
+    assert mark.exists()
+
+
+def test_a_graph_must_be_whole() -> None:
+    network = everything()
+    with pytest.raises(ModelError, match="'up' reads 'x', which no node before it produces"):
+        replace(network, inputs=())
+    with pytest.raises(ModelError, match="no node before it"):
+        replace(network, nodes=network.nodes[::-1])
+    with pytest.raises(ModelError, match="two nodes are named 'up'"):
+        replace(network, nodes=(*network.nodes, network.nodes[0]))
+    with pytest.raises(ModelError, match="'sum' has no shape"):
+        replace(network, values={name: value for name, value in network.values.items() if name != "sum"})
+    with pytest.raises(ModelError, match=r"no layer is named 'conv9'; the layers are up, down"):
+        network.node("conv9")

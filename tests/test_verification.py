@@ -1,0 +1,289 @@
+"""`verify` finds no difference where there is none, and the least one where there is one: the test of the test."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.ao import quantization
+
+import accelsim
+from accelsim.isa import Program
+from accelsim.isa.fields import Memory
+from accelsim.isa.instructions import Instruction
+from accelsim.network.rounding import matrix_rounding
+from accelsim.network.substitution import layer_accumulators
+from accelsim.verification import Verification
+
+ENGINES = ("fbgemm", "qnnpack", "x86", "onednn")
+TEACHING = accelsim.Accelerator.from_yaml(Path(__file__).parents[1] / "configs" / "teaching_4x4.yaml")
+
+
+@pytest.fixture(autouse=True)
+def _engine_put_back() -> Iterator[None]:
+    before = torch.backends.quantized.engine
+    yield
+    torch.backends.quantized.engine = before
+
+
+class Small(nn.Module):
+    """(N, 1, 8, 8) to (N, 5): convolutions, a table, a sum, pools, linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quantize, self.dequantize = quantization.QuantStub(), quantization.DeQuantStub()
+        self.first, self.curve = nn.Conv2d(1, 6, 3, padding=1), nn.Hardswish()
+        self.second, self.sum = nn.Conv2d(6, 6, 3, padding=1), nn.quantized.FloatFunctional()
+        self.pool, self.average = nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(2)
+        self.dense, self.scores = nn.Linear(24, 12), nn.Linear(12, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.curve(self.first(self.quantize(x)))
+        x = self.average(self.pool(self.sum.add_relu(self.second(x), x)))
+        return self.dequantize(self.scores(self.dense(torch.flatten(x, 1))))
+
+
+IMAGES = torch.randn(12, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+
+
+def small(engine: str) -> nn.Module:
+    """Activations of 7 bits, with which no pair of products leaves int16 on any host."""
+    torch.manual_seed(3)
+    torch.backends.quantized.engine = engine
+    model = Small().eval()
+    model.qconfig = quantization.QConfig(
+        activation=quantization.MinMaxObserver.with_args(reduce_range=True), weight=quantization.default_weight_observer
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantization.prepare(model, inplace=True)
+        model(IMAGES)
+        return quantization.convert(model, inplace=True)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("batch", [None, 4])
+def test_a_model_is_equal_to_pytorch_in_every_bit(engine: str, batch: int | None) -> None:
+    model = small(engine)
+    verification = accelsim.verify(model, IMAGES, TEACHING, engine=engine, batch=batch)
+    assert (verification.engine, verification.differing_bits, verification.mismatches) == (engine, 0, 0)
+    layers = {layer.name: layer.compared for layer in verification.layers}
+    # Outputs of each layer by hand: all that PyTorch makes is compared, of each image. What it makes on the way to a
+    # flat tensor is not counted on.
+    assert all(layers.pop(name) == 24 * 12 for name in {*layers} & {"flatten", "clone", "unsafe_view", "view"})
+    expected = {
+        "first": 384,
+        "curve": 384,
+        "second": 384,
+        "sum": 384,
+        "pool": 96,
+        "average": 24,
+        "dense": 12,
+        "scores": 5,
+    }
+    assert layers == {name: 12 * count for name, count in expected.items()}
+    assert "0 differing bits, 0 unexplained" in verification.report()
+    assert json.loads(json.dumps(verification.to_dict()))["compared"] == verification.compared
+
+
+@cache
+def compiled() -> tuple[nn.Module, Program]:
+    model = small("qnnpack")
+    return model, accelsim.compile(accelsim.extract(model, IMAGES[:1], engine="qnnpack"), TEACHING)
+
+
+def verified(program: Program) -> Verification:
+    return accelsim.verify(compiled()[0], IMAGES, TEACHING, engine="qnnpack", batch=1, program=program)
+
+
+def with_byte(program: Program, address: int, value: int) -> Program:
+    """The program with one byte of its data image changed."""
+    segments = []
+    for segment in program.data:
+        content, place = bytearray(segment.content), address - segment.address
+        if 0 <= place < len(content):
+            assert content[place] != value
+            content[place] = value
+        segments.append(replace(segment, content=bytes(content)))
+    assert sum(a != b for a, b in zip(segments, program.data, strict=True)) == 1
+    return replace(program, data=tuple(segments))
+
+
+def byte(program: Program, address: int) -> int:
+    """One byte of the data image."""
+    [found] = [
+        segment.content[address - segment.address]
+        for segment in program.data
+        if 0 <= address - segment.address < len(segment.content)
+    ]
+    return found
+
+
+def of_layer(program: Program, layer: str, mnemonic: str) -> list[tuple[int, Any]]:
+    """The instructions of a layer that have that name, with their numbers."""
+    mine = [i for i, number in enumerate(program.layer_of) if program.layers[number] == layer]
+    return [(i, program.instructions[i]) for i in mine if program.instructions[i].mnemonic == mnemonic]
+
+
+def assert_found(verification: Verification, layer: str) -> None:
+    """Unexplained differences, that layer's the first."""
+    assert verification.mismatches > 0
+    first = next(item for item in verification.layers if item.differing)
+    assert first.name == layer
+    assert first.mismatches == first.differing
+    assert "machine differs from the integer reference" in first.cause
+    assert "machine differs from the integer reference" in verification.report()
+
+
+def test_the_program_as_it_is_has_no_difference() -> None:
+    assert verified(compiled()[1]).differing_bits == 0
+
+
+@pytest.mark.parametrize("layer", ["first", "second", "dense", "scores"])
+def test_one_weight_altered_by_one_is_found(layer: str) -> None:
+    model, program = compiled()
+    network = accelsim.extract(model, IMAGES[:1], engine="qnnpack")
+    expected = network.trace(IMAGES)
+    load = next(item for _, item in of_layer(program, layer, "load") if item.memory == Memory.WEIGHT)
+    node = network.node(layer)
+    codes = expected[node.inputs[0]].astype(np.int32)
+    # What the first weight of a channel is multiplied with: the first feature, or the pixel above and to the left.
+    pad = network.values[node.inputs[0]].affine.zero_point
+    met = codes[:, 0]
+    if codes.ndim == 4:
+        met = np.pad(met, ((0, 0), (1, 0), (1, 0)), constant_values=pad)[:, :-1, :-1]
+    sums, rule = layer_accumulators(network, node, expected), matrix_rounding(network, node, folded=False)
+    found = 0
+    for channel, step in ((0, 1), (0, -1), (1, 1), (1, -1), (2, 1)):
+        address = load.dram + channel
+        if byte(program, address) in (0x7F, 0x80):
+            continue  # a step further is the other end of int8
+        # The first weights of a tile are those of its first channels. The folded zero point stays as it is, so that
+        # each sum moves by the raw code; over how many rounding thresholds, perhaps none, the rule says.
+        altered = sums.copy()
+        altered[..., channel] += step * met
+        moved = int(np.count_nonzero(rule.apply(altered) != rule.apply(sums)))
+        verification = verified(with_byte(program, address, (byte(program, address) + step) % 256))
+        assert next(item for item in verification.layers if item.name == layer).differing == moved
+        if moved:
+            assert_found(verification, layer)
+        found += moved
+    assert found > 0
+
+
+@pytest.mark.parametrize(
+    ("layer", "mnemonic", "field", "step"),
+    [
+        ("first", "requantize", "zero_point", 1),
+        ("first", "mac", "pad", 1),
+        ("second", "mac", "left", 1),
+        ("second", "requantize", "zero_point", -1),
+        ("scores", "requantize", "zero_point", 1),
+        ("dense", "mac", "activation", 1),
+        ("curve", "lookup", "source", 1),
+    ],
+)
+def test_one_field_altered_by_one_is_found(layer: str, mnemonic: str, field: str, step: int) -> None:
+    program = compiled()[1]
+    number, instruction = of_layer(program, layer, mnemonic)[0]
+    instructions: list[Instruction] = list(program.instructions)
+    instructions[number] = replace(instruction, **{field: getattr(instruction, field) + step})
+    assert_found(verified(program.with_instructions(tuple(instructions))), layer)
+
+
+def test_one_table_entry_altered_by_one_is_found() -> None:
+    model, program = compiled()
+    network = accelsim.extract(model, IMAGES[:1], engine="qnnpack")
+    used = np.bincount(network.trace(IMAGES)["first"].ravel(), minlength=256)
+    [(_, load), *_] = [pair for pair in of_layer(program, "curve", "load") if pair[1].length == 256]
+    entry, unused = int(used.argmax()), int(used.argmin())
+    assert used[unused] == 0
+    verification = verified(with_byte(program, load.dram + entry, byte(program, load.dram + entry) ^ 1))
+    assert_found(verification, "curve")
+    layer = next(item for item in verification.layers if item.name == "curve")
+    assert (layer.differing, layer.differing_bits) == (used[entry], used[entry])
+    # An entry that no code asks for makes no difference, so that the one above is counted rightly.
+    assert verified(with_byte(program, load.dram + unused, byte(program, load.dram + unused) ^ 1)).differing_bits == 0
+
+
+#: Full 8-bit operands on kernels that saturate. Prints what `verify` says of the model, and of an altered program.
+SATURATING = """
+import json, sys
+import numpy as np, torch
+import accelsim
+engine = sys.argv[1]
+torch.backends.quantized.engine = engine
+rng = np.random.default_rng(0)
+
+def weight(*shape):
+    codes = torch.from_numpy(rng.choice(np.array([-128, -90, 90, 127], np.int8), shape))
+    return torch._make_per_tensor_quantized_tensor(codes, 2.0**-7, 0)
+
+ops = torch.ops.quantized
+conv = ops.conv2d_prepack(weight(6, 5, 3, 3), torch.zeros(6), [1, 1], [1, 1], [1, 1], 1)
+dense = ops.linear_prepack(weight(7, 6 * 25), None)
+
+def model(x):
+    y = ops.conv2d(x, conv, 64.0, 128)
+    return ops.linear(torch.flatten(y, 1), dense, 2048.0, 128)
+
+x = torch._make_per_tensor_quantized_tensor(
+    torch.from_numpy(rng.integers(0, 256, (8, 5, 5, 5)).astype(np.uint8)), 1.0, 100)
+accelerator = accelsim.Accelerator.from_yaml(sys.argv[2])
+program = accelsim.compile(accelsim.extract(model, x, engine=engine), accelerator)
+altered = list(program.instructions)
+place = next(i for i, item in enumerate(altered) if item.mnemonic == "requantize")
+from dataclasses import replace
+altered[place] = replace(altered[place], zero_point=altered[place].zero_point + 1)
+runs = [program, program.with_instructions(tuple(altered))]
+print(json.dumps([accelsim.verify(model, x, accelerator, engine=engine, program=p).to_dict() for p in runs]))
+"""
+
+
+@cache
+def saturating(engine: str, instructions: str) -> list[dict[str, Any]]:
+    environment = os.environ | {
+        "FBGEMM_ENABLE_INSTRUCTIONS": instructions,
+        "ONEDNN_MAX_CPU_ISA": {"AVX512_E1": "AVX512_CORE_VNNI"}.get(instructions, instructions),
+        "OMP_NUM_THREADS": "1",
+    }
+    configuration = str(Path(__file__).parents[1] / "configs" / "teaching_4x4.yaml")
+    command = [sys.executable, "-W", "ignore", "-c", SATURATING, engine, configuration]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("engine", ["fbgemm", "onednn"])
+def test_saturation_of_a_host_without_vnni_is_explained(engine: str) -> None:
+    verification = saturating(engine, "AVX2")[0]
+    assert verification["differing_bits"] > 100
+    assert verification["explained"] > 20
+    assert verification["mismatches"] == 0
+    assert "int16 saturation" in verification["layers"][0]["cause"]
+
+
+@pytest.mark.parametrize("engine", ["fbgemm", "onednn"])
+def test_saturation_does_not_excuse_another_difference(engine: str) -> None:
+    as_it_is, altered = saturating(engine, "AVX2")
+    assert altered["mismatches"] > 20
+    layer = altered["layers"][0]
+    assert layer["mismatches"] > 0
+    assert "machine differs from the integer reference" in layer["cause"]
+    assert as_it_is["layers"][0]["compared"] == layer["compared"]
+
+
+def test_qnnpack_never_saturates() -> None:
+    assert saturating("qnnpack", "AVX2")[0]["differing_bits"] == 0

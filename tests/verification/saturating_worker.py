@@ -1,0 +1,99 @@
+"""Verifies layers with full-range weights under the kernels that this process's environment chooses.
+
+The answer, one JSON object a layer, goes to stdout. A process of its own, since the variables that choose the kernels
+are read when torch is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "frontend"))
+
+from equality import codes, engine_set, quantized
+
+import accelsim
+from accelsim.network import Network
+from accelsim.verification import compare
+
+warnings.filterwarnings("ignore")
+
+#: Inputs, outputs, kernel, groups, padding, transposed.
+LAYERS: dict[str, tuple[int, int, tuple[int, ...], int, int, bool]] = {
+    "plain": (8, 12, (3, 3), 1, 1, False),
+    "odd channels": (5, 7, (3, 2), 1, 1, False),
+    "one channel": (1, 8, (3, 3), 1, 1, False),
+    "groups of two": (8, 16, (3, 3), 4, 1, False),
+    "groups of eight": (32, 32, (3, 3), 4, 1, False),
+    "depthwise": (8, 8, (5, 5), 8, 2, False),
+    "1x1": (15, 9, (1, 1), 1, 0, False),
+    "one axis": (5, 10, (3,), 1, 1, False),
+    "transposed": (5, 5, (3, 3), 1, 1, True),
+}
+
+
+def _layer(name: str) -> tuple[Any, torch.Tensor]:
+    """A function with weights of the whole range, and codes of the whole range for it."""
+    rng, ops = np.random.default_rng(3), torch.ops.quantized
+    if name == "linear":
+        raw = torch.from_numpy(rng.integers(-128, 128, (11, 41), np.int8))
+        packed = ops.linear_prepack(torch._make_per_tensor_quantized_tensor(raw, 2.0**-5, 0), None)
+        return lambda x: ops.linear(x, packed, 16.0, 9), quantized(codes(1, (30, 41)), 0.25, 77)
+    inputs, outputs, kernel, groups, pad, transposed = LAYERS[name]
+    rank = len(kernel)
+    shape = (inputs, outputs // groups, *kernel) if transposed else (outputs, inputs // groups, *kernel)
+    w = torch._make_per_tensor_quantized_tensor(torch.from_numpy(rng.integers(-128, 128, shape, np.int8)), 2.0**-5, 0)
+    ones = [1] * rank
+    if transposed:
+        packed = getattr(ops, f"conv_transpose{rank}d_prepack")(w, None, ones, [pad] * rank, [0] * rank, ones, groups)
+        function = getattr(ops, f"conv_transpose{rank}d")
+    else:
+        packed = getattr(ops, f"conv{rank}d_prepack")(w, None, ones, [pad] * rank, ones, groups)
+        function = getattr(ops, f"conv{rank}d")
+    return lambda x: function(x, packed, 8.0, 9), quantized(codes(1, (2, inputs, *[7] * rank)), 0.25, 77)
+
+
+def _answer(network: Network, model: Any, x: torch.Tensor) -> dict[str, Any]:
+    """What the comparison says; the reference stands in for the machine, which has tests of its own."""
+    values = {name: _Output(array) for name, array in network.trace(x).items()}
+    verification = compare(network, _Result(values), model, x)  # type: ignore[arg-type]
+    (layer,) = verification.layers
+    return {"differing": layer.differing, "unexplained": layer.mismatches, "cause": layer.cause}
+
+
+class _Output:
+    def __init__(self, quantized: np.ndarray) -> None:
+        self.quantized = quantized
+
+
+class _Result:
+    def __init__(self, values: dict[str, _Output]) -> None:
+        self.values = values
+
+
+def main() -> None:
+    """One engine, named in the first argument."""
+    engine = sys.argv[1]
+    answers: dict[str, Any] = {}
+    for name in (*LAYERS, "linear"):
+        with engine_set(engine):
+            model, x = _layer(name)
+        network = accelsim.extract(model, x, engine=engine)
+        answers[name] = _answer(network, model, x)
+        # A network that is wrong in one weight is not excused by saturation.
+        (node,) = network.nodes
+        node.weights.codes.reshape(-1)[7] ^= 1 << 5
+        answers[name]["with a wrong weight"] = _answer(network, model, x)
+    print(json.dumps(answers))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
