@@ -128,10 +128,6 @@ class Builder:
         """What a tensor stands for; None for constants and parameters."""
         return self._references.get(id(tensor))
 
-    def reference_to(self, name: str) -> Codes:
-        """The reference to a value."""
-        return Codes(name)
-
     def assign(self, tensor: torch.Tensor, reference: Reference) -> None:
         """From here on `tensor` stands for `reference`."""
         self._references[id(tensor)] = reference

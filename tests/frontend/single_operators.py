@@ -137,6 +137,8 @@ MOVEMENTS: dict[str, Model] = {
     "nearest-exact": lambda x: F.interpolate(x, scale_factor=(2, 5), mode="nearest-exact"),
     "cat": lambda x: Q.cat([x, torch.relu(x)], 1, 0.25, 7),
     "cat, requantised": lambda x: Q.cat([x, torch.relu(x)], 1, 0.5, 4),
+    "cat of different orders": lambda x: Q.cat([x, _last(x), x.contiguous()], 1, 0.5, 4),
+    "cat of one pixel": lambda x: Q.cat([F.adaptive_avg_pool2d(x, 1), torch.relu(x[:, :37, :1, :1])], 1, 0.5, 4),
     "cat of rows": lambda x: Q.cat([x, torch.relu(x)], 2, 0.5, 4),
     "cat_relu": lambda x: Q.cat_relu([x, torch.relu(x)], 1, 0.5, 4),
     "stack": lambda x: torch.stack([x, torch.relu(x)], 2),

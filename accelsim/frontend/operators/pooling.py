@@ -94,9 +94,11 @@ def _(builder: Builder, call: Call) -> None:
             f"adaptive_avg_pool2d, make the tensor contiguous, or use lanes='uniform' for a mean over the last axes"
         )
     if axes != list(range(2, rank)) or not 3 <= rank <= 5:
-        # One row for each mean.
-        rows = (math.prod(source.shape[: axes[0]]), 1, math.prod(source.shape[axes[0] :]))
-        name = builder.internal(Reshape(builder.unused(call, "rows"), (name,)), rows, value.affine)
+        # One image for each mean, as near to a square as can be: machines have bounds for the sides of a window.
+        elements = math.prod(source.shape[axes[0] :])
+        height = max(side for side in range(1, math.isqrt(elements) + 1) if elements % side == 0)
+        images = (math.prod(source.shape[: axes[0]]), 1, height, elements // height)
+        name = builder.internal(Reshape(builder.unused(call, "images"), (name,)), images, value.affine)
     shape = builder.value(name).shape
     size, none = shape[2:], tuple((0, 0) for _ in shape[2:])
     if tuple(result.shape) == (*shape[:2], *(1 for _ in size)):
