@@ -140,7 +140,7 @@ def _best(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> Ma
     plans = list(_plans(shape, accelerator, room, effort))
     if not plans:
         return None
-    # The bus is the neighbouring layers' too, and bytes cost energy: of about equal plans the one that moves the fewest.
+    # The bus is the neighbouring layers' too, and bytes cost energy: of about equal plans the most frugal one.
     limit = _ABOUT * min(plan.cost for plan in plans)
     return min((plan for plan in plans if plan.cost <= limit), key=lambda plan: (plan.dram, plan.cost))
 
