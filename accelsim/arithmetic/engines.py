@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal
 
 from accelsim.errors import ModelError
 
@@ -22,20 +22,6 @@ class KernelSet:
 
     aten: AtenKernels
     matrix: MatrixKernels
-
-    def to_json(self) -> dict[str, str]:
-        """A JSON object."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> KernelSet:
-        """The kernel set that `to_json` wrote. Raises ModelError for names that there are not."""
-        aten: Any = value.get("aten")
-        matrix: Any = value.get("matrix")
-        if aten not in get_args(AtenKernels) or matrix not in get_args(MatrixKernels) or len(value) != 2:
-            allowed = f"aten {', '.join(get_args(AtenKernels))}; matrix {', '.join(get_args(MatrixKernels))}"
-            raise ModelError(f"no kernel set is {value}; there are {allowed}")
-        return cls(aten, matrix)
 
 
 def check_engine(engine: str) -> str:

@@ -65,10 +65,12 @@ def pieces_of(spans: Sequence[tuple[int, int, Any]], form: Form, order: Sequence
     """
     sizes: dict[int, int] = {}
     rules: dict[int, Any] = {}
+    ranges: dict[int, list[tuple[int, int]]] = {}
     for start, stop, rule in spans:
         key = rule if isinstance(rule, int) else id(rule)
         rules[key] = rule
         sizes[key] = sizes.get(key, 0) + stop - start
+        ranges.setdefault(key, []).append((start, stop))
     if len(rules) == 1:
         return (Piece(spans[0][2], (Run(0, form.size),)),)
     # Where PyTorch's element i is stored.
@@ -76,9 +78,7 @@ def pieces_of(spans: Sequence[tuple[int, int, Any]], form: Form, order: Sequence
     main = max(sizes, key=lambda key: sizes[key])
     pieces = []
     for key in sorted(rules, key=lambda key: key != main):
-        taken = np.sort(
-            np.concatenate([place[a:b] for a, b, rule in spans if (rule if isinstance(rule, int) else id(rule)) == key])
-        )
+        taken = np.sort(np.concatenate([place[a:b] for a, b in ranges[key]]))
         runs = _runs(taken)
         if key == main and len(runs) > 1:
             runs = (Run(0, form.size),)

@@ -83,32 +83,19 @@ class Lowering:
         source, target = source.simplified(), target.simplified()
         # Going through the axes in the target's order makes its runs long.
         order = order_of(target)
-        moved = tuple(
-            Form(
-                form.tensor,
-                tuple(form.shape[axis] for axis in order),
-                tuple(strides[axis] for axis in order),
-                tuple(form.shape[axis] for axis in order),
-                form.offset,
-            )
-            if (strides := form.strides_as(form.shape)) is not None
-            else None
-            for form in (source, target)
-        )
         loops = None
-        if moved[0] is not None and moved[1] is not None:
-            loops = common_loops(moved[0], moved[1])
-        if loops is None:
-            for start, into, run in self._element_loops(node, source, target):
-                self.operations.append(Copy(self.layer(node.name), (source.tensor, start), (target.tensor, into), run))
-            return
-        self.operations.append(
-            Copy(self.layer(node.name), (source.tensor, source.offset), (target.tensor, target.offset), tuple(loops))
-        )
+        if source.strides_as(source.shape) is not None and target.strides_as(target.shape) is not None:
+            loops = common_loops(_in_order(source, order), _in_order(target, order))
+        if loops is not None:
+            copies = [(source.offset, target.offset, tuple(loops))]
+        else:
+            copies = self._element_loops(source, target)
+        layer = self.layer(node.name)
+        for start, into, walk in copies:
+            self.operations.append(Copy(layer, (source.tensor, start), (target.tensor, into), walk))
 
-    def _element_loops(
-        self, node: Node, source: Form, target: Form
-    ) -> list[tuple[int, int, tuple[tuple[int, int, int], ...]]]:
+    @staticmethod
+    def _element_loops(source: Form, target: Form) -> list[tuple[int, int, tuple[tuple[int, int, int], ...]]]:
         """Copies for two forms that no common loops walk: runs of elements that lie one after the other in both."""
         at, to = source.addresses().reshape(-1), target.addresses().reshape(-1)
         order = np.argsort(to, kind="stable")
@@ -153,6 +140,12 @@ class Lowering:
         rank = len(self.network.values[name].shape)
         readers = self._consumers.get(name, [])
         return rank > 2 and not any(isinstance(node, Linear) for node in readers)
+
+
+def _in_order(form: Form, order: Sequence[int]) -> Form:
+    """A form with one stride an axis, its axes in another order."""
+    sizes = tuple(form.sizes[axis] for axis in order)
+    return Form(form.tensor, sizes, tuple(form.strides[axis] for axis in order), sizes, form.offset)
 
 
 def view_of(form: Form) -> View:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -386,8 +385,3 @@ def _shortage(shape: Shape, accelerator: Accelerator, room: Room) -> str:
 def blocks(total: int, size: int) -> list[tuple[int, int]]:
     """0..total cut into pieces of `size`: (start, stop)."""
     return [(start, min(start + size, total)) for start in range(0, total, size)]
-
-
-def positions_of(plan: MatrixPlan) -> int:
-    """Output positions of a whole tile."""
-    return math.prod((plan.images, plan.lines, plan.pixels))

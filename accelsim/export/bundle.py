@@ -68,7 +68,7 @@ def network_bundle(network: Network, multiplier_bits: int = MOST_MULTIPLIER_BITS
     clamps: dict[str, tuple[int, int]] = {}
     nodes = []
     for node in network.nodes:
-        entry: dict[str, Any] = {"name": node.name, "kind": type(node).__name__, "inputs": list(node.inputs)}
+        entry: dict[str, Any] = {"name": node.name, "node": type(node).__name__, "inputs": list(node.inputs)}
         entry |= _attributes(node)
         own: dict[str, np.ndarray] = {}
         if isinstance(node, Convolution | Linear):
@@ -85,7 +85,7 @@ def network_bundle(network: Network, multiplier_bits: int = MOST_MULTIPLIER_BITS
         "version": 1,
         "network": network.name,
         "engine": network.engine,
-        "kernels": network.kernels.to_json(),
+        "kernels": asdict(network.kernels),
         "inputs": list(network.inputs),
         "outputs": list(network.outputs),
         "values": {

@@ -58,7 +58,7 @@ def test_what_is_read_back_is_pytorch_s(format: str, bundle: Bundle, tmp_path: P
         assert item["meaning"]
     assert arrays.keys() == {item["name"] for item in manifest["tensors"]}
     conv = next(node for node in manifest["nodes"] if node["name"] == "1")
-    assert (conv["kind"], conv["padding"], conv["relu"], conv["clamp"]) == (
+    assert (conv["node"], conv["padding"], conv["relu"], conv["clamp"]) == (
         "Convolution",
         [[1, 1], [1, 1]],
         True,

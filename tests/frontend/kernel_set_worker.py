@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from dataclasses import asdict
 
 import torch
 from equality import assert_equal_to_pytorch, codes, convolution, engine_set, linear, quantized
@@ -36,7 +37,7 @@ def main() -> None:
                 compared += sum(value.size for value in network.values.values())
             except Exception as error:  # the test shows them all
                 failures.append(f"{engine}, {name}: {type(error).__name__}: {error}")
-    kernels = {engine: host_kernels(engine).to_json() for engine in sys.argv[1:]}
+    kernels = {engine: asdict(host_kernels(engine)) for engine in sys.argv[1:]}
     print(json.dumps({"failures": failures, "compared": compared, "kernels": kernels}))
 
 
