@@ -43,7 +43,11 @@ def compile(
     program = compilation.program
     program.save(out)
     summary = program_summary(program) | {"out": str(out)}
-    plans = [{"layer": name, **dataclasses.asdict(plan)} for name, plan in compilation.plans if plan is not None]
+    plans = [
+        {"layer": name, **dataclasses.asdict(plan), "fused": compilation.fused_layer(index)}
+        for index, (name, plan) in enumerate(compilation.plans)
+        if plan is not None
+    ]
     if as_json:
         write_json(summary | ({"plans": plans} if explain else {}))
     else:

@@ -81,7 +81,7 @@ def program_table(summary: dict[str, Any]) -> Table:
 def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
     """How each layer of the MAC array was cut: a tile's sizes, the order, and the estimate with what bounds it."""
     columns = ("layer", "bound by", "tile: images x lines x pixels", "outputs", "groups", "input channels")
-    table = plain_table("Tiles by layer", (*columns, "outermost", "cycles (estimate)", "DRAM bytes"), left=2)
+    table = plain_table("Tiles by layer", (*columns, "outermost", "cycles (estimate)", "DRAM bytes", "fused"), left=2)
     for plan in plans:
         table.add_row(
             plan["layer"],
@@ -93,5 +93,6 @@ def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
             "positions" if plan["spatial_outer"] else "outputs",
             f"{plan['cost']:,.0f}",
             f"{plan['dram']:,}",
+            plan["fused"] or "-",
         )
     return table

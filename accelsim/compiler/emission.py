@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 
@@ -94,10 +96,21 @@ class Ring:
         return Slots(addresses)
 
 
+class Passed(NamedTuple):
+    """Bytes `first`..`last` - 1 of a tensor lie at `address` of the activation buffer after an instruction."""
+
+    instruction: int
+    address: int
+    first: int
+    last: int
+
+
 class Emitter:
     """The instructions so far, in an order that is right for units that do not overlap."""
 
-    def __init__(self, lowered: Lowered, accelerator: Accelerator, placement: Placement) -> None:
+    def __init__(
+        self, lowered: Lowered, accelerator: Accelerator, placement: Placement, passing: Collection[str]
+    ) -> None:
         self.lowered, self.accelerator, self.placement = lowered, accelerator, placement
         self.instructions: list[Instruction] = []
         self.layer_of: list[int] = []
@@ -105,8 +118,10 @@ class Emitter:
         self.dram = {
             tensor: self.image.allocate(size)
             for tensor, size in lowered.tensors.items()
-            if tensor not in placement.addresses
+            if tensor not in placement.addresses and tensor not in passing
         }
+        #: Of a tensor that is nowhere whole (`passing`), where its bytes first..last - 1 lay after an instruction.
+        self.passed: dict[str, list[Passed]] = {tensor: [] for tensor in passing}
         #: For each tensor the number of the last instruction that wrote to where it lives.
         self.written: dict[str, int] = {}
         buffers = accelerator.buffers
@@ -125,6 +140,17 @@ class Emitter:
         """Append what a generator makes."""
         self.emit(*instructions)
 
+    @contextmanager
+    def as_layer(self, layer: int) -> Iterator[None]:
+        """What is emitted meanwhile belongs to another layer."""
+        before, self.layer = self.layer, layer
+        yield
+        self.layer = before
+
+    def passes(self, tensor: str, address: int, first: int, last: int) -> None:
+        """After the last instruction, bytes first..last - 1 of a tensor that passes lie at `address`."""
+        self.passed[tensor].append(Passed(len(self.instructions) - 1, address, first, last))
+
     def wrote(self, tensor: str) -> None:
         """The last instruction wrote to `tensor`."""
         self.written[tensor] = len(self.instructions) - 1
@@ -134,6 +160,8 @@ class Emitter:
         return self.placement.addresses.get(tensor)
 
     def home(self, tensor: str) -> tuple[Memory, int]:
-        """Where a tensor lives."""
+        """Where a tensor lives; of one that passes, the memory only."""
+        if tensor in self.passed:
+            return Memory.ACTIVATION, 0
         address = self.resident(tensor)
         return (Memory.DRAM, self.dram[tensor]) if address is None else (Memory.ACTIVATION, address)

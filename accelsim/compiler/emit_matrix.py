@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 from accelsim.isa import Mac, Memory, Requantize
 
 from .emission import Emitter, Slots
+from .emit_post import TABLE, ElementwiseEmitter
+from .fusion import Fusion, in_place, parameter_bytes
 from .operations import Matrix
 from .tiling import MatrixPlan, Shape, blocks
 from .transfers import dense_loops, loads, stores
@@ -56,10 +59,10 @@ class _Operand:
 
 
 class MatrixEmitter:
-    """Emits one matrix operation."""
+    """Emits one matrix operation, with the element-wise operation that works on its tiles where it has one."""
 
-    def __init__(self, emitter: Emitter, operation: Matrix, plan: MatrixPlan) -> None:
-        self.emitter, self.operation, self.plan = emitter, operation, plan
+    def __init__(self, emitter: Emitter, operation: Matrix, plan: MatrixPlan, fusion: Fusion | None = None) -> None:
+        self.emitter, self.operation, self.plan, self.fusion = emitter, operation, plan, fusion
         self.shape = Shape.of(operation, emitter.accelerator)
         self.constants = operation.rule.planes(operation.outputs)
         self.blocks = _blocks(operation, plan)
@@ -76,12 +79,26 @@ class MatrixEmitter:
         taps = operation.weights.shape[2] * operation.weights.shape[3]
         steps = operation.window.kernel[0] * len(self.parts) * len(self.blocks)
         self.weight_slots = emitter.weight_ring.slots(taps * plan.channels * plan.outputs, steps)
-        self.constant_slots = emitter.parameter_ring.slots(4 * len(self.constants) * plan.outputs, len(self.blocks))
+        constants = 4 * len(self.constants) * plan.outputs
+        self.tail: ElementwiseEmitter | None = None
+        if self.fusion is None:
+            self.constant_slots = emitter.parameter_ring.slots(constants, len(self.blocks))
+        else:
+            # Constants and tables are used in turn, so neither may take the other's place.
+            size = parameter_bytes(operation, plan, self.fusion.operation)
+            base = emitter.parameter_ring.slots(size, 1).next()
+            edge = base + constants * len(self.blocks)
+            self.constant_slots = Slots([base + i * constants for i in range(len(self.blocks))])
+            self.tail = ElementwiseEmitter(
+                emitter, self.fusion.operation, Slots(list(range(edge, base + size, TABLE)) or [base])
+            )
         self.accumulators = emitter.accumulator_ring.slots(count * plan.outputs, len(self.tiles) * len(self.blocks))
         start, stop = emitter.staging
         out = 0
         if emitter.resident(operation.target.tensor) is None:
             out = count * (operation.outputs if plan.gather else plan.outputs)
+        if self.fusion is not None:
+            out *= self.fusion.tiles
         source = max((self._box_bytes(tile) for tile in self.tiles), default=0)
         if emitter.resident(operation.source.tensor) is not None:
             source = 0
@@ -122,12 +139,17 @@ class MatrixEmitter:
         gathered = 0
         for tile, number in order:
             block = self.blocks[number]
+            if self.fusion is not None and number == 0:
+                gathered = self.out_slots.next()
+                operands = self._operands(tile, gathered)
             accumulator = self.accumulators.next()
             self._accumulate(tile, number, accumulator)
-            if self.plan.gather and number == 0:
+            if self.plan.gather and number == 0 and self.fusion is None:
                 gathered = self.out_slots.next()
             self._requantize(tile, number, accumulator, gathered)
-            if self.plan.gather and block is self.blocks[-1]:
+            if self.fusion is not None and block is self.blocks[-1]:
+                self._follow(tile, operands)
+            elif self.plan.gather and block is self.blocks[-1]:
                 self._store(tile, 0, self.operation.outputs, gathered)
 
     def _accumulate(self, tile: _Positions, number: int, accumulator: int) -> None:
@@ -261,7 +283,7 @@ class MatrixEmitter:
         else:
             pixel_pitch = operation.outputs if self.plan.gather else block.outputs
             line_pitch, image_pitch = pixels * pixel_pitch, lines * pixels * pixel_pitch
-            out = gathered + block.first if self.plan.gather else self.out_slots.next()
+            out = gathered + block.first if self.plan.gather or self.fusion else self.out_slots.next()
         emitter.emit(
             Requantize(
                 accumulator=accumulator,
@@ -282,8 +304,51 @@ class MatrixEmitter:
         )
         if base is not None:
             emitter.wrote(target.tensor)
-        elif not self.plan.gather:
+        elif not self.plan.gather and self.fusion is None:
             self._store(tile, block.first, block.outputs, out)
+
+    def _range(self, tile: _Positions) -> tuple[int, int]:
+        """First and last + 1 of the results of a tile of whole lines, in memory's order."""
+        _, depth, lines, pixels, outputs = self.operation.target.sizes
+        first = ((tile.images[0] * depth + tile.depth) * lines + tile.lines[0]) * pixels * outputs
+        return first, first + math.prod(tile.sizes) * outputs
+
+    def _operands(self, tile: _Positions, slot: int) -> tuple[list[int], int]:
+        """Where the operands and the results of the fused operation lie for a tile; loads those that pass through."""
+        assert self.fusion is not None
+        emitter, fused = self.emitter, self.fusion.operation
+        first, last = self._range(tile)
+        size = self.plan.images * self.plan.lines * self.plan.pixels * self.operation.outputs
+        free = slot + size
+        addresses = []
+        for position, (tensor, offset) in enumerate(fused.sources):
+            base = emitter.resident(tensor)
+            if position == self.fusion.position:
+                addresses.append(slot)
+            elif base is not None:
+                addresses.append(base + offset + first)
+            else:
+                addresses.append(free)
+                dram = emitter.dram[tensor] + offset + first
+                with emitter.as_layer(fused.layer):
+                    emitter.emit_all(loads(Memory.ACTIVATION, dram, free, (), last - first))
+                free += size
+        tensor, offset = fused.target
+        base = emitter.resident(tensor)
+        if base is not None:
+            return addresses, base + offset + first
+        return addresses, slot if in_place(fused) else free
+
+    def _follow(self, tile: _Positions, operands: tuple[list[int], int]) -> None:
+        """The fused operation on a tile that is complete."""
+        assert self.fusion is not None
+        assert self.tail is not None
+        emitter = self.emitter
+        first, last = self._range(tile)
+        addresses, out = operands
+        emitter.passes(self.operation.target.tensor, addresses[self.fusion.position], first, last)
+        with emitter.as_layer(self.fusion.operation.layer):
+            self.tail.emit(first, last, addresses, out)
 
     def _store(self, tile: _Positions, first: int, outputs: int, address: int) -> None:
         target, emitter = self.operation.target, self.emitter

@@ -17,7 +17,7 @@ from .transfers import dense_loops, loads, stores
 
 #: Tiles of element-wise work: about so many, none smaller than this, so that loads, work and stores overlap.
 _PIECES, _SMALLEST = 8, 1024
-_TABLE = 256
+TABLE = 256
 
 
 def emit_elementwise(emitter: Emitter, operation: Elementwise) -> None:
@@ -35,8 +35,8 @@ def emit_elementwise(emitter: Emitter, operation: Elementwise) -> None:
         chunk = min(chunk, max(room // 2, 1))
     chunk = min(chunk, (1 << 24) - 1)
     slots = Slots([start + i * chunk for i in range((stop - start) // chunk)] or [start])
-    tables = emitter.parameter_ring.slots(_TABLE, 0 if operation.tables is None else len(operation.tables))
-    table_at: dict[int, int] = {}
+    tables = emitter.parameter_ring.slots(TABLE, 0 if operation.tables is None else len(operation.tables))
+    work = ElementwiseEmitter(emitter, operation, tables)
     for first, last in blocks(operation.size, chunk):
         addresses = []
         for tensor, offset in operation.sources:
@@ -50,30 +50,42 @@ def emit_elementwise(emitter: Emitter, operation: Elementwise) -> None:
             addresses.append(address)
         tensor, offset = operation.target
         base = emitter.resident(tensor)
-        out = slots.next() if base is None else base + offset + first
+        work.emit(first, last, addresses, slots.next() if base is None else base + offset + first)
+
+
+class ElementwiseEmitter:
+    """Emits one element-wise operation, part by part of its elements."""
+
+    def __init__(self, emitter: Emitter, operation: Elementwise, tables: Slots) -> None:
+        self.emitter, self.operation, self._tables = emitter, operation, tables
+        self._table_at: dict[int, int] = {}
+
+    def emit(self, first: int, last: int, addresses: Sequence[int], out: int) -> None:
+        """Elements first..last - 1, of operands whose parts start at `addresses`, to `out`; stored if they must be."""
+        operation, emitter = self.operation, self.emitter
         for piece in operation.pieces:
             for lines, at, length, pitch in _clipped(piece, first, last):
                 where: dict[str, Any] = {"lines": lines, "length": length, "out": out + at, "out_pitch": pitch}
                 if isinstance(piece.rule, int):
-                    table = _table(emitter, operation, piece.rule, tables, table_at)
+                    table = self._table(piece.rule)
                     emitter.emit(Lookup(source=addresses[0] + at, source_pitch=pitch, table=table, **where))
                     continue
                 operand = {"a": addresses[0] + at, "a_pitch": pitch, "signed_a": int(operation.signed[0])}
                 operand |= {"b": addresses[1] + at, "b_pitch": pitch, "signed_b": int(operation.signed[1])}
                 emitter.emit(_binary(piece.rule, where | operand))
-        if base is None:
+        tensor, offset = operation.target
+        if emitter.resident(tensor) is None:
             emitter.emit_all(stores(emitter.dram[tensor] + offset + first, out, (), last - first))
         emitter.wrote(tensor)
 
-
-def _table(emitter: Emitter, operation: Elementwise, number: int, slots: Slots, table_at: dict[int, int]) -> int:
-    address, missing = slots.get(number)
-    if missing:
-        assert operation.tables is not None
-        if number not in table_at:
-            table_at[number] = emitter.image.put(operation.tables[number])
-        emitter.emit_all(loads(Memory.PARAMETER, table_at[number], address, (), _TABLE))
-    return address
+    def _table(self, number: int) -> int:
+        address, missing = self._tables.get(number)
+        if missing:
+            assert self.operation.tables is not None
+            if number not in self._table_at:
+                self._table_at[number] = self.emitter.image.put(self.operation.tables[number])
+            self.emitter.emit_all(loads(Memory.PARAMETER, self._table_at[number], address, (), TABLE))
+        return address
 
 
 def _binary(rule: FloatAdd | FixedAdd | Product, fields: dict[str, Any]) -> Instruction:

@@ -2,13 +2,15 @@
 
 lower         nodes -> operations on stored tensors (lowering.py)
 place         which tensors stay in the activation buffer (residency.py)
+fuse          which element-wise operations work on the tiles of the matrix operation before them (fusion.py)
 tile, emit    operations -> instructions, each matrix operation cut as a search over costs says (tiling.py, emit_*.py)
 synchronize   wait and signal fields (synchronization.py)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from accelsim.errors import AssemblyError, CompileError
 from accelsim.hardware import Accelerator
@@ -19,21 +21,31 @@ from .emission import Emitter
 from .emit_matrix import MatrixEmitter
 from .emit_post import emit_copy, emit_elementwise, emit_pool
 from .forms import Form
+from .fusion import Fusion, fuse, room_of
 from .lowering import lower
-from .operations import Copy, Elementwise, Lowered, Matrix, Operation, Pool
+from .operations import Copy, Elementwise, Lowered, Matrix, Operation, Pool, target_of
 from .residency import Placement, place
 from .synchronization import synchronize
-from .tiling import MatrixPlan, Room, choose
+from .tiling import MatrixPlan, choose
 
 
 @dataclass(frozen=True)
 class Compilation:
-    """A program and what was decided on the way: for each operation its layer's name and, for a matrix, its plan."""
+    """A program and what was decided on the way: for each operation its layer's name and, for a matrix, its plan.
+
+    `fusions`: by the number of their matrix operation.
+    """
 
     program: Program
     lowered: Lowered
     placement: Placement
+    fusions: Mapping[int, Fusion]
     plans: tuple[tuple[str, MatrixPlan | None], ...]
+
+    def fused_layer(self, index: int) -> str | None:
+        """The layer that works on the tiles of operation `index`."""
+        fusion = self.fusions.get(index)
+        return None if fusion is None else self.lowered.layers[fusion.operation.layer]
 
 
 def compile(network: Network, accelerator: Accelerator, *, effort: int = 1) -> Program:
@@ -57,14 +69,17 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
         )
     lowered = lower(network)
     placement = place(lowered, accelerator.buffers.activation.bytes)
-    emitter = Emitter(lowered, accelerator, placement)
+    fusions = fuse(lowered, placement, accelerator, effort)
+    passing = [target_of(lowered.operations[index]) for index in fusions]
+    emitter = Emitter(lowered, accelerator, placement, passing)
     plans: list[tuple[str, MatrixPlan | None]] = []
     for index, operation in enumerate(lowered.operations):
         name = lowered.layers[operation.layer]
         emitter.layer = operation.layer
-        emitter.staging = placement.staging[index]
+        fusion = fusions.get(index)
+        emitter.staging = placement.staging[index] if fusion is None else fusion.staging
         try:
-            plans.append((name, _emit(emitter, name, operation, effort)))
+            plans.append((name, None if index - 1 in fusions else _emit(emitter, name, operation, fusion, effort)))
         except AssemblyError as error:
             raise CompileError(f"{name}: does not fit the instruction set: {error}") from None
         except CompileError as error:
@@ -84,20 +99,15 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
         probes=_probes(emitter, network),
         code=emitter.image.end,
     )
-    return Compilation(program, lowered, placement, tuple(plans))
+    return Compilation(program, lowered, placement, fusions, tuple(plans))
 
 
-def _emit(emitter: Emitter, name: str, operation: Operation, effort: int) -> MatrixPlan | None:
+def _emit(emitter: Emitter, name: str, operation: Operation, fusion: Fusion | None, effort: int) -> MatrixPlan | None:
     match operation:
         case Matrix():
-            start, stop = emitter.staging
-            room = Room(
-                stop - start,
-                emitter.resident(operation.source.tensor) is not None,
-                emitter.resident(operation.target.tensor) is not None,
-            )
-            plan = choose(name, operation, emitter.accelerator, room, effort)
-            MatrixEmitter(emitter, operation, plan).emit()
+            room = room_of(operation, emitter.placement, emitter.staging)
+            plan = choose(name, operation, emitter.accelerator, room, effort) if fusion is None else fusion.plan
+            MatrixEmitter(emitter, operation, plan, fusion).emit()
             return plan
         case Elementwise():
             emit_elementwise(emitter, operation)
@@ -119,6 +129,11 @@ def _probes(emitter: Emitter, network: Network) -> tuple[Probe, ...]:
     probes = []
     for node in network.nodes:
         form = emitter.lowered.forms[node.name]
-        if form.tensor in emitter.written and form.is_dense():
+        if not form.is_dense():
+            continue
+        if form.tensor in emitter.written:
             probes.append(Probe(_port(emitter, node.name, form), emitter.written[form.tensor]))
+        for part in emitter.passed.get(form.tensor, ()):
+            port = replace(_port(emitter, node.name, form), address=part.address)
+            probes.append(Probe(port, part.instruction, (part.first, part.last)))
     return tuple(sorted(probes, key=lambda probe: probe.instruction))

@@ -16,7 +16,7 @@ from .operations import Matrix
 _IMAGES = (1 << 12) - 1
 
 #: Plans whose estimates differ by less than this factor are taken for equally fast: the model is no more exact.
-_ABOUT = 1.02
+ABOUT = 1.02
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,34 @@ class MatrixPlan:
 
 
 @dataclass(frozen=True)
+class Tail:
+    """An element-wise operation that works on the tiles: operands and results that pass through the buffer beside them.
+
+    `in_place`: its results take the place of the tile. `operands`: how many it has, the tile among them.
+    """
+
+    streamed_in: int
+    streamed_out: int
+    in_place: bool
+    operands: int
+
+    @property
+    def tiles(self) -> int:
+        """Places of a tile's size that a tile needs: its own, its other operands' and its results'."""
+        return 1 + self.streamed_in + (0 if self.in_place else self.streamed_out)
+
+
+@dataclass(frozen=True)
 class Room:
-    """What an operation has: bytes of `staging` in the activation buffer, and which operands need none of it."""
+    """What an operation has: bytes of `staging` in the activation buffer, and which operands need none of it.
+
+    With a `tail` the results go to it, tile by tile.
+    """
 
     staging: int
     source_resident: bool
     target_resident: bool
+    tail: Tail | None = None
 
 
 @dataclass(frozen=True)
@@ -128,19 +150,20 @@ class Shape:
 def choose(name: str, operation: Matrix, accelerator: Accelerator, room: Room, effort: int) -> MatrixPlan:
     """The plan with the least DRAM traffic among the fastest. Raises CompileError."""
     shape = Shape.of(operation, accelerator)
-    best = _best(shape, accelerator, room, effort)
-    if best is None:
+    plan = best(shape, accelerator, room, effort)
+    if plan is None:
         raise CompileError(f"{name}: {_shortage(shape, accelerator, room)}")
-    return best
+    return plan
 
 
 @lru_cache(maxsize=1024)
-def _best(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> MatrixPlan | None:
+def best(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> MatrixPlan | None:
+    """The plan that `choose` takes, None where nothing fits."""
     plans = list(_plans(shape, accelerator, room, effort))
     if not plans:
         return None
     # The bus is the neighbouring layers' too, and bytes cost energy: of about equal plans the most frugal one.
-    limit = _ABOUT * min(plan.cost for plan in plans)
+    limit = ABOUT * min(plan.cost for plan in plans)
     return min((plan for plan in plans if plan.cost <= limit), key=lambda plan: (plan.dram, plan.cost))
 
 
@@ -246,6 +269,9 @@ def _plan(
     """The plan with its cost, or None where it does not fit."""
     images, lines, pixels = positions
     outputs, groups, channels = block
+    tail = room.tail
+    if tail is not None and not _consecutive(shape, positions):
+        return None
     buffers, width = accelerator.buffers, accelerator.dram.bytes_per_cycle
     parts = -(-shape.group_channels // channels)
     in_lines, in_pixels = shape.input_lines(lines), shape.input_pixels(pixels)
@@ -255,12 +281,15 @@ def _plan(
     tiles = shape.out_depth * -(-shape.images // images) * -(-shape.out_lines // lines) * -(-shape.out_pixels // pixels)
     count = images * lines * pixels
     gather = spatial_outer and not room.target_resident and out_blocks > 1
+    if tail is not None and out_blocks > 1 and not gather:
+        return None
     out_tile = 0 if room.target_resident else count * (shape.outputs if gather else outputs)
+    out_tile *= 1 if tail is None else tail.tiles
     whole_input = True
     in_tile = 0 if room.source_resident else whole
     if in_tile + out_tile > room.staging and parts > 1 and not room.source_resident:
         whole_input, in_tile = False, part
-    if in_tile + out_tile > room.staging and gather:
+    if in_tile + out_tile > room.staging and gather and tail is None:
         gather, out_tile = False, count * outputs
     if in_tile + out_tile > room.staging:
         return None
@@ -292,6 +321,12 @@ def _plan(
         if room.target_resident
         else shape.images * shape.out_depth * shape.out_lines * shape.out_pixels * shape.outputs
     )
+    lanes = accelerator.requant_unit.lanes
+    post = tiles * out_blocks * (count * -(-outputs // lanes) + accelerator.requant_unit.latency + shape.planes * 2)
+    if tail is not None:
+        out_bytes *= tail.streamed_in + tail.streamed_out
+        vectors = -(-count * shape.outputs // accelerator.vector_unit.lanes)
+        post += tiles * (tail.operands * vectors + accelerator.requant_unit.latency)
     dram = in_loads + weight_loads + out_bytes + 4 * shape.planes * shape.outputs
     row = channels if not whole_input else taken
     efficiency_in = _efficiency(row if row < shape.channels else in_pixels * row, width)
@@ -306,8 +341,6 @@ def _plan(
         + instructions * INSTRUCTION_BYTES
     ) / width
     mac = tiles * out_blocks * depth_parts * mac_cycles(accelerator, count, shape.taps, channels, outputs, groups)
-    lanes = accelerator.requant_unit.lanes
-    post = tiles * out_blocks * (count * -(-outputs // lanes) + accelerator.requant_unit.latency + shape.planes * 2)
     times = {"DRAM": bus, "MACs": float(mac), "post unit": float(post)}
     bound = max(times, key=lambda key: times[key])
     first = (weight_tile + in_tile) / width + accelerator.dram.latency
@@ -324,6 +357,12 @@ def _plan(
     return MatrixPlan(
         images, lines, pixels, outputs, groups, channels, spatial_outer, whole_input, gather, cost, int(dram), bound
     )
+
+
+def _consecutive(shape: Shape, positions: tuple[int, int, int]) -> bool:
+    """Whether the results of a tile are neighbours in memory: whole lines of one image, or whole images."""
+    images, _, pixels = positions
+    return pixels == shape.out_pixels and (images == 1 or shape.out_depth == 1)
 
 
 def _input_slots(room: Room, in_tile: int, out_tile: int) -> int:

@@ -66,16 +66,17 @@ def disassemble(program: Program, *, data: bool = True) -> str:
         for start in range(0, len(segment.content), _BYTES_A_LINE):
             part = segment.content[start : start + _BYTES_A_LINE]
             lines.append(f".data {segment.address + start:#x} hex {part.hex()}")
-    probes: dict[int, list[Port]] = {}
+    probes: dict[int, list[str]] = {}
     for probe in program.probes:
-        probes.setdefault(probe.instruction, []).append(probe.port)
+        span = "" if probe.part is None else f" part={probe.part[0]}:{probe.part[1]}"
+        probes.setdefault(probe.instruction, []).append(_port_line(".value", probe.port) + span)
     layer = -1
     for index, instruction in enumerate(program.instructions):
         if program.layer_of[index] != layer:
             layer = program.layer_of[index]
             lines.append(f".layer {shlex.quote(program.layers[layer])}")
         lines.append(instruction_text(instruction))
-        lines += [_port_line(".value", port) for port in probes.get(index, ())]
+        lines += probes.get(index, ())
     return "\n".join(lines) + "\n"
 
 
@@ -198,7 +199,13 @@ class _Reader:
     def _value(self, rest: str) -> None:
         if not self.instructions:
             raise AssemblyError(".value: must stand after the instruction that completes the value")
-        self.probes.append(Probe(self._port(rest), len(self.instructions) - 1))
+        *words, last = shlex.split(rest)
+        part = None
+        if last.startswith("part="):
+            start, _, stop = last.removeprefix("part=").partition(":")
+            part = (self._integer(start), self._integer(stop))
+            rest = shlex.join(words)
+        self.probes.append(Probe(self._port(rest), len(self.instructions) - 1, part))
 
     def _port(self, rest: str) -> Port:
         name, *pairs = shlex.split(rest)

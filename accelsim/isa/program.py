@@ -65,10 +65,20 @@ class Port:
 
 @dataclass(frozen=True)
 class Probe:
-    """A value that can be read out, unseen by the machine, when instruction number `instruction` has completed."""
+    """A value that can be read out, unseen by the machine, when instruction number `instruction` has completed.
+
+    A value that is never whole in one place has several probes: each sees the bytes `part[0]`..`part[1] - 1` of the
+    value as it is stored, which lie at the port's address then.
+    """
 
     port: Port
     instruction: int
+    part: tuple[int, int] | None = None
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The bytes of the value that the probe sees."""
+        return (0, self.port.bytes) if self.part is None else self.part
 
 
 @dataclass(frozen=True)
@@ -153,7 +163,10 @@ class Program:
             "layers": self.layers,
             "inputs": [_port_to_dict(port) for port in self.inputs],
             "outputs": [_port_to_dict(port) for port in self.outputs],
-            "probes": [{"instruction": probe.instruction, **_port_to_dict(probe.port)} for probe in self.probes],
+            "probes": [
+                {"instruction": probe.instruction, "part": probe.part, **_port_to_dict(probe.port)}
+                for probe in self.probes
+            ],
             "code": self.code,
             "segments": [segment.address for segment in self.data],
         }
@@ -197,7 +210,10 @@ class Program:
                 ),
                 inputs=tuple(port_from_dict(item) for item in header["inputs"]),
                 outputs=tuple(port_from_dict(item) for item in header["outputs"]),
-                probes=tuple(Probe(port_from_dict(item), item["instruction"]) for item in header["probes"]),
+                probes=tuple(
+                    Probe(port_from_dict(item), item["instruction"], item["part"] and tuple(item["part"]))
+                    for item in header["probes"]
+                ),
                 code=header["code"],
             )
         except (KeyError, TypeError, ValueError, AttributeError, AssemblyError, ConfigurationError) as error:

@@ -37,7 +37,7 @@ from .units import Span
 def execute(
     program: Program, instructions: tuple[Instruction, ...], spans: tuple[Span, ...], memories: Memories
 ) -> list[np.ndarray]:
-    """Run the instructions; returns the codes (runs, *shape) that each of the program's probes has seen.
+    """Run the instructions; returns the bytes (runs, bytes) that each of the program's probes has seen.
 
     Raises MachineError, naming the instruction, for a place that is read and was never written, and for a sum that
     leaves int32.
@@ -53,7 +53,8 @@ def execute(
         for index in indices:
             for number in probes.get(index, ()):
                 what = f"value after {describe(index, instructions[index])},"
-                seen[number] = memories.value(program.probes[number].port, what)
+                probe = program.probes[number]
+                seen[number] = memories.raw(probe.port, probe.span, what)
     return [seen[number] for number in range(len(program.probes))]
 
 

@@ -83,7 +83,7 @@ class Memories:
             if content:
                 dram.write(_bytes(Memory.DRAM, address, len(content)), np.frombuffer(content, np.uint8)[None])
         for port, given in zip(program.inputs, codes, strict=True):
-            self[port.memory].write(self._place(port), port.to_memory(given))
+            self[port.memory].write(self._place(port, port.bytes), port.to_memory(given))
 
     def __getitem__(self, memory: Memory) -> Storage:
         return self._storages[memory]
@@ -95,7 +95,14 @@ class Memories:
 
     def value(self, port: Port, what: str) -> np.ndarray:
         """The codes at a port (runs, *shape). Raises MachineError, naming `what`, where a byte was never written."""
-        block, storage = self._place(port), self[port.memory]
+        return port.from_memory(self.raw(port, (0, port.bytes), what))
+
+    def raw(self, port: Port, span: tuple[int, int], what: str) -> np.ndarray:
+        """Bytes span[0]..span[1] - 1 of what is stored at a port, (runs, bytes), where the first lies at its address.
+
+        Raises MachineError as `value` does.
+        """
+        block, storage = self._place(port, span[1] - span[0]), self[port.memory]
         missing = storage.first_unwritten(block)
         if missing is not None:
             raise MachineError(
@@ -104,10 +111,10 @@ class Memories:
             )
         raw = storage.read(block)
         # A copy: later instructions write over what is read here.
-        return port.from_memory(np.array(np.broadcast_to(raw, (storage.runs, port.bytes))))
+        return np.array(np.broadcast_to(raw, (storage.runs, span[1] - span[0])))
 
-    def _place(self, port: Port) -> Block:
-        block = _bytes(port.memory, port.address, port.bytes)
+    def _place(self, port: Port, size: int) -> Block:
+        block = _bytes(port.memory, port.address, size)
         if port.memory == Memory.ACCUMULATOR or block.stop > self[port.memory].size:
             raise MachineError(
                 f"{port.name}: bytes {block.start:#x}..{block.stop - 1:#x} of the {port.memory.name.lower()} memory "

@@ -52,17 +52,31 @@ def simulate(program: Program, x: Any = None, *, accelerator: Accelerator | None
     first = next(batches)
     instructions = timing.decoded(first.words(program))
     result = _timed(program, instructions, accelerator)
-    seen = []
+    seen, outputs = [], []
     for memories in chain([first], batches):
-        probes = execute(program, instructions, result.timeline, memories)
-        seen.append(probes + [memories.value(port, "output") for port in program.outputs])
-    ports = [*(probe.port for probe in program.probes), *program.outputs]
-    values = [_output(port, np.concatenate(parts)) for port, parts in zip(ports, zip(*seen, strict=True), strict=True)]
+        seen.append(execute(program, instructions, result.timeline, memories))
+        outputs.append([memories.value(port, "output") for port in program.outputs])
+    ends = zip(program.outputs, zip(*outputs, strict=True), strict=True)
     return replace(
         result,
-        outputs=values[len(program.probes) :],
-        values={value.name: value for value in values[: len(program.probes)]},
+        outputs=[_output(port, np.concatenate(parts)) for port, parts in ends],
+        values=_values(program, [np.concatenate(parts) for parts in zip(*seen, strict=True)]),
     )
+
+
+def _values(program: Program, seen: list[np.ndarray]) -> dict[str, Output]:
+    """The values that probes have seen, those of which each byte was seen by one."""
+    spans: dict[str, list[tuple[tuple[int, int], Port, np.ndarray]]] = {}
+    for probe, raw in zip(program.probes, seen, strict=True):
+        spans.setdefault(probe.port.name, []).append((probe.span, probe.port, raw))
+    values = {}
+    for name, parts in spans.items():
+        parts.sort(key=lambda part: part[0])
+        port = parts[0][1]
+        edges = [0, *(stop for (_, stop), _, _ in parts)]
+        if [start for (start, _), _, _ in parts] + [port.bytes] == edges:
+            values[name] = _output(port, port.from_memory(np.concatenate([raw for _, _, raw in parts], axis=1)))
+    return values
 
 
 def _output(port: Port, codes: np.ndarray) -> Output:

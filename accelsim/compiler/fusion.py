@@ -1,0 +1,132 @@
+"""Pass `fuse`: an element-wise operation that follows a matrix operation works on its tiles while they are on the chip.
+
+The matrix operation's result, which would not stay in the activation buffer, then never reaches DRAM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from accelsim.hardware import Accelerator
+
+from .operations import Elementwise, Lowered, Matrix, sources_of, target_of
+from .residency import Placement
+from .tiling import ABOUT, MatrixPlan, Room, Shape, Tail, best
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """The element-wise `operation` that works on the tiles of a matrix operation cut by `plan`, in `room`.
+
+    `position`: which of its sources the tiles are. `tiles`: places of a tile's size that a tile needs.
+    """
+
+    operation: Elementwise
+    position: int
+    staging: tuple[int, int]
+    plan: MatrixPlan
+    tiles: int
+
+
+def room_of(operation: Matrix, placement: Placement, staging: tuple[int, int]) -> Room:
+    """What a matrix operation has where it is not fused."""
+    addresses = placement.addresses
+    return Room(staging[1] - staging[0], operation.source.tensor in addresses, operation.target.tensor in addresses)
+
+
+def fuse(lowered: Lowered, placement: Placement, accelerator: Accelerator, effort: int) -> Mapping[int, Fusion]:
+    """The fusions by the number of their matrix operation; the element-wise operation is the next one.
+
+    A pair is fused where its plan costs no more than the two operations one after the other.
+    """
+    users: dict[str, list[int]] = {}
+    for index, operation in enumerate(lowered.operations):
+        for tensor in {target_of(operation), *sources_of(operation)}:
+            users.setdefault(tensor, []).append(index)
+    ends = {lowered.forms[name].tensor for name in (*lowered.inputs, *lowered.outputs)}
+    found = {}
+    for index, (first, then) in enumerate(zip(lowered.operations, lowered.operations[1:], strict=False)):
+        if not isinstance(first, Matrix) or not isinstance(then, Elementwise):
+            continue
+        tensor = first.target.tensor
+        if tensor in placement.addresses or tensor in ends or users[tensor] != [index, index + 1]:
+            continue
+        fusion = _fusion(lowered, placement, accelerator, index, effort)
+        if fusion is not None:
+            found[index] = fusion
+    return found
+
+
+def _fusion(lowered: Lowered, placement: Placement, accelerator: Accelerator, index: int, effort: int) -> Fusion | None:
+    first, then = lowered.operations[index : index + 2]
+    assert isinstance(first, Matrix)
+    assert isinstance(then, Elementwise)
+    positions = [number for number, source in enumerate(then.sources) if source == (first.target.tensor, 0)]
+    if len(positions) != 1 or first.target.size != lowered.tensors[first.target.tensor]:
+        return None
+    if then.size != first.target.size or not _dense(first) or _overwrites(lowered, placement, first, then):
+        return None
+    if np.any(first.weight_zero_points != first.weight_zero_points[0]):
+        return None  # the results of a tile would come in parts
+    starts, stops = zip(*placement.staging[index : index + 2], strict=True)
+    staging = (max(starts), min(stops))
+    addresses = placement.addresses
+    tail = Tail(
+        streamed_in=sum(tensor not in addresses for tensor, _ in then.sources) - 1,
+        streamed_out=int(then.target[0] not in addresses),
+        in_place=in_place(then) and then.target[0] not in addresses,
+        operands=len(then.sources),
+    )
+    shape = Shape.of(first, accelerator)
+    plain = best(shape, accelerator, room_of(first, placement, placement.staging[index]), effort)
+    room = Room(staging[1] - staging[0], first.source.tensor in addresses, False, tail)
+    plan = best(shape, accelerator, room, effort)
+    if plan is None or parameter_bytes(first, plan, then) > accelerator.buffers.parameter.bytes:
+        return None
+    if plain is not None:
+        moved = (1 + tail.streamed_in + tail.streamed_out) * then.size
+        worked = tail.operands * then.size / accelerator.vector_unit.lanes
+        apart = plain.cost + max(moved / accelerator.dram.bytes_per_cycle, worked)
+        # Of about equal costs the fewer bytes of DRAM, as among plans.
+        if plan.cost > (ABOUT if plan.dram <= plain.dram + moved else 1 / ABOUT) * apart:
+            return None
+    return Fusion(then, positions[0], staging, plan, tail.tiles)
+
+
+def parameter_bytes(first: Matrix, plan: MatrixPlan, then: Elementwise) -> int:
+    """Bytes of the constants of all blocks and of the tables, which are used in turn."""
+    planes = len(first.rule.planes(first.outputs))
+    tables = 0 if then.tables is None else then.tables.size
+    if plan.groups > 1:
+        blocks = -(-first.groups // plan.groups)
+    else:
+        blocks = first.groups * -(-first.outputs // first.groups // plan.outputs)
+    return 4 * planes * plan.outputs * blocks + tables
+
+
+def in_place(operation: Elementwise) -> bool:
+    """Whether results may take the place of an operand: not where a later piece reads an element again."""
+    return len(operation.pieces) == 1
+
+
+def _dense(operation: Matrix) -> bool:
+    """Whether the results lie one after the other, channels first, then pixels, lines, depths and images."""
+    _, depth, lines, pixels, outputs = operation.target.sizes
+    steps = (depth * lines * pixels * outputs, lines * pixels * outputs, pixels * outputs, outputs)
+    sizes = operation.target.sizes[:4]
+    pairs = zip(sizes, operation.target.pitches, steps, strict=True)
+    return operation.target.offset == 0 and all(size == 1 or pitch == step for size, pitch, step in pairs)
+
+
+def _overwrites(lowered: Lowered, placement: Placement, first: Matrix, then: Elementwise) -> bool:
+    """Whether the element-wise result was given a place in which the matrix operation's input still lies."""
+    addresses, sizes = placement.addresses, lowered.tensors
+    source, target = first.source.tensor, then.target[0]
+    if source not in addresses or target not in addresses:
+        return False
+    return (
+        addresses[source] < addresses[target] + sizes[target] and addresses[target] < addresses[source] + sizes[source]
+    )
