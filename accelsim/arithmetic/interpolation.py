@@ -70,9 +70,9 @@ def bilinear(
 ) -> NDArray[np.int32]:
     """Codes (N, C, *size) of a bilinear resize of codes (N, C, H, W); `grid` is the input's and the output's.
 
-    `layout` is the input's as ATen sees it, for which one channel is channels_last. Weights and sums are binary32; the zero point is taken off, and put back before the
-    rounding. The channels_last kernel of AVX2 fuses products and sums, in the tail's channels ("uniform" has none) the
-    other product of each sum.
+    `layout` is the input's as ATen sees it, for which one channel is channels_last. Weights and sums are binary32; the
+    zero point is taken off, and put back before the rounding. The channels_last kernel of AVX2 fuses products and sums,
+    in the tail's channels ("uniform" has none) the other product of each sum.
     """
     height, width = codes.shape[2:]
     if layout == "contiguous" and (height, width) == size:

@@ -118,9 +118,7 @@ def _large(x: Tensor) -> Tensor:
 NORMS: dict[str, Model] = {
     "layer_norm": lambda x: Q.layer_norm(x, [70, 5, 5], *_parameters(70, 5, 5), 1e-5, 0.0625, 101),
     "layer_norm of two axes": lambda x: Q.layer_norm(x, [5, 5], None, None, 1e-5, 0.0625, 101),
-    "layer_norm of features": lambda x: Q.layer_norm(
-        x.permute(0, 2, 3, 1), [70], *_parameters(70), 1e-5, 0.0625, 101
-    ),
+    "layer_norm of features": lambda x: Q.layer_norm(x.permute(0, 2, 3, 1), [70], *_parameters(70), 1e-5, 0.0625, 101),
     "layer_norm of a slice": lambda x: Q.layer_norm(x[:, 1:40, 1:], [4, 5], None, None, 1e-5, 0.0625, 101),
     "group_norm": lambda x: Q.group_norm(x, 2, *_parameters(70), 1e-5, 0.0625, 101),
     "group_norm of a slice": lambda x: Q.group_norm(x[:, :33], 3, None, None, 1e-5, 0.0625, 101),

@@ -67,7 +67,9 @@ def test_a_softmax_is_pytorchs_where_qnnpack_computes_it(model: Model) -> None:
             assert any(isinstance(node, Softmax) for node in network.nodes)
 
 
-@pytest.mark.parametrize(("engine", "dtype"), [*((e, "uint8") for e in ("fbgemm", "x86", "onednn")), ("qnnpack", "int8")])
+@pytest.mark.parametrize(
+    ("engine", "dtype"), [*((e, "uint8") for e in ("fbgemm", "x86", "onednn")), ("qnnpack", "int8")]
+)
 def test_a_softmax_through_pytorchs_exponential_is_refused(engine: str, dtype: str) -> None:
     with pytest.raises(ModelError, match="exponential, which no integer rule reproduces; use the engine qnnpack"):
         extract(softmax, inputs("contiguous", dtype), engine=engine)
@@ -84,7 +86,7 @@ def _thirds() -> torch.Tensor:
 
 def test_a_group_norm_of_which_pytorch_leaves_images_out_is_refused() -> None:
     x = quantized(codes(2, (3, 2, 1, 1)))
-    with pytest.raises(ModelError, match="the model: a group norm of 3 images .* normalise fewer images at a time"):
+    with pytest.raises(ModelError, match=r"the model: a group norm of 3 images .* normalise fewer images at a time"):
         extract(lambda x: Q.group_norm(x, 2, None, None, 1e-5, 0.5, 3), x, engine="fbgemm")
 
 

@@ -112,8 +112,7 @@ def _(builder: Builder, call: Call) -> None:
             name = padded(builder, call, name, source.dim() + axis, (pad, pad), zero)
         shape = builder.value(name).shape
         reference = replace(reference, name=name)
-    *lead, channels, height, width = shape
-    n = len(lead)
+    n = len(shape) - 3
     moves: list[Move] = []
     for axis, kernel, rate, step in zip((n + 1, n + 2), call.argument("kernel_size"), rates, steps, strict=True):
         moves.append(windows(shape, axis, (kernel - 1) * rate + 1, step))

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from accelsim.arithmetic.affine import quantize
-from accelsim.errors import ModelError
 from accelsim.arithmetic.interpolation import nearest_indices
+from accelsim.errors import ModelError
 from accelsim.network import Concatenate, Gather, Lookup, Reshape, Slice
 
 from ..builder import Builder
