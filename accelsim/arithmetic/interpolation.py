@@ -70,14 +70,11 @@ def bilinear(
 ) -> NDArray[np.int32]:
     """Codes (N, C, *size) of a bilinear resize of codes (N, C, H, W); `grid` is the input's and the output's.
 
-    `layout` is the input's. Weights and sums are binary32; the zero point is taken off, and put back before the
-    rounding. The channels_last kernel of AVX2 fuses products and sums, in the tail's channels the other product of each
-    sum. Raises ModelError for what PyTorch gets wrong (`check_resize`).
+    `layout` is the input's as ATen sees it, for which one channel is channels_last. Weights and sums are binary32; the
+    zero point is taken off, and put back before the rounding. The channels_last kernel of AVX2 fuses products and sums,
+    in the tail's channels ("uniform" has none) the other product of each sum.
     """
     height, width = codes.shape[2:]
-    check_resize(codes.shape[1], height, width, layout)
-    if codes.shape[1] == 1:
-        layout = "channels_last"  # which a tensor of one channel is too
     if layout == "contiguous" and (height, width) == size:
         return codes.astype(np.int32)
     fused = layout == "channels_last" and kernels.aten != "default"
@@ -90,7 +87,8 @@ def bilinear(
         """`first * a + second * b`: unfused, or one product fused, the second's in whole vectors of channels."""
         if not fused:
             return f32(first * a + second * b)
-        body = a.shape[1] // _LANES * _LANES
+        channels = a.shape[1]
+        body = channels if kernels.aten == "uniform" else channels // _LANES * _LANES
         return np.concatenate(
             [fma(second, b[:, :body], first * a[:, :body]), fma(first, a[:, body:], second * b[:, body:])], axis=1
         )

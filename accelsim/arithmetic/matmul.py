@@ -38,12 +38,17 @@ def matmul(a: Codes, b: Codes, grid_a: Affine, grid_b: Affine, out: Affine) -> C
 
     Raises ModelError where the result depends on the order of additions (`is_exact`).
     """
-    if not is_exact(grid_a, grid_b, a.shape[-1]):
-        raise ModelError(
-            f"a product of matrices over {a.shape[-1]} elements with scales {grid_a.scale} and {grid_b.scale} is "
-            "summed in binary32, in an order that depends on the host; it is exact for scales that are powers of two "
-            "and up to 2**24 / 255**2 elements: choose such scales, or make one factor a linear layer's weight"
-        )
+    check_product(grid_a, grid_b, a.shape[-1])
     left, right = a.astype(np.int64) - grid_a.zero_point, b.astype(np.int64) - grid_b.zero_point
     unit = np.float64(f32(grid_a.scale)) * np.float64(f32(grid_b.scale))
     return quantize(f32((left @ right).astype(np.float64) * unit), out)
+
+
+def check_product(grid_a: Affine, grid_b: Affine, length: int) -> None:
+    """Raises ModelError unless `is_exact`."""
+    if not is_exact(grid_a, grid_b, length):
+        raise ModelError(
+            f"a product of matrices over {length} elements with scales {grid_a.scale} and {grid_b.scale} is "
+            "summed in binary32, in an order that depends on the host; it is exact for scales that are powers of two "
+            "and up to 2**24 / 255**2 elements: choose such scales, or make one factor a linear layer's weight"
+        )

@@ -38,7 +38,10 @@ def _saturated(rounded: Float32, out: Affine, *, add: int, relu: bool = False) -
 
 
 def _quantized(values: Float32, out: Affine, body: NDArray[np.bool_], kernels: KernelSet) -> NDArray[np.int32]:
-    """Codes of binary32 values: the vector body adds the zero point to the integer, the tail before the rounding."""
+    """Codes of binary32 values: the vector body adds the zero point to the integer, the tail before the rounding.
+
+    "uniform" lanes are all the body's.
+    """
     inverse = reciprocal(out.scale)
     zero = f32(out.zero_point)
     with np.errstate(over="ignore"):
@@ -47,6 +50,8 @@ def _quantized(values: Float32, out: Affine, body: NDArray[np.bool_], kernels: K
             first = np.where(body, fma(values, inverse, zero), scaled + zero)
             return _saturated(np.rint(first), out, add=0)
         late = _saturated(np.rint(scaled), out, add=out.zero_point)
+        if kernels.aten == "uniform":
+            return late
         early = _saturated(np.rint(scaled + zero), out, add=0)
     return np.where(body, late, early)
 
@@ -129,19 +134,16 @@ def group_norm(
     kernels: KernelSet,
     layout: Layout,
 ) -> NDArray[np.int32]:
-    """Codes (N, C, ...) of `quantized::group_norm` of codes (N, C, ...); an instance norm has as many groups as C."""
+    """Codes (N, C, ...) of `quantized::group_norm` of codes (N, C, ...); an instance norm has as many groups as C.
+
+    `layout` is the input's as ATen sees it: only four axes can be channels_last; those with one channel or pixel are.
+    """
     fused = kernels.aten != "default"
     images, channels = codes.shape[:2]
     own = channels // groups
     flat = codes.reshape(images, groups, own, -1).astype(np.int64)
     pixels = flat.shape[3]
-    if codes.ndim == 4 and 1 in (channels, pixels):
-        layout = "channels_last"  # which such a tensor is too
-    if layout == "channels_last" and own * pixels < images:
-        raise ModelError(
-            f"a group norm of {images} images with groups of {own * pixels} elements: PyTorch's channels_last kernel "
-            "leaves images out if there are more of them than elements in a group; normalise fewer images at a time"
-        )
+    check_images(images, own, pixels, layout)
     gamma = f32(np.ones(channels) if weight is None else weight).reshape(groups, own, 1)
     beta = f32(np.zeros(channels) if bias is None else bias).reshape(groups, own, 1)
     if layout == "channels_last" and pixels >= _LARGE_MAP:
@@ -161,6 +163,15 @@ def group_norm(
         place = np.arange(channels).reshape(groups, own, 1) % length
         body = place < length // _VECTOR * _VECTOR
     return _quantized(value, out, body, kernels).reshape(codes.shape)
+
+
+def check_images(images: int, own: int, pixels: int, layout: Layout) -> None:
+    """Raises ModelError for the group norms of `own` channels a group whose images PyTorch does not all compute."""
+    if layout == "channels_last" and own * pixels < images:
+        raise ModelError(
+            f"a group norm of {images} images with groups of {own * pixels} elements: PyTorch's channels_last kernel "
+            "leaves images out if there are more of them than elements in a group; normalise fewer images at a time"
+        )
 
 
 def _sequential(values: NDArray[np.int64]) -> Float32:

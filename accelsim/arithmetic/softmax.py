@@ -27,16 +27,21 @@ def exponentials(scale: float, count: int) -> NDArray[np.int64]:
 def softmax(engine: str, codes: NDArray[np.uint8], grid: Affine, out: Affine) -> NDArray[np.int32]:
     """Codes of the softmax over the last axis of `codes`.
 
-    Raises ModelError unless QNNPACK computes it (engine qnnpack, uint8, output scale 1/256 and zero point 0).
+    Raises ModelError unless QNNPACK computes it (`check_softmax`).
     """
+    check_softmax(engine, grid, out)
+    raw = codes.astype(np.int64)
+    table = exponentials(grid.scale, codes.shape[-1])
+    terms = table[raw + 255 - raw.max(axis=-1, keepdims=True)]
+    total = terms.sum(axis=-1, keepdims=True)
+    return np.minimum(((terms << _FRACTION_BITS) + (total >> 1)) // total, 255).astype(np.int32)
+
+
+def check_softmax(engine: str, grid: Affine, out: Affine) -> None:
+    """Raises ModelError unless the engine is qnnpack, codes are uint8, the output's scale 1/256, its zero point 0."""
     if check_engine(engine) != "qnnpack" or grid.dtype != "uint8" or (out.scale, out.zero_point) != (2.0**-8, 0):
         raise ModelError(
             f"a softmax of {grid.dtype} to scale {out.scale}, zero point {out.zero_point} with the engine {engine} is "
             "computed in binary32 by PyTorch's exponential, which no integer rule reproduces; use the engine qnnpack "
             "with uint8, scale 1/256 and zero point 0, or leave the softmax outside the quantised model"
         )
-    raw = codes.astype(np.int64)
-    table = exponentials(grid.scale, codes.shape[-1])
-    terms = table[raw + 255 - raw.max(axis=-1, keepdims=True)]
-    total = terms.sum(axis=-1, keepdims=True)
-    return np.minimum(((terms << _FRACTION_BITS) + (total >> 1)) // total, 255).astype(np.int32)

@@ -18,10 +18,15 @@ from accelsim.errors import CompileError
 from accelsim.network import (
     Add,
     AveragePool,
+    Bilinear,
     Concatenate,
     Convolution,
+    Gather,
+    GroupNorm,
+    LayerNorm,
     Linear,
     Lookup,
+    Matmul,
     MaxPool,
     Multiply,
     Network,
@@ -29,6 +34,8 @@ from accelsim.network import (
     Permute,
     Reshape,
     Slice,
+    Softmax,
+    Unfold,
 )
 
 from .forms import Form, channels_last, common_loops, dense, order_of
@@ -168,7 +175,10 @@ def lower(network: Network) -> Lowered:
     for node in network.nodes:
         rule = _RULES.get(type(node))
         if rule is None:
-            raise CompileError(f"{node.name}: the machine has no operation for {type(node).__name__}")
+            raise CompileError(
+                f"{node.name}: the machine has no instruction for {_ABSENT[type(node)]}; `accelsim compare` and "
+                f"`certify` work, and so does Network.run; to simulate the rest, leave this operator out of the model"
+            )
         rule(state, node)
     for name in network.outputs:
         if not state.forms[name].is_dense():
@@ -228,6 +238,52 @@ def _concatenate(state: Lowering, node: Concatenate) -> None:
         offset += form.shape[node.axis] * strides[node.axis]
 
 
+def _unfold(state: Lowering, node: Unfold) -> None:
+    form = _strided(state, node)
+    shape = state.network.values[node.name].shape
+    strides = list(form.strides)
+    step = strides[node.axis]
+    strides[node.axis] *= node.step
+    state.forms[node.name] = Form(form.tensor, shape, (*strides, step), shape, form.offset)
+
+
+def _gather(state: Lowering, node: Gather) -> None:
+    """A copy for each run of indices that lie at one distance."""
+    form = _strided(state, node)
+    target = state.result(node, order_of(form))
+    for first, step, place, count in _runs_of(node.indices):
+        sizes, strides = list(form.sizes), list(form.strides)
+        sizes[node.axis], strides[node.axis] = count, strides[node.axis] * step
+        shape = tuple(sizes)
+        source = Form(form.tensor, shape, tuple(strides), shape, form.offset + first * form.strides[node.axis])
+        into = Form(target.tensor, shape, target.strides, shape, target.offset + place * target.strides[node.axis])
+        state.copy(node, source, into)
+
+
+def _runs_of(indices: Sequence[int]) -> list[tuple[int, int, int, int]]:
+    """(first index, step, place of the first, count) of runs with one step, which is not negative."""
+    runs: list[tuple[int, int, int, int]] = []
+    for place, index in enumerate(indices):
+        if runs:
+            first, step, at, count = runs[-1]
+            new = index - (first + step * (count - 1))
+            if new >= 0 and (count == 1 or new == step):
+                runs[-1] = (first, new, at, count + 1)
+                continue
+        runs.append((index, 0, place, 1))
+    return runs
+
+
+#: What has no instruction, and why.
+_ABSENT: dict[type[Node], str] = {
+    Matmul: "a product of two activations (its array takes one operand's zero point out by constants, and these "
+    "would depend on the other operand's data)",
+    Softmax: "a softmax (it divides by a sum over the data)",
+    LayerNorm: "a layer norm (its scale follows from the data)",
+    GroupNorm: "a group or instance norm (its scale follows from the data)",
+    Bilinear: "a bilinear resize (it weighs neighbours by binary32 numbers)",
+}
+
 _RULES: dict[type[Node], Callable[[Lowering, Any], None]] = {
     Convolution: lower_convolution,
     Linear: lower_linear,
@@ -240,4 +296,6 @@ _RULES: dict[type[Node], Callable[[Lowering, Any], None]] = {
     Permute: _permute,
     Slice: _slice,
     Concatenate: _concatenate,
+    Unfold: _unfold,
+    Gather: _gather,
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import KernelSet
 from accelsim.errors import ModelError
-from accelsim.network import Network, Node, Permute, Reshape, Slice, Value
+from accelsim.network import Gather, Network, Node, Permute, Reshape, Slice, Unfold, Value
 
 from .recording import Call, Recording
 from .tables import Program
@@ -163,6 +164,14 @@ class Builder:
         """How messages name the place of a call."""
         return f"layer {call.scope!r}" if call.scope else "the model"
 
+    @contextmanager
+    def located(self, call: Call) -> Iterator[None]:
+        """Inside of a `with` a ModelError is told with the place of a call."""
+        try:
+            yield
+        except ModelError as error:
+            raise ModelError(f"{self.where(call)}: {error}") from error
+
     def name(self, call: Call, suggestion: str = "") -> str:
         """A name of its own: the module's path, for what several modules' code calls with the operator's name."""
         operator = call.operator.split(".")[1].strip("_").removeprefix("quantized_")
@@ -207,9 +216,18 @@ class Builder:
         stem = call.scope if call.leaf else f"{call.scope}.{call.operator.split('.')[1]}".lstrip(".")
         return self._unique(f"{stem}.{operator}")
 
-    def move(self, call: Call, source: torch.Tensor, results: Sequence[tuple[torch.Tensor, tuple[Move, ...]]]) -> None:
-        """Each of the results is `source` moved; a movement commutes with what is done element by element."""
-        reference = self.reference(source)
+    def move(
+        self,
+        call: Call,
+        source: torch.Tensor,
+        results: Sequence[tuple[torch.Tensor, tuple[Move, ...]]],
+        reference: Reference | None = None,
+    ) -> None:
+        """Each of the results is `source` moved; a movement commutes with what is done element by element.
+
+        `reference`: what `source` stands for, if not what it was assigned.
+        """
+        reference = reference or self.reference(source)
         for which, (result, moves) in enumerate(results):
             if isinstance(reference, FloatInput):
                 self.assign(result, FloatInput(reference.position, (*reference.moves, (call, moves))))
@@ -326,3 +344,17 @@ def cut(shape: Sequence[int], axis: int, start: int, stop: int, step: int = 1) -
     """`shape` is the shape before."""
     after = [len(range(start, stop, step)) if i == axis else size for i, size in enumerate(shape)]
     return Move(lambda name, inputs: Slice(name, inputs, axis, start, stop, step), tuple(after))
+
+
+def windows(shape: Sequence[int], axis: int, size: int, step: int) -> Move:
+    """`shape` is the shape before."""
+    count = (shape[axis] - size) // step + 1
+    after = (*shape[:axis], count, *shape[axis + 1 :], size)
+    return Move(lambda name, inputs: Unfold(name, inputs, axis, size, step), after)
+
+
+def gather(shape: Sequence[int], axis: int, indices: Sequence[int]) -> Move:
+    """`shape` is the shape before."""
+    chosen = tuple(int(index) for index in indices)
+    after = (*shape[:axis], len(chosen), *shape[axis + 1 :])
+    return Move(lambda name, inputs: Gather(name, inputs, axis, chosen), after)

@@ -183,6 +183,66 @@ class Concatenate(Node):
 
 
 @dataclass(frozen=True)
+class Unfold(Node):
+    """Windows of `size` elements along `axis`, `step` apart: one an element of the axis, their own axis the last."""
+
+    axis: int
+    size: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Gather(Node):
+    """`output i` along `axis` is `input indices[i]`."""
+
+    axis: int
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Bilinear(Node):
+    """Bilinear resize of images (N, C, H, W) to the value's; `factors`: the scale factors, where they were given."""
+
+    align_corners: bool = False
+    factors: tuple[float | None, float | None] = (None, None)
+
+
+@dataclass(frozen=True)
+class Matmul(Node):
+    """Product of two values (..., M, K) and (..., K, N), broadcast as numpy does, requantised."""
+
+
+@dataclass(frozen=True)
+class Softmax(Node):
+    """QNNPACK's softmax along one axis."""
+
+    axis: int
+
+
+@dataclass(frozen=True)
+class LayerNorm(Node):
+    """Normalisation over the last `axes` axes; `weight` and `bias`: float32 of the shape of these, or None."""
+
+    axes: int
+    weight: np.ndarray | None
+    bias: np.ndarray | None
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class GroupNorm(Node):
+    """Normalisation of (N, C, ...) over groups of channels; `weight` and `bias`: float32 (C,), or None.
+
+    An instance norm has as many groups as channels.
+    """
+
+    groups: int
+    weight: np.ndarray | None
+    bias: np.ndarray | None
+    epsilon: float
+
+
+@dataclass(frozen=True)
 class Network:
     """An integer graph in execution order.
 

@@ -12,16 +12,25 @@ from typing import Any
 
 import numpy as np
 
+from accelsim.arithmetic.interpolation import bilinear
+from accelsim.arithmetic.matmul import matmul
+from accelsim.arithmetic.normalization import group_norm, layer_norm
+from accelsim.arithmetic.softmax import softmax
 from accelsim.errors import ModelError
 
 from . import rounding
 from .graph import (
     Add,
     AveragePool,
+    Bilinear,
     Concatenate,
     Convolution,
+    Gather,
+    GroupNorm,
+    LayerNorm,
     Linear,
     Lookup,
+    Matmul,
     MaxPool,
     Multiply,
     Network,
@@ -29,6 +38,8 @@ from .graph import (
     Permute,
     Reshape,
     Slice,
+    Softmax,
+    Unfold,
 )
 from .inputs import Slot, prepare
 from .output import Output
@@ -256,3 +267,65 @@ def _(node: Slice, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
 @_apply.register
 def _(node: Concatenate, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(inputs, axis=node.axis)
+
+
+@_apply.register
+def _(node: Unfold, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
+    windows = np.lib.stride_tricks.sliding_window_view(inputs[0], node.size, axis=node.axis)
+    return windows[(*[slice(None)] * node.axis, slice(None, None, node.step))]
+
+
+@_apply.register
+def _(node: Gather, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
+    return inputs[0].take(node.indices, axis=node.axis)
+
+
+@_apply.register
+def _(node: Bilinear, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
+    source, value = network.values[node.inputs[0]], network.values[node.name]
+    return bilinear(
+        inputs[0],
+        source.affine,
+        (value.shape[2], value.shape[3]),
+        network.kernels,
+        rounding.layout_of(source),
+        align_corners=node.align_corners,
+        factors=node.factors,
+    )
+
+
+@_apply.register
+def _(node: Matmul, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
+    a, b, out = (network.values[name].affine for name in (*node.inputs, node.name))
+    return matmul(inputs[0], inputs[1], a, b, out)
+
+
+@_apply.register
+def _(node: Softmax, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
+    grid, out = (network.values[name].affine for name in (node.inputs[0], node.name))
+    last = np.moveaxis(inputs[0], node.axis, -1)
+    return np.moveaxis(softmax(network.engine, last, grid, out), -1, node.axis)
+
+
+@_apply.register
+def _(node: LayerNorm, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
+    grid, out = (network.values[name].affine for name in (node.inputs[0], node.name))
+    rows = inputs[0].reshape(-1, math.prod(inputs[0].shape[-node.axes :]))
+    weight, bias = (None if part is None else part.reshape(-1) for part in (node.weight, node.bias))
+    return layer_norm(rows, grid, weight, bias, node.epsilon, out, network.kernels)
+
+
+@_apply.register
+def _(node: GroupNorm, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
+    source, out = network.values[node.inputs[0]], network.values[node.name].affine
+    return group_norm(
+        inputs[0],
+        source.affine,
+        node.groups,
+        node.weight,
+        node.bias,
+        node.epsilon,
+        out,
+        network.kernels,
+        rounding.layout_of(source),
+    )

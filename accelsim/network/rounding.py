@@ -14,7 +14,7 @@ from accelsim.arithmetic.onednn import ConvolutionShape
 from accelsim.arithmetic.pooling import AverageRule, average_rules
 from accelsim.arithmetic.requantize import Requantization
 
-from .graph import Add, AveragePool, Convolution, Linear, Multiply, Network
+from .graph import Add, AveragePool, Convolution, Linear, Multiply, Network, Value
 
 Rule = TypeVar("Rule")
 
@@ -200,6 +200,12 @@ def _is_qnnpacks(network: Network, node: AveragePool) -> bool:
         return not node.aten
     sizes, outputs = network.values[node.inputs[0]].shape[2:], network.values[node.name].shape[2:]
     return sizes != outputs and all(size % count == 0 for size, count in zip(sizes, outputs, strict=True))
+
+
+def layout_of(value: Value) -> lanes.Layout:
+    """Which kernel ATen takes for images (N, C, H, W): it asks for channels_last of four axes alone."""
+    last = len(value.shape) == 4 and value.lies_as(channels_last_order(4))
+    return "channels_last" if last else "contiguous"
 
 
 def channels_last_order(rank: int) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from accelsim.arithmetic.engines import ENGINES, KernelSet
 from accelsim.errors import FormatError, ModelError
 
 from . import graph
+from .checks import check
 from .graph import Network, Node, Value
 
 _FORMAT = "accelsim-network"
@@ -46,7 +47,7 @@ def save(network: Network, path: str | Path) -> None:
 
 
 def load(path: str | Path) -> Network:
-    """Read a network. Raises FormatError for a file that is missing, damaged, of another kind or newer."""
+    """Read a network. Raises FormatError for a file that is missing, damaged (see `checks`), of another kind, newer."""
     try:
         with safetensors.safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
@@ -64,7 +65,7 @@ def load(path: str | Path) -> Network:
         if header["engine"] not in ENGINES:
             raise FormatError(f"{path}: unknown engine {header['engine']!r}; there are {', '.join(ENGINES)}")
         values = [_typed(Value, item) for item in header["values"]]
-        return Network(
+        network = Network(
             engine=header["engine"],
             kernels=_typed(KernelSet, header["kernels"]),
             values={value.name: value for value in values},
@@ -74,9 +75,11 @@ def load(path: str | Path) -> Network:
             name=header["name"],
             notes=tuple(header["notes"]),
         )
+        check(network)
     except (KeyError, TypeError, ValueError, ValidationError, ModelError) as error:
         reason = str(error).replace("\n", " ")
         raise FormatError(f"{path}: damaged network file ({type(error).__name__}: {reason}); write it again") from None
+    return network
 
 
 def _plain(item: Any, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:

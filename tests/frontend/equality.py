@@ -12,6 +12,7 @@ import torch
 from accelsim.arithmetic.engines import KernelSet
 from accelsim.frontend import extract, record_values
 from accelsim.network import Network
+from accelsim.network.checks import check
 
 Tensor = torch.Tensor
 Model = Callable[..., Any]
@@ -59,6 +60,7 @@ def assert_equal_to_pytorch(
     parts = x if isinstance(x, tuple) else (x,)
     example = tuple(part[:batch] for part in parts)
     network = extract(model, example, engine=engine, lanes=lanes)
+    check(network)
     ours, theirs = network.trace(plain(x)), record_values(model, x, network)
     assert set(network.outputs) <= set(theirs) | set(network.inputs)
     for name, expected in theirs.items():

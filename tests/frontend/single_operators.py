@@ -103,6 +103,73 @@ POOLS: dict[str, Model] = {
 }
 
 
+def _parameters(*shape: int) -> tuple[Tensor, Tensor]:
+    """Weights and biases that are multiples of halves and quarters, so that results lie near ties."""
+    count = int(torch.tensor(shape).prod())
+    return ((torch.arange(count) % 7 - 2.0) / 2).reshape(shape), ((torch.arange(count) % 11 - 5.0) / 4).reshape(shape)
+
+
+def _large(x: Tensor) -> Tensor:
+    """Maps of 25x25, in the memory format of `x`: from 512 pixels on they are summed in another way."""
+    y = x.repeat(1, 1, 5, 5)
+    return y.contiguous(memory_format=torch.channels_last) if x.stride(1) == 1 else y
+
+
+NORMS: dict[str, Model] = {
+    "layer_norm": lambda x: Q.layer_norm(x, [70, 5, 5], *_parameters(70, 5, 5), 1e-5, 0.0625, 101),
+    "layer_norm of two axes": lambda x: Q.layer_norm(x, [5, 5], None, None, 1e-5, 0.0625, 101),
+    "layer_norm of features": lambda x: Q.layer_norm(x.permute(0, 2, 3, 1), [70], *_parameters(70), 1e-5, 0.0625, 101),
+    "layer_norm of a slice": lambda x: Q.layer_norm(x[:, 1:40, 1:], [4, 5], None, None, 1e-5, 0.0625, 101),
+    "group_norm": lambda x: Q.group_norm(x, 2, *_parameters(70), 1e-5, 0.0625, 101),
+    "group_norm of a slice": lambda x: Q.group_norm(x[:, :33], 3, None, None, 1e-5, 0.0625, 101),
+    "group_norm of large maps": lambda x: Q.group_norm(_large(x), 2, *_parameters(70), 1e-5, 0.0625, 101),
+    "group_norm of one axis": lambda x: Q.group_norm(x.flatten(2), 7, *_parameters(70), 1e-5, 0.0625, 101),
+    "group_norm of three axes": lambda x: Q.group_norm(x[:, :, None], 2, *_parameters(70), 1e-5, 0.0625, 101),
+    "group_norm of one channel": lambda x: Q.group_norm(x[:, :1].contiguous(), 1, None, None, 1e-5, 0.0625, 101),
+    "group_norm of pixels": lambda x: Q.group_norm(x[:, :, :1, :1].contiguous(), 2, None, None, 1e-5, 0.0625, 101),
+    "instance_norm": lambda x: Q.instance_norm(x, *_parameters(70), 1e-5, 0.0625, 101),
+    "instance_norm of large maps": lambda x: Q.instance_norm(_large(x), None, None, 1e-5, 0.0625, 101),
+    "instance_norm of one axis": lambda x: Q.instance_norm(x.flatten(2), *_parameters(70), 1e-5, 0.0625, 101),
+}
+
+RESIZES: dict[str, Model] = {
+    "bilinear": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
+    "bilinear to a size": lambda x: F.interpolate(x, size=(7, 3), mode="bilinear"),
+    "bilinear, corners": lambda x: F.interpolate(x, size=(9, 8), mode="bilinear", align_corners=True),
+    "bilinear by parts": lambda x: F.interpolate(x, scale_factor=(1.7, 0.6), mode="bilinear"),
+    "bilinear of one channel": lambda x: F.interpolate(x[:, :1].contiguous(), size=(7, 3), mode="bilinear"),
+    "bilinear of a slice": lambda x: F.interpolate(x[:, 3:60], size=(7, 3), mode="bilinear"),
+    "bilinear of the same size": lambda x: F.interpolate(x, size=(5, 5), mode="bilinear"),
+    "nearest to a size": lambda x: F.interpolate(x, size=(7, 3)),
+    "nearest by parts": lambda x: F.interpolate(x, scale_factor=(1.7, 0.6)),
+    "nearest-exact to a size": lambda x: F.interpolate(x, size=(3, 8), mode="nearest-exact"),
+    "nearest of three axes": lambda x: F.interpolate(x[:, None], size=(80, 3, 10)),
+}
+
+PRODUCTS: dict[str, Model] = {
+    "matmul": lambda x: Q.matmul(x, torch.relu(x), 16.0, 101),
+    "matmul of a transposed": lambda x: Q.matmul(x, x.transpose(2, 3), 16.0, 101),
+    "matmul, contiguous": lambda x: Q.matmul(x, x.transpose(2, 3).contiguous(), 16.0, 101),
+    "matmul of rows": lambda x: Q.matmul(x.flatten(2), x.flatten(2).transpose(1, 2), 64.0, 101),
+    "matmul, broadcast": lambda x: Q.matmul(x, x[0, 3], 16.0, 101),
+}
+
+
+def softmax(x: Tensor) -> Tensor:
+    """Which has an integer rule for QNNPACK's uint8 alone."""
+    return Q.softmax(x, 3, 2.0**-8, 0)
+
+
+def softmax_of_channels(x: Tensor) -> Tensor:
+    """As `softmax`."""
+    return Q.hardswish(Q.softmax(x, 1, 2.0**-8, 0), 0.0625, 3)
+
+
+def _unfolded_in_float(x: Tensor, **arguments: object) -> Tensor:
+    """PyTorch has it for float tensors alone."""
+    return torch.quantize_per_tensor(F.unfold(x.dequantize(), **arguments), 0.5, 3, torch.quint8)  # type: ignore[arg-type]
+
+
 def max_of_three_axes(x: Tensor) -> Tensor:
     """Which QNNPACK does not have."""
     return F.max_pool3d(x[:, None], 2)
@@ -142,14 +209,25 @@ MOVEMENTS: dict[str, Model] = {
     "cat of rows": lambda x: Q.cat([x, torch.relu(x)], 2, 0.5, 4),
     "cat_relu": lambda x: Q.cat_relu([x, torch.relu(x)], 1, 0.5, 4),
     "stack": lambda x: torch.stack([x, torch.relu(x)], 2),
+    "unfold": lambda x: x.unfold(2, 3, 1),
+    "unfold twice": lambda x: Q.hardswish(x.unfold(2, 3, 2).unfold(3, 2, 1), 0.5, 3),
+    "unfold, contiguous": lambda x: Q.hardswish(x.unfold(1, 9, 5).contiguous(), 0.5, 3),
+    "unfold in float": lambda x: _unfolded_in_float(x, kernel_size=3),
+    "unfold in float, padded": lambda x: _unfolded_in_float(
+        x, kernel_size=(2, 3), dilation=(3, 1), padding=(2, 1), stride=(1, 2)
+    ),
+    "flip": lambda x: x.flip([1, 3]),
+    "index_select": lambda x: x.index_select(1, torch.tensor([5, 2, 2, 60])),
 }
 
-ALL = {**ELEMENTWISE, **SUMS, **POOLS, **MOVEMENTS}
+ALL = {**ELEMENTWISE, **SUMS, **POOLS, **NORMS, **RESIZES, **PRODUCTS, **MOVEMENTS}
 
 #: What the kernel set decides about.
 BY_KERNELS = (
     *("hardswish", "leaky_relu", "elu", "celu", "batch_norm", "add", "add_relu", "add of slices", "mul"),
     *("average", "average, padded", "adaptive", "cat, requantised", "of a slice", "x * sigmoid(x) in float"),
+    *("layer_norm", "layer_norm of features", "group_norm", "group_norm of large maps", "instance_norm"),
+    *("bilinear", "bilinear to a size", "bilinear by parts"),
 )
 
 

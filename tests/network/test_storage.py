@@ -19,10 +19,15 @@ from accelsim.errors import FormatError, ModelError
 from accelsim.network import (
     Add,
     AveragePool,
+    Bilinear,
     Concatenate,
     Convolution,
+    Gather,
+    GroupNorm,
+    LayerNorm,
     Linear,
     Lookup,
+    Matmul,
     MaxPool,
     Multiply,
     Network,
@@ -30,6 +35,8 @@ from accelsim.network import (
     Permute,
     Reshape,
     Slice,
+    Softmax,
+    Unfold,
     Value,
     Weights,
 )
@@ -48,12 +55,13 @@ def _weights(rng: np.random.Generator, *shape: int, channels: int | None = None,
 
 
 def everything() -> Network:
-    """Each kind of node once, in one graph: (1, 4, 6, 6) to 3 numbers."""
+    """Each kind of node once, in one graph: (1, 4, 6, 6) to 3 numbers, and what else there is beside it."""
     rng = np.random.default_rng(0)
     a, b = Affine(0.1, 7, "uint8"), Affine(float(np.nextafter(0.3, 1)), 250, "uint8")
     shape, last = (1, 4, 6, 6), (0, 2, 3, 1)
     table = rng.integers(0, 256, (2, 256)).astype(np.uint8)
     none = ((0, 0), (0, 0))
+    even, share = Affine(0.25, 3, "uint8"), Affine(2.0**-8, 0, "uint8")
     built: list[tuple[Node, tuple[int, ...], Affine]] = [
         (Convolution("up", ("x",), _weights(rng, 4, 2, 2, 2, channels=2), (1, 1), none, (1, 1), transposed=True,
                      output_padding=(0, 0)), (1, 2, 7, 7), b),
@@ -68,12 +76,22 @@ def everything() -> Network:
         (Slice("cut", ("turned",), 3, 1, 8, 3), (1, 2, 2, 3), a),
         (Reshape("flat", ("cut",)), (1, 12), a),
         (Linear("dense", ("flat",), _weights(rng, 3, 12, bias=False), True), (1, 3), b),
+        (Bilinear("large", ("x",), False, (2.0, None)), (1, 4, 12, 9), a),
+        (GroupNorm("groups", ("large",), 2, rng.normal(size=4).astype(np.float32), None, 1e-5), (1, 4, 12, 9), even),
+        (LayerNorm("rows", ("groups",), 2, None, rng.normal(size=(12, 9)).astype(np.float32), 1e-3), (1, 4, 12, 9),
+         even),
+        (Unfold("windows", ("rows",), 2, 4, 3), (1, 4, 3, 9, 4), even),
+        (Gather("chosen", ("windows",), 3, (4, 4, 0)), (1, 4, 3, 3, 4), even),
+        (Permute("turned back", ("windows",), (0, 1, 2, 4, 3)), (1, 4, 3, 4, 9), even),
+        (Matmul("squares", ("chosen", "turned back")), (1, 4, 3, 3, 9), a),
+        (Softmax("shares", ("squares",), 4), (1, 4, 3, 3, 9), share),
     ]  # fmt: skip
     values = {"x": Value("x", shape, a, last)}
     for node, size, affine in built:
         values[node.name] = Value(node.name, size, affine, last if len(size) == 4 else tuple(range(len(size))))
     nodes = tuple(node for node, _, _ in built)
-    return Network("x86", KernelSet("avx2", "vnni"), values, nodes, ("x",), ("dense", "sum"), "all kinds", ("a note",))
+    outputs = ("dense", "sum", "shares")
+    return Network("qnnpack", KernelSet("avx2", "vnni"), values, nodes, ("x",), outputs, "all kinds", ("a note",))
 
 
 def assert_same(a: Any, b: Any, where: str = "network") -> None:
@@ -143,6 +161,125 @@ def _extra_field(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
 
 def _without_field(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     del header["nodes"][0]["stride"]
+
+
+def _node(name: str, field: str, to: Any) -> Any:
+    """A change of one field of the node of that name."""
+
+    def change(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        (node,) = [node for node in header["nodes"] if node["name"] == name]
+        assert field in node
+        node[field] = to
+
+    return change
+
+
+def _value(name: str, field: str, to: Any, part: str = "") -> Any:
+    def change(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        (value,) = [value for value in header["values"] if value["name"] == name]
+        item = value[part] if part else value
+        assert field in item
+        item[field] = to
+
+    return change
+
+
+def _array(name: str, changed: Any) -> Any:
+    def change(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        arrays[name] = np.ascontiguousarray(changed(arrays[name]))
+
+    return change
+
+
+def _first(to: Any) -> Any:
+    """An array with another first element."""
+
+    def changed(array: np.ndarray) -> np.ndarray:
+        array = array.copy()
+        array.flat[0] = to
+        return array
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (_value("x", "scale", 0.0, "affine"), "value 'x': scale .0.*above 0"),
+        (_value("x", "scale", -0.1, "affine"), "value 'x': scale"),
+        (_value("x", "scale", float("nan"), "affine"), "value 'x': scale .nan"),
+        (_value("x", "scale", float("inf"), "affine"), "value 'x': scale .inf"),
+        (_value("x", "scale", 1e-60, "affine"), "in binary32 too"),
+        (_value("x", "zero_point", 256, "affine"), r"zero point 256 is no uint8 code \(0 to 255\)"),
+        (_value("x", "zero_point", -1, "affine"), "zero point -1"),
+        (_value("x", "shape", [1, 4, 0, 6]), "at least 1"),
+        (_value("x", "order", [0, 1, 1, 2]), "does not name each of 4 axes once"),
+        (_value("sum", "shape", [1, 4, 6, 7]), r"node 'sum': its value has shape \(1, 4, 6, 7\); .* \(1, 4, 6, 6\)"),
+        (_value("cut", "zero_point", 8, "affine"), "node 'cut': a Slice keeps the affine map"),
+        (_array("down.weights.codes", lambda a: a.astype(np.int16)), "node 'down': weights.codes is int16"),
+        (_array("down.weights.codes", lambda a: a[:, :, :1]), "'down': its value has shape"),
+        (_array("down.weights.codes", lambda a: a[:, 0]), "weights.codes has 3 axes"),
+        (_array("down.weights.codes", lambda a: a.repeat(2, 1)), r"codes is int8 of shape \(4, 2, 2, 2\); expected"),
+        (_array("up.weights.codes", lambda a: a[:2]), "'up': weights.codes"),
+        (
+            _array("up.weights.scale", lambda a: a[:1]),
+            r"scale is float64 of shape \(1,\); expected float64 of shape \(2",
+        ),
+        (_array("up.weights.scale", lambda a: a.astype(np.float32)), "scale is float32"),
+        (_array("up.weights.scale", _first(0.0)), "'up': weights.scale: scale .0"),
+        (_array("up.weights.zero_point", _first(300)), "zero_point leaves the range of int8"),
+        (_array("up.weights.bias", _first(np.inf)), "weights.bias holds numbers that are not finite"),
+        (_array("down.weights.bias", lambda a: a[1:]), r"bias is float32 of shape \(3,\); expected float32"),
+        (_array("dense.weights.codes", lambda a: a[:, 1:]), r"'dense': weights.codes is int8 of shape \(3, 11\)"),
+        (_array("dense.weights.codes", lambda a: a.ravel()), "'dense': weights.codes has shape"),
+        (_node("down", "groups", 3), "2 input channels and weights .* in 3 groups"),
+        (_node("down", "groups", 0), "in 0 groups"),
+        (_node("down", "stride", [1, 0]), r"stride \(1, 0\): below 1"),
+        (_node("down", "padding", [[0, 0]]), "padding .* for 2 axes"),
+        (_node("down", "padding", [[0, 0], [-1, 1]]), "padding .*: below 0"),
+        (_node("up", "output_padding", [1]), "output_padding"),
+        (_array("look.tables", lambda a: a[:, :255]), r"tables is uint8 of shape \(2, 255\); expected .* \(2, 256\)"),
+        (_array("look.tables", lambda a: a.astype(np.int32)), "tables is int32"),
+        (_array("look.tables", lambda a: a[:0]), "has no table"),
+        (_node("look", "spans", [[0, 64, 0], [64, 143, 1]]), "spans end at 143; its input has 144 elements"),
+        (_node("look", "spans", [[0, 64, 0], [65, 144, 1]]), "65 to 144 does not go on from 64"),
+        (_node("look", "spans", [[0, 64, 0], [64, 144, 2]]), "table 2 of 2"),
+        (_node("look", "spans", []), "spans end at 0"),
+        (_node("sum", "inputs", ["down"]), "'sum': reads 1 values; a Add reads 2"),
+        (_node("sum", "inputs", ["down", "up"]), "do not broadcast"),
+        (_node("sum", "row", 999), "row 999"),
+        (_node("most", "kernel", [2, 2, 2]), r"kernel \(2, 2, 2\) for 2 axes"),
+        (_node("mean", "kind", "median"), "kind 'median'; there are window, adaptive and mean"),
+        (_node("mean", "divisor", 0), "divisor 0"),
+        (_node("turned", "axes", [0, 2, 3, 3]), "axes"),
+        (_node("cut", "stop", 9), "1:9:3 of an axis of 8"),
+        (_node("cut", "step", 0), "1:8:0"),
+        (_node("cut", "axis", 4), "axis 4 of a value of 4 axes"),
+        (_node("beside", "axis", 4), "axis 4"),
+        (_node("beside", "inputs", ["mean", "most"]), "along axis 1"),
+        (_value("flat", "shape", [1, 13]), r"'flat': its value has shape \(1, 13\)"),
+        (_node("windows", "size", 13), "windows of 13, 3 apart, of an axis of 12"),
+        (_node("windows", "step", 0), "0 apart"),
+        (_node("chosen", "indices", [0, 9, 1]), "indices leave an axis of 9"),
+        (_node("chosen", "indices", [-1, 0, 1]), "indices leave"),
+        (_node("squares", "inputs", ["chosen", "windows"]), "have no matrix product"),
+        (_node("shares", "axis", 5), "axis 5"),
+        (_node("groups", "groups", 3), "4 channels in 3 groups"),
+        (_node("groups", "epsilon", -1.0), "epsilon -1.0"),
+        (_node("rows", "axes", 0), "0 axes"),
+        (_array("rows.bias", lambda a: a[1:]), r"bias is float32 of shape \(11, 9\)"),
+        (_array("groups.weight", _first(np.nan)), "weight holds numbers that are not finite"),
+        (_value("large", "shape", [1, 5, 12, 9]), r"from its inputs follows \(1, 4, 12, 9\)"),
+    ],
+)
+def test_contents_that_do_not_hold_together_are_refused(change: Any, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "network"
+    header, arrays = _saved(path)
+    change(header, arrays)
+    path.write_bytes(safetensors.numpy.save(arrays, {"accelsim": json.dumps(header)}))
+    with pytest.raises(FormatError, match=says) as caught:
+        Network.load(path)
+    assert str(path) in str(caught.value)
 
 
 @pytest.mark.parametrize(

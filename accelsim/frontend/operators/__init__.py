@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import elementwise, matrix, movement, pooling, repetition
+from . import elementwise, matrix, movement, normalization, pooling, repetition, resize
 from .elementwise import QUANTIZE, quantize
 from .table import FLOAT_ELEMENTWISE, MOVEMENTS, OPERATORS, REFUSED, SAME
 
@@ -16,7 +16,9 @@ __all__ = [
     "elementwise",
     "matrix",
     "movement",
+    "normalization",
     "pooling",
     "quantize",
     "repetition",
+    "resize",
 ]

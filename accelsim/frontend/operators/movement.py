@@ -1,11 +1,15 @@
-"""Movements of elements: views, permutations, cuts, shuffles."""
+"""Movements of elements: views, permutations, cuts, windows, choices of elements, shuffles."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from ..builder import Builder, Move, cut, permute, reshape
+from accelsim.errors import ModelError
+
+from ..builder import Builder, Codes, Foreign, Move, Real, cut, gather, permute, reshape, windows
 from ..recording import Call
+from .repetition import padded
 from .table import movement
 
 
@@ -80,6 +84,60 @@ def _(builder: Builder, call: Call) -> None:
         moves.append((result, (cut(source.shape, axis, start, stop),) if len(call.results) > 1 else ()))
         start = stop
     builder.move(call, source, moves)
+
+
+@movement("aten.unfold")
+def _(builder: Builder, call: Call) -> None:
+    source = call.tensors[0]
+    if not source.dim():
+        raise ModelError(f"{builder.where(call)}: {call.operator} of a single number is not supported; reshape it")
+    axis = call.argument("dimension") % source.dim()
+    moved = windows(source.shape, axis, call.argument("size"), call.argument("step"))
+    builder.move(call, source, [(call.results[0], (moved,))])
+
+
+@movement("aten.im2col")
+def _(builder: Builder, call: Call) -> None:
+    """`torch.nn.functional.unfold`, which PyTorch has for float tensors alone."""
+    source, result = call.tensors[0], call.results[0]
+    pads, rates, steps = (call.argument(name) for name in ("padding", "dilation", "stride"))
+    reference = builder.reference(source)
+    shape = source.shape
+    if any(pads):
+        if not (isinstance(reference, Codes) or (isinstance(reference, Real) and reference.index == 1)):
+            builder.assign(result, Foreign(f"{builder.where(call)}: {call.operator} pads what is not just dequantised"))
+            return
+        name, zero = reference.name, builder.value(reference.name).affine.zero_point
+        for axis, pad in zip((-1, -2), reversed(pads), strict=True):
+            name = padded(builder, call, name, source.dim() + axis, (pad, pad), zero)
+        shape = builder.value(name).shape
+        reference = replace(reference, name=name)
+    n = len(shape) - 3
+    moves: list[Move] = []
+    for axis, kernel, rate, step in zip((n + 1, n + 2), call.argument("kernel_size"), rates, steps, strict=True):
+        moves.append(windows(shape, axis, (kernel - 1) * rate + 1, step))
+        moves.append(cut(moves[-1].shape, len(moves[-1].shape) - 1, 0, (kernel - 1) * rate + 1, rate))
+        shape = moves[-1].shape
+    moves.append(permute(shape, (*range(n + 1), n + 3, n + 4, n + 1, n + 2)))
+    moves.append(reshape(result.shape))
+    builder.move(call, source, [(result, tuple(moves))], reference)
+
+
+@movement("aten.flip")
+def _(builder: Builder, call: Call) -> None:
+    source = call.tensors[0]
+    axes = [axis % source.dim() for axis in call.argument("dims")]
+    moves = tuple(gather(source.shape, axis, range(source.shape[axis] - 1, -1, -1)) for axis in axes)
+    builder.move(call, source, [(call.results[0], moves)])
+
+
+@movement("aten.index_select")
+def _(builder: Builder, call: Call) -> None:
+    source, chosen = call.tensors[0], call.argument("index")
+    if builder.reference(chosen) is not None:
+        raise ModelError(f"{builder.where(call)}: {call.operator} by indices that are computed is not supported")
+    axis = call.argument("dim") % source.dim()
+    builder.move(call, source, [(call.results[0], (gather(source.shape, axis, chosen.reshape(-1).tolist()),))])
 
 
 @movement("aten.channel_shuffle", "aten.native_channel_shuffle")

@@ -1,4 +1,7 @@
-"""Operators that repeat elements or set constants between them, as concatenations: nearest upsampling, expand, pad."""
+"""Operators that repeat elements or set constants between them: resizes to nearest neighbours, expand, pad.
+
+Where every element is repeated alike it is a concatenation of an axis of one element with itself.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ import numpy as np
 import torch
 
 from accelsim.arithmetic.affine import quantize
+from accelsim.arithmetic.interpolation import nearest_indices
 from accelsim.errors import ModelError
-from accelsim.network import Concatenate, Lookup, Reshape, Slice
+from accelsim.network import Concatenate, Gather, Lookup, Reshape, Slice
 
 from ..builder import Builder
 from ..recording import Call
@@ -22,16 +26,28 @@ from .table import operator
 )
 def _(builder: Builder, call: Call) -> None:
     source, result = call.tensors[0], call.results[0]
-    factors = [out // size for size, out in zip(source.shape[2:], result.shape[2:], strict=True)]
+    indices = [
+        nearest_indices(size, out, call.argument(f"scales_{axis}"), exact="exact" in call.operator)
+        for size, out, axis in zip(source.shape[2:], result.shape[2:], "dhw"[-source.dim() + 2 :], strict=True)
+    ]
     expected = source.int_repr()
-    for axis, factor in enumerate(factors, 2):
-        expected = expected.repeat_interleave(factor, axis)
+    for axis, chosen in enumerate(indices, 2):
+        expected = expected.index_select(axis, torch.from_numpy(chosen))
     if not torch.equal(expected, result.int_repr()):
         raise ModelError(
-            f"{builder.where(call)}: {call.operator} from {tuple(source.shape[2:])} to {tuple(result.shape[2:])} is "
-            f"not supported; the sizes must grow by whole factors"
+            f"{builder.where(call)}: {call.operator} from {tuple(source.shape[2:])} to {tuple(result.shape[2:])}: "
+            f"PyTorch returns other elements than its rule names, in the wrong order; make the tensor channels_last"
         )
     name = builder.codes(call, source)
+    factors = [out // size for size, out in zip(source.shape[2:], result.shape[2:], strict=True)]
+    if any(
+        not np.array_equal(chosen, np.repeat(np.arange(size), factor))
+        for chosen, size, factor in zip(indices, source.shape[2:], factors, strict=True)
+    ):
+        for axis, chosen in enumerate(indices, 2):
+            name = _gathered(builder, call, name, axis, chosen)
+        builder.emit(call, lambda own: Reshape(own, (name,)), result)
+        return
     split = [*source.shape[:2], *(n for size in source.shape[2:] for n in (size, 1))]
     name = _reshaped(builder, call, name, split)
     for place, factor in enumerate(factors):
@@ -54,17 +70,30 @@ def _(builder: Builder, call: Call) -> None:
 def _(builder: Builder, call: Call) -> None:
     source, result = call.tensors[0], call.results[0]
     name = builder.codes(call, source)
-    affine = builder.value(name).affine
-    code = int(quantize(np.float32(call.argument("value", 0)), affine).view(np.uint8))
-    table = np.full((1, 256), code, np.uint8)
+    code = int(quantize(np.float32(call.argument("value", 0)), builder.value(name).affine))
     pads = list(call.argument("pad"))
     for place in range(len(pads) // 2):
-        axis, before, after = source.dim() - 1 - place, pads[2 * place], pads[2 * place + 1]
-        name = _cut(builder, call, name, axis, max(-before, 0), builder.value(name).shape[axis] - max(-after, 0))
-        around = [_constant(builder, call, name, axis, size, table) if size > 0 else None for size in (before, after)]
-        parts = [part for part in (around[0], name, around[1]) if part is not None]
-        name = _side_by_side(builder, call, parts, axis)
+        name = padded(builder, call, name, source.dim() - 1 - place, (pads[2 * place], pads[2 * place + 1]), code)
     builder.emit(call, lambda own: Reshape(own, (name,)), result)
+
+
+def padded(builder: Builder, call: Call, name: str, axis: int, pads: tuple[int, int], code: int) -> str:
+    """The value `name` with so many elements of `code` before and after it along an axis; negative: cut off."""
+    value = builder.value(name)
+    table = np.full((1, 256), np.array(code, value.affine.dtype).view(np.uint8), np.uint8)
+    name = _cut(builder, call, name, axis, max(-pads[0], 0), value.shape[axis] - max(-pads[1], 0))
+    around = [_constant(builder, call, name, axis, size, table) if size > 0 else None for size in pads]
+    parts = [part for part in (around[0], name, around[1]) if part is not None]
+    return _side_by_side(builder, call, parts, axis)
+
+
+def _gathered(builder: Builder, call: Call, name: str, axis: int, indices: np.ndarray) -> str:
+    value = builder.value(name)
+    if np.array_equal(indices, np.arange(value.shape[axis])):
+        return name
+    shape = (*value.shape[:axis], len(indices), *value.shape[axis + 1 :])
+    node = Gather(builder.unused(call, "gather"), (name,), axis, tuple(indices.tolist()))
+    return builder.internal(node, shape, value.affine)
 
 
 def _constant(builder: Builder, call: Call, like: str, axis: int, size: int, table: np.ndarray) -> str:

@@ -1,0 +1,347 @@
+"""Whether a network that came out of a file holds together: arrays, shapes, ranges and affine maps of every node.
+
+A network that the frontend builds does by construction; a file may be damaged or edited by hand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import singledispatch
+
+import numpy as np
+
+from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic.binary32 import f32
+from accelsim.errors import ModelError
+
+from . import rounding
+from .graph import (
+    Add,
+    AveragePool,
+    Bilinear,
+    Concatenate,
+    Convolution,
+    Gather,
+    GroupNorm,
+    LayerNorm,
+    Linear,
+    Lookup,
+    Matmul,
+    MaxPool,
+    Multiply,
+    Network,
+    Node,
+    Permute,
+    Reshape,
+    Slice,
+    Softmax,
+    Unfold,
+    Value,
+    Weights,
+)
+
+Shape = tuple[int, ...]
+
+#: Nodes whose result has the affine map of what they read.
+_KEEP_THE_MAP = (MaxPool, AveragePool, Reshape, Permute, Slice, Concatenate, Unfold, Gather, Bilinear)
+_TWO = (Add, Multiply, Matmul)
+
+
+def check(network: Network) -> None:
+    """Raises ModelError naming the value or node at fault, what is wrong with it and what would be right."""
+    for name, value in network.values.items():
+        _check_value(name, value)
+    for node in network.nodes:
+        try:
+            _check_node(network, node)
+        except ModelError as error:
+            raise ModelError(f"node {node.name!r}: {error}") from None
+
+
+def _require(holds: object, message: str) -> None:
+    if not holds:
+        raise ModelError(message)
+
+
+def _check_value(name: str, value: Value) -> None:
+    where, rank = f"value {name!r}", len(value.shape)
+    _require(value.name == name, f"{where}: is called {value.name!r} itself")
+    _require(min(value.shape, default=1) > 0, f"{where}: shape {value.shape}; every size must be at least 1")
+    _require(
+        sorted(value.order) == list(range(rank)), f"{where}: order {value.order} does not name each of {rank} axes once"
+    )
+    _check_affine(where, value.affine)
+
+
+def _check_affine(where: str, affine: Affine) -> None:
+    _check_scales(where, np.array([affine.scale]))
+    _require(
+        affine.minimum <= affine.zero_point <= affine.maximum,
+        f"{where}: zero point {affine.zero_point} is no {affine.dtype} code ({affine.minimum} to {affine.maximum})",
+    )
+
+
+def _check_scales(where: str, scales: np.ndarray) -> None:
+    with np.errstate(over="ignore"):
+        single = f32(scales)
+    good = np.isfinite(single) & (single > 0)
+    _require(good.all(), f"{where}: scale {scales[~good][:1]}; scales are finite and above 0, in binary32 too")
+
+
+def _check_node(network: Network, node: Node) -> None:
+    sources, result = [network.values[name] for name in node.inputs], network.values[node.name]
+    if not isinstance(node, Concatenate):
+        count = 2 if isinstance(node, _TWO) else 1
+        _require(len(sources) == count, f"reads {len(sources)} values; a {type(node).__name__} reads {count}")
+    if isinstance(node, _KEEP_THE_MAP):
+        for source in sources:
+            _require(
+                source.affine == result.affine,
+                f"a {type(node).__name__} keeps the affine map, but {source.name!r} has {source.affine} and the result "
+                f"{result.affine}",
+            )
+    expected = _shape(node, network, [source.shape for source in sources])
+    _require(expected == result.shape, f"its value has shape {result.shape}; from its inputs follows {expected}")
+
+
+def _check_array(name: str, array: np.ndarray, dtype: type, shape: Shape) -> None:
+    _require(
+        array.dtype == dtype and array.shape == shape,
+        f"{name} is {array.dtype} of shape {array.shape}; expected {np.dtype(dtype)} of shape {shape}",
+    )
+
+
+def _check_axis(axis: int, rank: int) -> None:
+    _require(0 <= axis < rank, f"axis {axis} of a value of {rank} axes")
+
+
+def _check_reals(name: str, array: np.ndarray | None, shape: Shape) -> None:
+    if array is not None:
+        _check_array(name, array, np.float32, shape)
+        _require(np.isfinite(array).all(), f"{name} holds numbers that are not finite")
+
+
+def _check_weights(weights: Weights, shape: Shape, outputs: int) -> None:
+    _check_array("weights.codes", weights.codes, np.int8, shape)
+    count = (outputs if weights.per_channel else 1,)
+    _check_array("weights.scale", weights.scale, np.float64, count)
+    _check_array("weights.zero_point", weights.zero_point, np.int32, count)
+    _check_scales("weights.scale", weights.scale)
+    zeros = weights.zero_point
+    _require(zeros.min() >= -128 and zeros.max() <= 127, "weights.zero_point leaves the range of int8")
+    _check_reals("weights.bias", weights.bias, (outputs,))
+
+
+def _windows(sizes: Shape, kernel: Sequence[int], node: Convolution | MaxPool | AveragePool) -> Shape:
+    """Output sizes of windows that slide over `sizes`, padded."""
+    rank = len(sizes)
+    dilation = node.dilation if not isinstance(node, AveragePool) else (1,) * rank
+    for name, field in {"kernel": tuple(kernel), "stride": node.stride, "dilation": dilation}.items():
+        _require(len(field) == rank, f"{name} {field} for {rank} axes")
+        _require(min(field) > 0, f"{name} {field}: below 1")
+    _require(len(node.padding) == rank, f"padding {node.padding} for {rank} axes")
+    _require(min(map(min, node.padding)) >= 0, f"padding {node.padding}: below 0")
+    spans = [(size - 1) * step + 1 for size, step in zip(kernel, dilation, strict=True)]
+    return tuple(
+        (size + sum(pad) - span) // step + 1
+        for size, pad, span, step in zip(sizes, node.padding, spans, node.stride, strict=True)
+    )
+
+
+def _image(shapes: list[Shape]) -> tuple[int, int, Shape]:
+    """Images, channels and the sizes of the other axes."""
+    (shape,) = shapes
+    _require(len(shape) >= 3, f"its input has shape {shape}; images have at least three axes")
+    return shape[0], shape[1], shape[2:]
+
+
+@singledispatch
+def _shape(node: Node, network: Network, shapes: list[Shape]) -> Shape:
+    """The shape of a node's value, once its own fields are checked."""
+    raise ModelError(f"no check is known for a {type(node).__name__}")
+
+
+@_shape.register
+def _(node: Convolution, network: Network, shapes: list[Shape]) -> Shape:
+    images, channels, sizes = _image(shapes)
+    codes = node.weights.codes
+    _require(codes.ndim == 2 + len(sizes), f"weights.codes has {codes.ndim} axes; its input has {2 + len(sizes)}")
+    _require(
+        node.groups > 0 and channels % node.groups == 0 and codes.shape[0] % node.groups == 0,
+        f"{channels} input channels and weights {codes.shape} in {node.groups} groups",
+    )
+    kernel, outputs = codes.shape[2:], rounding.output_channels(node)
+    own = (channels, codes.shape[1]) if node.transposed else (codes.shape[0], channels // node.groups)
+    _check_weights(node.weights, (*own, *kernel), outputs)
+    spatial = _windows(sizes, kernel, node)
+    if node.transposed:
+        extra = node.output_padding or (0,) * len(sizes)
+        _require(len(extra) == len(sizes), f"output_padding {extra} for {len(sizes)} axes")
+        spatial = tuple(
+            (size - 1) * step - sum(pad) + (taps - 1) * rate + 1 + more
+            for size, step, pad, taps, rate, more in zip(
+                sizes, node.stride, node.padding, kernel, node.dilation, extra, strict=True
+            )
+        )
+    return (images, outputs, *spatial)
+
+
+@_shape.register
+def _(node: Linear, network: Network, shapes: list[Shape]) -> Shape:
+    (shape,), codes = shapes, node.weights.codes
+    _require(shape and codes.ndim == 2, f"weights.codes has shape {codes.shape}, its input {shape}")
+    _check_weights(node.weights, (codes.shape[0], shape[-1]), codes.shape[0])
+    return (*shape[:-1], codes.shape[0])
+
+
+@_shape.register(Add)
+@_shape.register(Multiply)
+def _(node: Add | Multiply, network: Network, shapes: list[Shape]) -> Shape:
+    size = network.values[node.name].size
+    _require(node.row is None or 0 <= node.row <= size, f"row {node.row}: its value has {size} elements")
+    return _broadcast(shapes)
+
+
+def _broadcast(shapes: Sequence[Shape]) -> Shape:
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ModelError(f"shapes {' and '.join(map(str, shapes))} do not broadcast") from None
+
+
+@_shape.register
+def _(node: Lookup, network: Network, shapes: list[Shape]) -> Shape:
+    count, size = len(node.tables), math.prod(shapes[0])
+    _require(count, "has no table")
+    _check_array("tables", node.tables, np.uint8, (count, 256))
+    edge = 0
+    for start, stop, table in node.spans:
+        _require(start == edge < stop, f"spans {node.spans}: {start} to {stop} does not go on from {edge}")
+        _require(0 <= table < count, f"spans {node.spans}: table {table} of {count}")
+        edge = stop
+    _require(edge == size, f"spans end at {edge}; its input has {size} elements")
+    return shapes[0]
+
+
+@_shape.register
+def _(node: MaxPool, network: Network, shapes: list[Shape]) -> Shape:
+    images, channels, sizes = _image(shapes)
+    return (images, channels, *_windows(sizes, node.kernel, node))
+
+
+@_shape.register
+def _(node: AveragePool, network: Network, shapes: list[Shape]) -> Shape:
+    images, channels, sizes = _image(shapes)
+    given = network.values[node.name].shape
+    _require(node.divisor is None or node.divisor > 0, f"divisor {node.divisor}")
+    match node.kind:
+        case "window":
+            return (images, channels, *_windows(sizes, node.kernel, node))
+        case "mean":
+            return (images, channels, *(1 for _ in sizes))
+        case "adaptive":
+            return (images, channels, *given[2:]) if len(given) == len(shapes[0]) else shapes[0]
+    raise ModelError(f"kind {node.kind!r}; there are window, adaptive and mean")
+
+
+@_shape.register
+def _(node: Reshape, network: Network, shapes: list[Shape]) -> Shape:
+    given = network.values[node.name].shape
+    return given if math.prod(given) == math.prod(shapes[0]) else shapes[0]
+
+
+@_shape.register
+def _(node: Permute, network: Network, shapes: list[Shape]) -> Shape:
+    (shape,) = shapes
+    _require(sorted(node.axes) == list(range(len(shape))), f"axes {node.axes} of a value of {len(shape)} axes")
+    return tuple(shape[axis] for axis in node.axes)
+
+
+@_shape.register
+def _(node: Slice, network: Network, shapes: list[Shape]) -> Shape:
+    (shape,) = shapes
+    _check_axis(node.axis, len(shape))
+    size = shape[node.axis]
+    _require(
+        0 <= node.start < node.stop <= size and node.step > 0,
+        f"{node.start}:{node.stop}:{node.step} of an axis of {size}",
+    )
+    return (*shape[: node.axis], len(range(node.start, node.stop, node.step)), *shape[node.axis + 1 :])
+
+
+@_shape.register
+def _(node: Concatenate, network: Network, shapes: list[Shape]) -> Shape:
+    _require(shapes, "reads nothing")
+    first = shapes[0]
+    _check_axis(node.axis, len(first))
+    others = {(*shape[: node.axis], *shape[node.axis + 1 :]) for shape in shapes}
+    _require(len(others) == 1 and len({*map(len, shapes)}) == 1, f"shapes {shapes} along axis {node.axis}")
+    return (*first[: node.axis], sum(shape[node.axis] for shape in shapes), *first[node.axis + 1 :])
+
+
+@_shape.register
+def _(node: Unfold, network: Network, shapes: list[Shape]) -> Shape:
+    (shape,) = shapes
+    _check_axis(node.axis, len(shape))
+    size = shape[node.axis]
+    _require(
+        0 < node.size <= size and node.step > 0, f"windows of {node.size}, {node.step} apart, of an axis of {size}"
+    )
+    return (*shape[: node.axis], (size - node.size) // node.step + 1, *shape[node.axis + 1 :], node.size)
+
+
+@_shape.register
+def _(node: Gather, network: Network, shapes: list[Shape]) -> Shape:
+    (shape,) = shapes
+    _check_axis(node.axis, len(shape))
+    size = shape[node.axis]
+    _require(node.indices and min(node.indices) >= 0 and max(node.indices) < size, f"indices leave an axis of {size}")
+    return (*shape[: node.axis], len(node.indices), *shape[node.axis + 1 :])
+
+
+@_shape.register
+def _(node: Bilinear, network: Network, shapes: list[Shape]) -> Shape:
+    images, channels, sizes = _image(shapes)
+    given = network.values[node.name].shape
+    _require(len(sizes) == 2 and len(given) == 4, f"a bilinear resize from {shapes[0]} to {given}")
+    return (images, channels, *given[2:])
+
+
+@_shape.register
+def _(node: Matmul, network: Network, shapes: list[Shape]) -> Shape:
+    a, b = shapes
+    _require(
+        len(a) > 0 and len(b) > 0 and a[-1] == b[-2 if len(b) > 1 else 0], f"shapes {a} and {b} have no matrix product"
+    )
+    return (*_broadcast([a[:-2], b[:-2]]), *a[:-1][-1:], *(b[-1:] if len(b) > 1 else ()))
+
+
+@_shape.register
+def _(node: Softmax, network: Network, shapes: list[Shape]) -> Shape:
+    _check_axis(node.axis, len(shapes[0]))
+    return shapes[0]
+
+
+@_shape.register
+def _(node: LayerNorm, network: Network, shapes: list[Shape]) -> Shape:
+    (shape,) = shapes
+    _require(0 < node.axes <= len(shape), f"{node.axes} axes of a value of {len(shape)}")
+    _check_normalisation(node, shape[-node.axes :])
+    return shape
+
+
+@_shape.register
+def _(node: GroupNorm, network: Network, shapes: list[Shape]) -> Shape:
+    (shape,) = shapes
+    _require(len(shape) > 1, f"its input has shape {shape}; channels are the second axis")
+    channels = shape[1]
+    _require(node.groups > 0 and channels % node.groups == 0, f"{channels} channels in {node.groups} groups")
+    _check_normalisation(node, (channels,))
+    return shape
+
+
+def _check_normalisation(node: LayerNorm | GroupNorm, shape: Shape) -> None:
+    _check_reals("weight", node.weight, shape)
+    _check_reals("bias", node.bias, shape)
+    _require(math.isfinite(node.epsilon) and node.epsilon >= 0, f"epsilon {node.epsilon}")
