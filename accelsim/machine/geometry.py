@@ -6,19 +6,23 @@ many cycles as the fullest bank has of them.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from accelsim.isa import Mac
-from accelsim.isa.instructions import _Window
 
 
-def strided_cycles(count: int, pitch: int, banks: int) -> int:
-    """Cycles to access `count` elements `pitch` apart: they fall on banks / gcd(banks, pitch) banks in turn."""
-    return -(-count // (banks // math.gcd(banks, pitch)))
+def access_cycles(count: int, pitch: int, banks: int, runs: int = 1, step: int = 0) -> int:
+    """Cycles to access `runs` runs, `step` from one to the next, of `count` elements `pitch` apart."""
+    return _fullest_bank(count, pitch % banks, runs, step % banks, banks)
+
+
+@lru_cache(maxsize=4096)
+def _fullest_bank(count: int, pitch: int, runs: int, step: int, banks: int) -> int:
+    run, element = np.ogrid[:runs, :count]
+    return int(np.bincount(((run * step + element * pitch) % banks).ravel()).max())
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class Chunk:
 class GroupSet:
     """`groups` groups side by side on the array, block-diagonally; `count` such sets follow one another.
 
-    `chunks` cut their common reduction (tap, then channel of all the groups), `outputs` is that of all the groups.
+    `chunks` cut their common reduction (tap of any pixel abreast, then channel of all the groups), `outputs` is that of
+    all the groups for one pixel.
     """
 
     count: int
@@ -52,7 +57,7 @@ def group_sets(mac: Mac, side_by_side: int, rows: int, banks: int) -> tuple[Grou
             groups,
             _chunks(
                 mac.kernel_height,
-                mac.kernel_width,
+                mac.taps_abreast,
                 mac.dilation_y * mac.line_pitch % banks,
                 mac.dilation_x * mac.pixel_pitch % banks,
                 groups * mac.channels // mac.groups,
@@ -74,20 +79,3 @@ def _chunks(height: int, width: int, line: int, pixel: int, channels: int, rows:
         Chunk(len(part), int(np.bincount(part).max()))
         for part in (bank[start : start + rows] for start in range(0, len(bank), rows))
     )
-
-
-def inside_taps(window: _Window) -> np.ndarray:
-    """For each tap (ky, kx) the number of output positions of one image whose element is no padding."""
-    down = _inside(
-        window.top, window.out_height, window.stride_y, window.kernel_height, window.dilation_y, window.height
-    )
-    across = _inside(
-        window.left, window.out_width, window.stride_x, window.kernel_width, window.dilation_x, window.width
-    )
-    return np.outer(down, across)
-
-
-@lru_cache(maxsize=4096)
-def _inside(start: int, outputs: int, stride: int, taps: int, dilation: int, limit: int) -> np.ndarray:
-    at = start + np.arange(outputs)[:, None] * stride + np.arange(taps) * dilation
-    return ((at >= 0) & (at < limit)).sum(axis=0)

@@ -38,13 +38,24 @@ def accelerator_of(machine: array_model.Machine) -> Accelerator:
     return Accelerator.from_dict({"name": "random", "mac_array": array, "buffers": buffers})
 
 
-def random_mac(rng: random.Random, accumulator: int, signed: int, zero_point: int) -> Mac:
+def random_mac(
+    rng: random.Random, machine: array_model.Machine, accumulator: int, signed: int, zero_point: int
+) -> Mac:
     groups = rng.choice([1, 1, 1, 2, 3, 5])
     channels, outputs = groups * rng.randint(1, 9 // groups + 1), groups * rng.randint(1, 9 // groups + 1)
+    out_width, stride_x, dilation_x = rng.randint(1, 4), rng.randint(1, 3), rng.choice([1, 1, 2])
+    abreast, gap = 1, rng.choice([0, 0, 0, 1, 3])
+    if machine.dataflow != "input_stationary" and rng.random() < 0.5:  # pixels abreast: few outputs, a longer line
+        outputs = groups * rng.choice([1, 1, 2])
+        out_width = rng.randint(2, 7)
+        abreast = rng.randint(1, max(1, min(out_width, machine.columns // (outputs // groups))))
     height, width = rng.randint(1, 4), rng.randint(1, 4)
     pixel = channels + rng.choice([0, 0, 1, 3])
     line = width * pixel + rng.choice([0, 0, 2])
     kernel_height, kernel_width = rng.choice([(1, 1), (1, 1), (3, 3), (1, 2), (2, 1), (3, 1)])
+    if abreast > 1:
+        kernel_width, dilation_x = rng.choice([1, 2, 3]), 1
+        stride_x = rng.randint(1, kernel_width)
     reduction = kernel_height * kernel_width * channels // groups
     if rng.random() < 0.5:
         pitch_k, pitch_n = outputs + rng.choice([0, 0, 1]), 1
@@ -57,7 +68,7 @@ def random_mac(rng: random.Random, accumulator: int, signed: int, zero_point: in
         pixel_pitch=pixel,
         images=rng.choice([1, 1, 2]),
         out_height=rng.randint(1, 3),
-        out_width=rng.randint(1, 4),
+        out_width=out_width,
         kernel_height=kernel_height,
         kernel_width=kernel_width,
         channels=channels,
@@ -66,9 +77,9 @@ def random_mac(rng: random.Random, accumulator: int, signed: int, zero_point: in
         height=height,
         width=width,
         stride_y=rng.randint(1, 2),
-        stride_x=rng.randint(1, 3),
+        stride_x=stride_x,
         dilation_y=rng.choice([1, 1, 2]),
-        dilation_x=rng.choice([1, 1, 2]),
+        dilation_x=dilation_x,
         signed_activation=signed,
         pad=rng.randint(-5, 250),
         weight_zero_point=zero_point,
@@ -77,8 +88,10 @@ def random_mac(rng: random.Random, accumulator: int, signed: int, zero_point: in
         weight_pitch_k=pitch_k,
         weight_pitch_n=pitch_n,
         accumulator=accumulator,
+        accumulator_gap=gap,
         accumulate=rng.randint(0, 1),
         groups=groups,
+        pixels_abreast=abreast,
     )
 
 
@@ -117,14 +130,15 @@ def operation(mac: Mac, memories: Memories, accumulators: np.ndarray) -> None:
     k, n = np.ogrid[: mac.reduction, : mac.outputs]
     stored = memories.weight[mac.weight + k * mac.weight_pitch_k + n * mac.weight_pitch_n]
     assert np.array_equal(mac_sums(mac, memories.activation[None], stored[None]).values[0], result), mac
-    place = accumulators[mac.accumulator : mac.accumulator + result.size].reshape(result.shape)
-    place[:] = result + (place if mac.accumulate else 0)
+    pixel, n = np.ogrid[: mac.pixels, : mac.outputs]
+    place = mac.accumulator + pixel * (mac.outputs + mac.accumulator_gap) + n
+    accumulators[place] = result + (accumulators[place] if mac.accumulate else 0)
 
 
 def check_alone(seed: int, dataflow: str) -> None:
     rng = random.Random(f"alone {dataflow} {seed}")
     machine = random_machine(rng, dataflow)
-    mac = random_mac(rng, rng.randint(0, 99), rng.randint(0, 1), rng.choice([0, 0, -7, 100]))
+    mac = random_mac(rng, machine, rng.randint(0, 99), rng.randint(0, 1), rng.choice([0, 0, -7, 100]))
     memories = Memories(seed)
     expected, accumulators = memories.accumulator.copy(), memories.accumulator.copy()
     operation(mac, memories, expected)
@@ -144,7 +158,7 @@ def check_sequence(seed: int, dataflow: str) -> None:
     wide = machine.activation_banks == SIZE
     # Few accumulators, so that instructions add to what the ones still in the array are about to write.
     signed, zero_point = rng.randint(0, 1), rng.choice([0, 0, -7, 100])
-    macs = [random_mac(rng, rng.randint(0, 3), signed, zero_point) for _ in range(rng.randint(2, 6))]
+    macs = [random_mac(rng, machine, rng.randint(0, 3), signed, zero_point) for _ in range(rng.randint(2, 6))]
     arrivals = np.cumsum([rng.choice([0, 0, 0, 1, 5, 20, 100]) for _ in macs]).tolist()
     memories = Memories(seed)
     expected, accumulators = memories.accumulator.copy(), memories.accumulator.copy()
