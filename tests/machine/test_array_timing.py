@@ -38,9 +38,7 @@ def accelerator_of(machine: array_model.Machine) -> Accelerator:
     return Accelerator.from_dict({"name": "random", "mac_array": array, "buffers": buffers})
 
 
-def random_mac(
-    rng: random.Random, machine: array_model.Machine, accumulator: int, signed: int, zero_point: int
-) -> Mac:
+def random_mac(rng: random.Random, machine: array_model.Machine, accumulator: int, signed: int, zero_point: int) -> Mac:
     groups = rng.choice([1, 1, 1, 2, 3, 5])
     channels, outputs = groups * rng.randint(1, 9 // groups + 1), groups * rng.randint(1, 9 // groups + 1)
     out_width, stride_x, dilation_x = rng.randint(1, 4), rng.randint(1, 3), rng.choice([1, 1, 2])
@@ -271,24 +269,37 @@ def test_instructions_in_a_row_leave_no_bubble(
     assert before.free + last.issue - before.issue == distance
 
 
+def depthwise(channels: int, **fields: int) -> Mac:
+    """3x3 over lines of 64 outputs; memories laid out without conflicts on 16 banks."""
+    window = {"out_height": 8, "out_width": 64, "height": 10, "width": 66, "kernel_height": 3, "kernel_width": 3}
+    places = {"activation": 0, "weight": 0, "weight_pitch_k": 1, "weight_pitch_n": 9, "accumulator": 0}
+    pitches = {"line_pitch": 66 * channels, "pixel_pitch": channels}
+    sizes = {"channels": channels, "outputs": channels, "groups": channels}
+    return Mac(**(window | places | pitches | sizes | fields))
+
+
 def test_groups_side_by_side_save_folds() -> None:
     """Depthwise 3x3 of 64 channels on 16x16: 9 taps x 16 channels are 9 folds of 16 rows, for 16 groups at once."""
     accelerator = accelerator_of(array_model.Machine(16, 16, "weight_stationary", 16, 16, 16))
-    mac = Mac(
-        activation=0,
-        line_pitch=66 * 64,
-        pixel_pitch=64,
-        out_height=8,
-        out_width=64,
-        height=10,
-        width=66,
-        kernel_height=3,
-        kernel_width=3,
-        channels=64,
-        outputs=64,
-        groups=64,
-        weight=0,
-        weight_pitch_k=64,
-        accumulator=0,
-    )
-    assert mac_occupancy(mac, accelerator).busy == 4 * 9 * 8 * 64
+    assert mac_occupancy(depthwise(64), accelerator).busy == 4 * 9 * 8 * 64
+
+
+@pytest.mark.parametrize(
+    ("dataflow", "vectors"),
+    [
+        # 3 lines x 10 pixels x 2 channels are 60 rows, 4 folds; 8 vectors a line; 8 pairs of groups.
+        ("weight_stationary", 8 * 4 * (8 * 8)),
+        # 64 rows of pixels in folds of 16; 60 reduction indices each.
+        ("output_stationary", 8 * 4 * 60),
+    ],
+)
+def test_pixels_abreast_take_a_quarter_of_one_group_a_fold(dataflow: str, vectors: int) -> None:
+    """16 channels, 3x3 on 16x16, 8 pixels abreast of 2 groups, no access in conflict with itself."""
+    accelerator = accelerator_of(array_model.Machine(16, 16, dataflow, 16, 16, 16))
+    # 18 bytes, or words, from pixel to pixel: two channels of 8 pixels lie in 16 banks; two lines of 10 follow one another.
+    pitches = {"pixel_pitch": 18, "line_pitch": 66 * 18, "accumulator_gap": 2}
+    abreast = mac_occupancy(depthwise(16, pixels_abreast=8, **pitches), accelerator)
+    assert (abreast.busy, abreast.conflict) == (vectors, 0)
+    alone = mac_occupancy(depthwise(1), accelerator)
+    assert alone.issue >= 8 * 64  # weight stationary: its vectors; output stationary: 16 rows to fill a fold of 9
+    assert 16 * alone.issue >= 4 * abreast.issue
