@@ -91,10 +91,13 @@ def _emit(emitter: Emitter, name: str, operation: Operation, effort: int) -> Mat
     match operation:
         case Matrix():
             start, stop = emitter.staging
+            resident = emitter.resident(operation.source.tensor) is not None
+            _, _, line_pitch, pixel_pitch = operation.source.pitches
             room = Room(
                 stop - start,
-                emitter.resident(operation.source.tensor) is not None,
+                resident,
                 emitter.resident(operation.target.tensor) is not None,
+                (line_pitch, pixel_pitch) if resident else None,
             )
             plan = choose(name, operation, emitter.accelerator, room, effort)
             MatrixEmitter(emitter, operation, plan).emit()

@@ -272,7 +272,7 @@ class Mac(_Window):
 
     @property
     def vectors(self) -> int:
-        """Vectors of activations that one fold takes: each `pixels_abreast` outputs of a line, its last one the rest."""
+        """Vectors of activations of a fold: each for `pixels_abreast` outputs of a line, its last one for the rest."""
         return self.images * self.out_height * -(-self.out_width // self.pixels_abreast)
 
     @property

@@ -18,9 +18,10 @@ from itertools import groupby
 from typing import NamedTuple
 
 from accelsim.hardware import Accelerator
+from accelsim.hardware.banks import Chunk, access_cycles
 from accelsim.isa import Mac
 
-from .geometry import Chunk, GroupSet, access_cycles, group_sets
+from .geometry import GroupSet, group_sets
 from .occupancy import Occupancy, Times, repeat
 
 _Step = Callable[[GroupSet, Times], Times]
@@ -130,8 +131,8 @@ def _parts(total: int, size: int) -> list[tuple[int, int]]:
 
 
 def _weights_per_row(item: GroupSet, columns: int) -> int:
-    """Weights that a row of `columns` outputs reads: the other groups' places are zeros that nobody stores. (With pixels
-    abreast: that it reads for each pixel.)"""
+    """Weights that a row of `columns` outputs reads, for each pixel abreast: the other groups' places are zeros that
+    nobody stores."""
     return min(columns, item.outputs // item.groups)
 
 

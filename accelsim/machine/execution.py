@@ -147,7 +147,8 @@ def _requantize(index: int, tile: Requantize, memories: Memories) -> None:
         (run, pixel, channel), value = error.args
         raise MachineError(
             f"{describe(index, tile)}: accumulator word "
-            f"{tile.accumulator + pixel * tile.accumulator_pitch + channel:#x} and its offset make {value} (channel {channel}, run {run}), which 32 bits do not hold"
+            f"{tile.accumulator + pixel * tile.accumulator_pitch + channel:#x} and its offset make {value} "
+            f"(channel {channel}, run {run}), which 32 bits do not hold"
         ) from None
     block = footprint.requantized(tile)
     memories[Memory.ACTIVATION].write(block, codes.reshape(-1, *block.sizes))

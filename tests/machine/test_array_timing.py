@@ -296,7 +296,7 @@ def test_groups_side_by_side_save_folds() -> None:
 def test_pixels_abreast_take_a_quarter_of_one_group_a_fold(dataflow: str, vectors: int) -> None:
     """16 channels, 3x3 on 16x16, 8 pixels abreast of 2 groups, no access in conflict with itself."""
     accelerator = accelerator_of(array_model.Machine(16, 16, dataflow, 16, 16, 16))
-    # 18 bytes, or words, from pixel to pixel: two channels of 8 pixels lie in 16 banks; two lines of 10 follow one another.
+    # 18 bytes, or words, from pixel to pixel: two channels of 8 pixels lie in 16 banks. 66 * 18 goes on behind pixel 9.
     pitches = {"pixel_pitch": 18, "line_pitch": 66 * 18, "accumulator_gap": 2}
     abreast = mac_occupancy(depthwise(16, pixels_abreast=8, **pitches), accelerator)
     assert (abreast.busy, abreast.conflict) == (vectors, 0)
