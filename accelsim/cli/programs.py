@@ -80,8 +80,9 @@ def program_table(summary: dict[str, Any]) -> Table:
 
 def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
     """How each layer of the MAC array was cut: a tile's sizes, the order, and the estimate with what bounds it."""
-    columns = ("layer", "bound by", "tile: images x lines x pixels", "outputs", "groups", "input channels")
-    table = plain_table("Tiles by layer", (*columns, "outermost", "cycles (estimate)", "DRAM bytes", "fused"), left=2)
+    tile = ("tile: images x lines x pixels", "outputs", "groups", "input channels", "pixels abreast")
+    columns = ("layer", "bound by", *tile, "outermost", "cycles (estimate)", "DRAM bytes", "fused")
+    table = plain_table("Tiles by layer", columns, left=2)
     for plan in plans:
         table.add_row(
             plan["layer"],
@@ -90,6 +91,7 @@ def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
             str(plan["outputs"]),
             str(plan["groups"]),
             str(plan["channels"]),
+            str(plan["abreast"]),
             "positions" if plan["spatial_outer"] else "outputs",
             f"{plan['cost']:,.0f}",
             f"{plan['dram']:,}",

@@ -64,6 +64,8 @@ class MatrixEmitter:
     def __init__(self, emitter: Emitter, operation: Matrix, plan: MatrixPlan, fusion: Fusion | None = None) -> None:
         self.emitter, self.operation, self.plan, self.fusion = emitter, operation, plan, fusion
         self.shape = Shape.of(operation, emitter.accelerator)
+        #: What one access reads lies together: the reduction of an output, or the taps that pixels abreast share.
+        self.by_output = emitter.accelerator.mac_array.dataflow == "input_stationary" or plan.abreast > 1
         self.constants = operation.rule.planes(operation.outputs)
         self.blocks = _blocks(operation, plan)
         self.tiles = _tiles(operation, plan)
@@ -92,7 +94,10 @@ class MatrixEmitter:
             self.tail = ElementwiseEmitter(
                 emitter, self.fusion.operation, Slots(list(range(edge, base + size, TABLE)) or [base])
             )
-        self.accumulators = emitter.accumulator_ring.slots(count * plan.outputs, len(self.tiles) * len(self.blocks))
+        gap = self.shape.accumulator_gap(plan.outputs, plan.groups, plan.abreast, plan.side)
+        self.accumulators = emitter.accumulator_ring.slots(
+            count * (plan.outputs + gap), len(self.tiles) * len(self.blocks)
+        )
         start, stop = emitter.staging
         out = 0
         if emitter.resident(operation.target.tensor) is None:
@@ -113,8 +118,16 @@ class MatrixEmitter:
         channels = self.channels * self.plan.groups if self.operation.groups > 1 else self.channels
         if not self.plan.whole_input:
             channels = self.plan.channels
-        pitch = self.shape.line_pitch(max(pixels[1] - pixels[0], 0), channels)
+        pitch = self.shape.line_pitch(max(pixels[1] - pixels[0], 0), self._pixel_pitch(channels), self.plan.abreast)
         return tile.sizes[0] * max(lines[1] - lines[0], 0) * pitch
+
+    def _pixel_pitch(self, held: int) -> int:
+        """Bytes from pixel to pixel of an input tile that holds so many channels."""
+        return self.shape.pixel_pitch(held, self.plan.channels, self.plan.abreast, self.plan.side)
+
+    def _gap(self, block: _Block) -> int:
+        """Words between the outputs of two pixels of a block."""
+        return self.shape.accumulator_gap(block.outputs, block.groups, self.plan.abreast, self.plan.side)
 
     def _box(self, tile: _Positions) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
         """Top and left of the window (perhaps in the padding), and the input's lines and pixels under the tile."""
@@ -162,7 +175,6 @@ class MatrixEmitter:
             operand = self._operand(tile, tap, block, first, last)
             weight = self._weights(number, tap, part)
             reduction = window.kernel[1] * window.kernel[2] * (last - first)
-            by_output = self.emitter.accelerator.mac_array.dataflow == "input_stationary"
             self.emitter.emit(
                 Mac(
                     activation=operand.activation,
@@ -187,12 +199,14 @@ class MatrixEmitter:
                     pad=operation.pad,
                     outputs=block.outputs,
                     weight=weight,
-                    weight_pitch_k=1 if by_output else block.outputs,
-                    weight_pitch_n=reduction if by_output else 1,
+                    weight_pitch_k=1 if self.by_output else block.outputs,
+                    weight_pitch_n=reduction if self.by_output else 1,
                     weight_zero_point=int(operation.weight_zero_points[block.first]),
                     accumulator=accumulator,
+                    accumulator_gap=self._gap(block),
                     accumulate=int(index > 0),
                     groups=block.groups,
+                    pixels_abreast=min(self.plan.abreast, pixels),
                 )
             )
 
@@ -226,18 +240,19 @@ class MatrixEmitter:
         else:
             held = (0, self.channels)
         sizes = (tile.sizes[0], lines[1] - lines[0], pixels[1] - pixels[0], held[1] - held[0])
-        pitch = self.shape.line_pitch(sizes[2], sizes[3])
+        pixel = self._pixel_pitch(sizes[3])
+        pitch = self.shape.line_pitch(sizes[2], pixel, self.plan.abreast)
         address, missing = self.in_slots.get((tile, depth, held))
         if missing:
             dram = emitter.dram[source.tensor] + start + lines[0] * line_pitch + pixels[0] * pixel_pitch + held[0]
             far = (image_pitch, line_pitch, pixel_pitch, 1)
-            near = (sizes[1] * pitch, pitch, sizes[3], 1)
+            near = (sizes[1] * pitch, pitch, pixel, 1)
             emitter.emit_all(loads(Memory.ACTIVATION, dram, address, list(zip(sizes, far, near, strict=True)), 1))
         return _Operand(
             address + channel - held[0],
             sizes[1] * pitch,
             pitch,
-            sizes[3],
+            pixel,
             top - lines[0],
             left - pixels[0],
             sizes[1],
@@ -252,8 +267,7 @@ class MatrixEmitter:
             block, (first, last) = self.blocks[number], self.parts[part]
             tile = self.operation.weights[block.first : block.first + block.outputs, tap, :, :, first:last]
             if key not in self._weights_at:
-                by_output = self.emitter.accelerator.mac_array.dataflow == "input_stationary"
-                self._weights_at[key] = self.emitter.image.put(tile if by_output else tile.transpose(1, 2, 3, 0))
+                self._weights_at[key] = self.emitter.image.put(tile if self.by_output else tile.transpose(1, 2, 3, 0))
             self.emitter.emit_all(loads(Memory.WEIGHT, self._weights_at[key], address, (), tile.size))
         return address
 
@@ -287,6 +301,7 @@ class MatrixEmitter:
         emitter.emit(
             Requantize(
                 accumulator=accumulator,
+                accumulator_gap=self._gap(block),
                 out=out,
                 image_pitch=image_pitch,
                 line_pitch=line_pitch,

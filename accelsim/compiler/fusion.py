@@ -6,7 +6,7 @@ The matrix operation's result, which would not stay in the activation buffer, th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,8 +33,14 @@ class Fusion:
 
 def room_of(operation: Matrix, placement: Placement, staging: tuple[int, int]) -> Room:
     """What a matrix operation has where it is not fused."""
-    addresses = placement.addresses
-    return Room(staging[1] - staging[0], operation.source.tensor in addresses, operation.target.tensor in addresses)
+    resident = operation.source.tensor in placement.addresses
+    _, _, line_pitch, pixel_pitch = operation.source.pitches
+    return Room(
+        staging[1] - staging[0],
+        resident,
+        operation.target.tensor in placement.addresses,
+        (line_pitch, pixel_pitch) if resident else None,
+    )
 
 
 def fuse(lowered: Lowered, placement: Placement, accelerator: Accelerator, effort: int) -> Mapping[int, Fusion]:
@@ -82,7 +88,7 @@ def _fusion(lowered: Lowered, placement: Placement, accelerator: Accelerator, in
     )
     shape = Shape.of(first, accelerator)
     plain = best(shape, accelerator, room_of(first, placement, placement.staging[index]), effort)
-    room = Room(staging[1] - staging[0], first.source.tensor in addresses, False, tail)
+    room = replace(room_of(first, placement, staging), tail=tail)
     plan = best(shape, accelerator, room, effort)
     if plan is None or parameter_bytes(first, plan, then) > accelerator.buffers.parameter.bytes:
         return None

@@ -10,6 +10,7 @@ from accelsim.errors import CompileError
 from accelsim.hardware import Accelerator
 from accelsim.isa import INSTRUCTION_BYTES
 
+from .mapping import Mapping, Work, gap, mappings
 from .operations import Matrix
 
 #: Limits of the instructions' fields.
@@ -24,7 +25,8 @@ class MatrixPlan:
     """One way to cut a matrix operation.
 
     A tile has `images` x `lines` x `pixels` output positions and `outputs` channels, those of `groups` groups; with one
-    group it may be part of it, and its sum may be cut into parts of `channels` input channels. `spatial_outer`: all
+    group it may be part of it, and its sum may be cut into parts of `channels` input channels. The array takes `side`
+    groups side by side, and of each `abreast` neighbouring pixels. `spatial_outer`: all
     output channels of a tile of positions before the next positions, else the other way round. `whole_input`: tiles of
     the input hold all channels even where the sum is cut. `gather`: results are stored once all output channels of the
     positions are there. `cost` is the estimate in cycles, `dram` in bytes, `bound` what the time is spent on.
@@ -36,6 +38,8 @@ class MatrixPlan:
     outputs: int
     groups: int
     channels: int
+    abreast: int
+    side: int
     spatial_outer: bool
     whole_input: bool
     gather: bool
@@ -66,12 +70,14 @@ class Tail:
 class Room:
     """What an operation has: bytes of `staging` in the activation buffer, and which operands need none of it.
 
-    With a `tail` the results go to it, tile by tile.
+    `pitches`: bytes from line to line and from pixel to pixel of a resident source. With a `tail` the results go to it,
+    tile by tile.
     """
 
     staging: int
     source_resident: bool
     target_resident: bool
+    pitches: tuple[int, int] | None = None
     tail: Tail | None = None
 
 
@@ -94,6 +100,7 @@ class Shape:
     dilation: tuple[int, int, int]
     planes: int
     banks: int
+    accumulator_banks: int
 
     @classmethod
     def of(cls, operation: Matrix, accelerator: Accelerator) -> Shape:
@@ -108,6 +115,7 @@ class Shape:
             window.dilation,
             len(operation.rule.planes(operation.outputs)),
             accelerator.buffers.activation.banks,
+            accelerator.buffers.accumulator.banks,
         )
 
     @property
@@ -130,16 +138,31 @@ class Shape:
         span = (lines - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
         return min(span, self.lines)
 
-    def line_pitch(self, pixels: int, channels: int) -> int:
+    def pixel_pitch(self, held: int, channels: int, abreast: int, side: int) -> int:
+        """Bytes from pixel to pixel of a tile of the input on the chip that holds `held` channels.
+
+        A vector takes the channels of `side` groups, `channels` each; of pixels abreast they are to lie in as many
+        banks as they are.
+        """
+        return held + gap(held, side * channels, self.banks) if abreast > 1 else held
+
+    def line_pitch(self, pixels: int, pixel_pitch: int, abreast: int) -> int:
         """Bytes from line to line of a tile of the input on the chip, `pixels` wide.
 
         The bytes under one line of taps are neighbours; where the next line's follow them bank after bank, no vector of
         the reduction asks one bank for two.
         """
-        row = pixels * channels
+        row = pixels * pixel_pitch
         if self.kernel[1] == 1 or self.dilation[2] > 1:
             return row
-        return row + (self.kernel[2] * channels - row) % self.banks
+        return row + gap(row, (self.kernel[2] + (abreast - 1) * self.stride[2]) * pixel_pitch, self.banks)
+
+    def accumulator_gap(self, outputs: int, groups: int, abreast: int, side: int) -> int:
+        """Words to leave free after the `outputs` of a pixel, `groups` of them, so that those that one vector writes
+        (pixels abreast, `side` groups each) lie in as many banks as they are."""
+        if abreast == 1 or groups <= side:
+            return 0
+        return gap(outputs, side * (outputs // groups), self.accumulator_banks)
 
     def input_pixels(self, pixels: int) -> int:
         """Input pixels under `pixels` output pixels."""
@@ -178,13 +201,26 @@ def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> I
             weights = shape.taps * channels * outputs
             if weights > buffers.weight.bytes:
                 continue
-            for images, lines, pixels in _position_tiles(shape, words // outputs, effort):
-                for spatial_outer in (False, True):
-                    plan = _plan(
-                        shape, accelerator, room, (images, lines, pixels), (outputs, groups, channels), spatial_outer
-                    )
-                    if plan is not None:
-                        yield plan
+            block = outputs, groups, channels
+            for positions in _position_tiles(shape, words // outputs, effort):
+                for mapping in _mappings(shape, accelerator, room, positions, block):
+                    for spatial_outer in (False, True):
+                        plan = _plan(shape, accelerator, room, positions, block, mapping, spatial_outer)
+                        if plan is not None:
+                            yield plan
+
+
+def _mappings(
+    shape: Shape,
+    accelerator: Accelerator,
+    room: Room,
+    positions: tuple[int, int, int],
+    block: tuple[int, int, int],
+) -> tuple[Mapping, ...]:
+    (images, lines, pixels), (outputs, groups, channels) = positions, block
+    kernel, dilation = shape.kernel[1:], shape.dilation[1:]
+    work = Work(images * lines, pixels, kernel, shape.stride[2], dilation, channels, outputs, groups, room.pitches)
+    return mappings(accelerator, work)
 
 
 def _output_tiles(shape: Shape, accelerator: Accelerator, effort: int) -> Iterator[tuple[int, int]]:
@@ -264,6 +300,7 @@ def _plan(
     room: Room,
     positions: tuple[int, int, int],
     block: tuple[int, int, int],
+    mapping: Mapping,
     spatial_outer: bool,
 ) -> MatrixPlan | None:
     """The plan with its cost, or None where it does not fit."""
@@ -276,7 +313,9 @@ def _plan(
     parts = -(-shape.group_channels // channels)
     in_lines, in_pixels = shape.input_lines(lines), shape.input_pixels(pixels)
     taken = groups * shape.group_channels if shape.groups > 1 else shape.channels
-    whole, part = (images * in_lines * shape.line_pitch(in_pixels, held) for held in (taken, channels))
+    abreast, side = mapping.abreast, mapping.side
+    pitches = [shape.pixel_pitch(held, channels, abreast, side) for held in (taken, channels)]
+    whole, part = (images * in_lines * shape.line_pitch(in_pixels, pitch, abreast) for pitch in pitches)
     out_blocks = -(-shape.groups // groups) if groups > 1 else shape.groups * -(-shape.group_outputs // outputs)
     tiles = shape.out_depth * -(-shape.images // images) * -(-shape.out_lines // lines) * -(-shape.out_pixels // pixels)
     count = images * lines * pixels
@@ -296,7 +335,10 @@ def _plan(
     doubled = 2 * (in_tile + out_tile) <= room.staging
     weight_tile = shape.taps * channels * outputs
     weight_slots = buffers.weight.bytes // weight_tile
-    accumulators = buffers.accumulator.bytes // 4 // (count * outputs)
+    words = count * (outputs + shape.accumulator_gap(outputs, groups, abreast, side))
+    accumulators = buffers.accumulator.bytes // 4 // words
+    if accumulators < 1:
+        return None
     # What is loaded how often; a tile that is still there is not loaded again.
     depth_parts = shape.kernel[0] * parts
     in_slots = _input_slots(room, in_tile, out_tile)
@@ -328,8 +370,8 @@ def _plan(
         vectors = -(-count * shape.outputs // accelerator.vector_unit.lanes)
         post += tiles * (tail.operands * vectors + accelerator.requant_unit.latency)
     dram = in_loads + weight_loads + out_bytes + 4 * shape.planes * shape.outputs
-    row = channels if not whole_input else taken
-    efficiency_in = _efficiency(row if row < shape.channels else in_pixels * row, width)
+    row, pitch = (taken, pitches[0]) if whole_input else (channels, pitches[1])
+    efficiency_in = _efficiency(row if row < shape.channels or row < pitch else in_pixels * row, width)
     stored = outputs if not gather and outputs < shape.outputs else shape.outputs * pixels
     efficiency_out = _efficiency(stored, width)
     instructions = tiles * out_blocks * (depth_parts + 2)
@@ -340,7 +382,7 @@ def _plan(
         + 4 * shape.planes * shape.outputs
         + instructions * INSTRUCTION_BYTES
     ) / width
-    mac = tiles * out_blocks * depth_parts * mac_cycles(accelerator, count, shape.taps, channels, outputs, groups)
+    mac = tiles * out_blocks * depth_parts * mapping.cycles
     times = {"DRAM": bus, "MACs": float(mac), "post unit": float(post)}
     bound = max(times, key=lambda key: times[key])
     first = (weight_tile + in_tile) / width + accelerator.dram.latency
@@ -355,7 +397,20 @@ def _plan(
     if accumulators < 2 and tiles * out_blocks > 1:
         cost += post
     return MatrixPlan(
-        images, lines, pixels, outputs, groups, channels, spatial_outer, whole_input, gather, cost, int(dram), bound
+        images,
+        lines,
+        pixels,
+        outputs,
+        groups,
+        channels,
+        abreast,
+        side,
+        spatial_outer,
+        whole_input,
+        gather,
+        cost,
+        int(dram),
+        bound,
     )
 
 
@@ -374,27 +429,6 @@ def _input_slots(room: Room, in_tile: int, out_tile: int) -> int:
 def _efficiency(row: int, width: int) -> float:
     """Share of a bus beat that rows of that many bytes use, at a place that is as good as any."""
     return row / (width * (-(-row // width) + (0 if row % width == 0 else 0.5)))
-
-
-def mac_cycles(accelerator: Accelerator, positions: int, taps: int, channels: int, outputs: int, groups: int) -> int:
-    """Cycles of one MAC instruction, without bank conflicts: folds of the array, each as long as what streams."""
-    rows, columns = accelerator.mac_array.rows, accelerator.mac_array.columns
-    group_outputs = outputs // groups
-    reduction = taps * channels
-    dataflow = accelerator.mac_array.dataflow
-    fitting = rows // reduction if dataflow == "input_stationary" else columns // group_outputs
-    side = min(max(fitting, 1), groups)
-    sets = -(-groups // side)
-    reduction, width = reduction * side, group_outputs * side
-    overhead = 2 * rows + columns
-    if dataflow == "weight_stationary":
-        folds = -(-reduction // rows) * -(-width // columns)
-        return sets * folds * max(positions, min(rows, reduction)) + overhead
-    if dataflow == "output_stationary":
-        folds = -(-positions // rows) * -(-width // columns)
-        return sets * folds * max(reduction, min(rows, positions)) + overhead
-    folds = -(-positions // columns) * -(-reduction // rows)
-    return sets * folds * max(width, min(columns, positions)) + overhead
 
 
 def _shortage(shape: Shape, accelerator: Accelerator, room: Room) -> str:

@@ -220,11 +220,16 @@ class _Window(Instruction):
 class Mac(_Window):
     """Multiply and accumulate one tile: a matrix product whose left operand is gathered by the window.
 
-    For m = (image, oy, ox) in order, n < outputs and k = (ky, kx, c) in order: accumulator[m * outputs + n] becomes
-    (its old value if `accumulate`, else 0) + sum over k of activation(m, k) * (weight(k, n) - weight_zero_point).
+    For m = (image, oy, ox) in order, n < outputs and k = (ky, kx, c) in order: the word at accumulator +
+    m * (outputs + accumulator_gap) + n becomes (its old value if `accumulate`, else 0) + sum over k of
+    activation(m, k) * (weight(k, n) - weight_zero_point).
     Activations enter as raw codes, padding as the code `pad`; weight(k, n) is the int8 at
     weight + k * weight_pitch_k + n * weight_pitch_n. With `groups` G, c < channels / G, and output n sees only the
     channels of group n // (outputs / G): its activation's channel is (n // (outputs / G)) * channels / G + c.
+
+    `pixels_abreast` changes no sum, only how the tile lies on the array: so many neighbouring outputs of a line are
+    computed by one vector, each in columns of its own. Taps must then be neighbours (dilation_x = 1) without a gap from
+    one output to the next (stride_x <= kernel_width).
     """
 
     opcode = 3
@@ -238,12 +243,23 @@ class Mac(_Window):
     weight_pitch_n: int = unsigned(20, "bytes from one output channel to the next", 1)
     weight_zero_point: int = signed(8, "subtracted from every weight", 0)
     accumulator: int = unsigned(24, "accumulator address, in words")
+    accumulator_gap: int = unsigned(16, "words between the outputs of one pixel and those of the next", 0)
     accumulate: int = unsigned(1, "1: add to what the accumulators hold", 0)
     groups: int = unsigned(16, "groups that channels and outputs are divided into", 1)
+    pixels_abreast: int = unsigned(8, "neighbouring outputs of a line that one vector computes", 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _positive(self, "outputs", "groups")
+        _positive(self, "outputs", "groups", "pixels_abreast")
+        if self.pixels_abreast > 1 and (self.dilation_x != 1 or self.stride_x > self.kernel_width):
+            raise AssemblyError(
+                f"mac: pixels_abreast={self.pixels_abreast} takes dilation_x=1 and no stride_x over kernel_width, not "
+                f"dilation_x={self.dilation_x}, stride_x={self.stride_x}, kernel_width={self.kernel_width}"
+            )
+        if self.pixels_abreast > self.out_width:
+            raise AssemblyError(
+                f"mac: pixels_abreast={self.pixels_abreast} of a line of out_width={self.out_width}; it has no more"
+            )
         if self.channels % self.groups or self.outputs % self.groups:
             raise AssemblyError(
                 f"mac: channels={self.channels} and outputs={self.outputs} must be multiples of groups={self.groups}"
@@ -253,6 +269,30 @@ class Mac(_Window):
     def reduction(self) -> int:
         """Length K of the sum of one output."""
         return self.taps * self.channels // self.groups
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of activations of a fold: each for `pixels_abreast` outputs of a line, its last one for the rest."""
+        return self.images * self.out_height * -(-self.out_width // self.pixels_abreast)
+
+    @property
+    def taps_abreast(self) -> int:
+        """Input pixels of a line under the outputs of one vector (with one output: its taps across)."""
+        return self.kernel_width + (self.pixels_abreast - 1) * self.stride_x
+
+    @property
+    def vector_width(self) -> int:
+        """Pixels of a line that exist for the address generator: what no output of the line sees is padding too.
+
+        Only the last vector of a line reaches beyond the line's last tap, for columns whose results nobody writes.
+        """
+        last_tap = self.left + (self.out_width - 1) * self.stride_x + (self.kernel_width - 1) * self.dilation_x
+        return max(min(self.width, last_tap + 1), 0)
+
+    @property
+    def accumulator_pitch(self) -> int:
+        """Words from pixel to pixel."""
+        return self.outputs + self.accumulator_gap
 
     @property
     def macs(self) -> int:
@@ -265,17 +305,17 @@ class Mac(_Window):
         return (*self._touched(), weights, *(self.writes() if self.accumulate else ()))
 
     def writes(self) -> tuple[Region, ...]:
-        start = 4 * self.accumulator
-        return (Region(Memory.ACCUMULATOR, start, start + 4 * self.pixels * self.outputs),)
+        words = (self.pixels - 1) * self.accumulator_pitch + self.outputs
+        return (Region(Memory.ACCUMULATOR, 4 * self.accumulator, 4 * (self.accumulator + words)),)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Requantize(Instruction):
     """Turn a tile of accumulators into 8-bit codes in the activation buffer.
 
-    accumulator[m * channels + c], m = (image, oy, ox), goes through the `steps` of the requantisation pipeline to
-    out + image * image_pitch + oy * line_pitch + ox * pixel_pitch + c. The parameter buffer holds, for each step that
-    reads a constant, in the order of the pipeline, a plane of `channels` 32-bit words.
+    The word at accumulator + m * (channels + accumulator_gap) + c, m = (image, oy, ox), goes through the `steps` of the
+    requantisation pipeline to out + image * image_pitch + oy * line_pitch + ox * pixel_pitch + c. The parameter buffer
+    holds, for each step that reads a constant, in the order of the pipeline, a plane of `channels` 32-bit words.
     """
 
     opcode = 4
@@ -283,6 +323,7 @@ class Requantize(Instruction):
     mnemonic = "requantize"
 
     accumulator: int = unsigned(24, "accumulator address, in words")
+    accumulator_gap: int = unsigned(16, "words between the channels of one pixel and those of the next", 0)
     out: int = unsigned(32, "activation buffer address of the result")
     image_pitch: int = unsigned(32, "bytes from image to image", 0)
     line_pitch: int = unsigned(24, "bytes from line to line", 0)
@@ -307,14 +348,19 @@ class Requantize(Instruction):
         return self.images * self.out_height * self.out_width
 
     @property
+    def accumulator_pitch(self) -> int:
+        """Words from pixel to pixel."""
+        return self.channels + self.accumulator_gap
+
+    @property
     def planes(self) -> int:
         """32-bit constants a channel."""
         return _planes(self.steps)
 
     def reads(self) -> tuple[Region, ...]:
-        start = 4 * self.accumulator
+        words = (self.pixels - 1) * self.accumulator_pitch + self.channels
         return (
-            Region(Memory.ACCUMULATOR, start, start + 4 * self.pixels * self.channels),
+            Region(Memory.ACCUMULATOR, 4 * self.accumulator, 4 * (self.accumulator + words)),
             *_nonempty(Memory.PARAMETER, self.parameters, 4 * self.planes * self.channels),
         )
 

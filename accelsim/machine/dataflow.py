@@ -18,9 +18,10 @@ from itertools import groupby
 from typing import NamedTuple
 
 from accelsim.hardware import Accelerator
+from accelsim.hardware.banks import Chunk, access_cycles
 from accelsim.isa import Mac
 
-from .geometry import Chunk, GroupSet, group_sets, strided_cycles
+from .geometry import GroupSet, group_sets
 from .occupancy import Occupancy, Times, repeat
 
 _Step = Callable[[GroupSet, Times], Times]
@@ -28,24 +29,36 @@ _Step = Callable[[GroupSet, Times], Times]
 
 @dataclass(frozen=True)
 class Tile:
-    """What the timing of a MAC instruction depends on. `weight_step` is the pitch along which a weight vector lies,
-    `weight_banks` and `accumulator_banks` 0 for memories that never conflict."""
+    """What the timing of a MAC instruction depends on.
+
+    `vectors` of activations, each for `abreast` pixels. A row of weights is `weight_runs` runs, `weight_step` apart, of
+    weights `weight_pitch` apart; the sums of a vector are `abreast` runs of neighbouring words, `accumulator_pitch`
+    apart. `weight_banks` and `accumulator_banks` are 0 for memories that never conflict.
+    """
 
     rows: int
     columns: int
-    pixels: int
+    vectors: int
     sets: tuple[GroupSet, ...]
+    abreast: int
+    weight_runs: int
+    weight_step: int
     weight_pitch: int
     weight_banks: int
+    accumulator_pitch: int
     accumulator_banks: int
 
     def weight_cycles(self, count: int) -> int:
-        """Cycles to read `count` weights of one vector."""
-        return strided_cycles(count, self.weight_pitch, self.weight_banks) if self.weight_banks else 1
+        """Cycles to read one vector of weights, `count` in each run."""
+        if not self.weight_banks:
+            return 1
+        return access_cycles(count, self.weight_pitch, self.weight_banks, self.weight_runs, self.weight_step)
 
     def accumulator_cycles(self, count: int) -> int:
-        """Cycles to read, or write, `count` consecutive accumulators."""
-        return -(-count // self.accumulator_banks) if self.accumulator_banks else 1
+        """Cycles to read, or write, the sums of one vector, `count` for each pixel."""
+        if not self.accumulator_banks:
+            return 1
+        return access_cycles(count, 1, self.accumulator_banks, self.abreast, self.accumulator_pitch)
 
     def without_conflicts(self) -> Tile:
         """The same tile on memories with as many banks as it takes."""
@@ -59,16 +72,22 @@ def tile_of(mac: Mac, accelerator: Accelerator) -> Tile:
     if array.dataflow == "input_stationary":
         fitting, pitch = array.rows // mac.reduction, mac.weight_pitch_k
     else:
-        fitting, pitch = array.columns // (mac.outputs // mac.groups), mac.weight_pitch_n
+        fitting, pitch = array.columns // (mac.pixels_abreast * mac.outputs // mac.groups), mac.weight_pitch_n
     side_by_side = min(max(fitting, 1), mac.groups)
+    # An input pixel meets the taps x, x + stride, ... of the pixels abreast, the last pixel first.
+    runs = min(mac.pixels_abreast, -(-mac.kernel_width // mac.stride_x)) if mac.pixels_abreast > 1 else 1
     return Tile(
-        array.rows,
-        array.columns,
-        mac.pixels,
-        group_sets(mac, side_by_side, array.rows, buffers.activation.banks),
-        pitch,
-        buffers.weight.banks,
-        buffers.accumulator.banks,
+        rows=array.rows,
+        columns=array.columns,
+        vectors=mac.vectors,
+        sets=group_sets(mac, side_by_side, array.rows, buffers.activation.banks),
+        abreast=mac.pixels_abreast,
+        weight_runs=runs,
+        weight_step=mac.stride_x * mac.channels // mac.groups * mac.weight_pitch_k % buffers.weight.banks,
+        weight_pitch=pitch % buffers.weight.banks,
+        weight_banks=buffers.weight.banks,
+        accumulator_pitch=mac.accumulator_pitch % buffers.accumulator.banks,
+        accumulator_banks=buffers.accumulator.banks,
     )
 
 
@@ -112,7 +131,8 @@ def _parts(total: int, size: int) -> list[tuple[int, int]]:
 
 
 def _weights_per_row(item: GroupSet, columns: int) -> int:
-    """Weights that a row of `columns` outputs reads: the other groups' places are zeros that nobody stores."""
+    """Weights that a row of `columns` outputs reads, for each pixel abreast: the other groups' places are zeros that
+    nobody stores."""
     return min(columns, item.outputs // item.groups)
 
 
@@ -128,7 +148,7 @@ def _weight_stationary(tile: Tile, times: Times) -> Times:
     def fold(chunk: Chunk, weights: int, port: int, times: Times) -> Times:
         first, last, ready = times
         first = max(last + chunk.cycles, ready, first + chunk.rows * weights)
-        last = first + (tile.pixels - 1) * max(chunk.cycles, port)
+        last = first + (tile.vectors - 1) * max(chunk.cycles, port)
         return first, last, last + port
 
     def columns(item: GroupSet, width: int, times: Times) -> Times:
@@ -148,7 +168,7 @@ def _weight_stationary(tile: Tile, times: Times) -> Times:
 
 def _weight_stationary_vectors(tile: Tile) -> int:
     folds = sum(item.count * len(item.chunks) * -(-item.outputs // tile.columns) for item in tile.sets)
-    return folds * tile.pixels
+    return folds * tile.vectors
 
 
 def _weight_stationary_first(tile: Tile, times: Times) -> int:
@@ -181,7 +201,7 @@ def _output_stationary(tile: Tile, times: Times) -> Times:
         return start, last, token, token + port
 
     def columns(item: GroupSet, width: int, times: Times) -> Times:
-        for count, rows in _parts(tile.pixels, tile.rows):
+        for count, rows in _parts(tile.vectors, tile.rows):
             times = repeat(times, partial(fold, item, width, rows), count)
         return times
 
@@ -194,7 +214,7 @@ def _output_stationary(tile: Tile, times: Times) -> Times:
 
 
 def _output_stationary_vectors(tile: Tile) -> int:
-    folds = -(-tile.pixels // tile.rows)
+    folds = -(-tile.vectors // tile.rows)
     return folds * sum(
         item.count * sum(chunk.rows for chunk in item.chunks) * -(-item.outputs // tile.columns) for item in tile.sets
     )
@@ -202,7 +222,7 @@ def _output_stationary_vectors(tile: Tile) -> int:
 
 def _output_stationary_first(tile: Tile, times: Times) -> int:
     start, last, token, _ = times
-    start = max(last + 1, start + min(tile.pixels, tile.rows))
+    start = max(last + 1, start + min(tile.vectors, tile.rows))
     only = sum(chunk.rows for chunk in tile.sets[0].chunks) == 1
     return max(start, token) if only else start
 
@@ -234,7 +254,7 @@ def _input_stationary(tile: Tile, times: Times) -> Times:
         return times
 
     def group_set(item: GroupSet, times: Times) -> Times:
-        for count, columns in _parts(tile.pixels, tile.columns):
+        for count, columns in _parts(tile.vectors, tile.columns):
             times = repeat(times, partial(pixels, item, columns), count)
         return times
 
@@ -242,13 +262,13 @@ def _input_stationary(tile: Tile, times: Times) -> Times:
 
 
 def _input_stationary_vectors(tile: Tile) -> int:
-    folds = -(-tile.pixels // tile.columns)
+    folds = -(-tile.vectors // tile.columns)
     return folds * sum(item.count * len(item.chunks) * item.outputs for item in tile.sets)
 
 
 def _input_stationary_first(tile: Tile, times: Times) -> int:
     first, last, draining, _ = times
-    return max(last + 1, draining, first + min(tile.pixels, tile.columns))
+    return max(last + 1, draining, first + min(tile.vectors, tile.columns))
 
 
 def _every_set(tile: Tile, group_set: _Step, times: Times) -> Times:

@@ -12,6 +12,7 @@ from itertools import groupby
 import numpy as np
 
 from accelsim.errors import MachineError
+from accelsim.hardware import Accelerator
 from accelsim.isa import (
     Add,
     AddFixed,
@@ -58,9 +59,12 @@ def execute(
     return [seen[number] for number in range(len(program.probes))]
 
 
-def check_fields(instructions: tuple[Instruction, ...]) -> None:
-    """Raise MachineError for steps that an instruction's unit has no constant for."""
+def check_fields(instructions: tuple[Instruction, ...], accelerator: Accelerator) -> None:
+    """Raise MachineError for steps that an instruction's unit has no constant for, and for pixels abreast that the
+    array has no columns for."""
     for index, instruction in enumerate(instructions):
+        if isinstance(instruction, Mac) and instruction.pixels_abreast > 1:
+            _check_abreast(index, instruction, accelerator)
         if isinstance(instruction, Add | Multiply | Pool):
             surplus = post.unavailable_steps(instruction.steps, divisor=isinstance(instruction, Pool))
             if surplus:
@@ -68,6 +72,20 @@ def check_fields(instructions: tuple[Instruction, ...]) -> None:
                     f"{describe(index, instruction)}: has no constant for {str(surplus.name).lower()}; "
                     "only a requantize takes its constants from the parameter buffer"
                 )
+
+
+def _check_abreast(index: int, mac: Mac, accelerator: Accelerator) -> None:
+    array, columns = accelerator.mac_array, mac.pixels_abreast * mac.outputs // mac.groups
+    if array.dataflow == "input_stationary":
+        raise MachineError(
+            f"{describe(index, mac)}: pixels_abreast={mac.pixels_abreast} on an input stationary array, whose columns "
+            "hold one pixel each; take pixels_abreast=1"
+        )
+    if columns > array.columns:
+        raise MachineError(
+            f"{describe(index, mac)}: pixels_abreast={mac.pixels_abreast} takes {columns} columns for one group, of "
+            f"{array.columns}; take fewer pixels abreast"
+        )
 
 
 def step(index: int, instruction: Instruction, memories: Memories) -> None:
@@ -110,7 +128,7 @@ def _mac(index: int, mac: Mac, memories: Memories) -> None:
         outside = np.argwhere((total >= 2**31) | (total < -(2**31)))
         if len(outside):
             run, pixel, output = (int(axis) for axis in outside[0])
-            word = mac.accumulator + pixel * mac.outputs + output
+            word = mac.accumulator + pixel * mac.accumulator_pitch + output
             raise MachineError(
                 f"{describe(index, mac)}: the sum in accumulator word {word:#x} is {int(total[run, pixel, output])} "
                 f"(pixel {pixel}, output {output}, run {run}), which 32 bits do not hold; split the reduction and "
@@ -129,8 +147,9 @@ def _requantize(index: int, tile: Requantize, memories: Memories) -> None:
     except OverflowError as error:
         (run, pixel, channel), value = error.args
         raise MachineError(
-            f"{describe(index, tile)}: accumulator word {tile.accumulator + pixel * tile.channels + channel:#x} and "
-            f"its offset make {value} (channel {channel}, run {run}), which 32 bits do not hold"
+            f"{describe(index, tile)}: accumulator word "
+            f"{tile.accumulator + pixel * tile.accumulator_pitch + channel:#x} and its offset make {value} "
+            f"(channel {channel}, run {run}), which 32 bits do not hold"
         ) from None
     block = footprint.requantized(tile)
     memories[Memory.ACTIVATION].write(block, codes.reshape(-1, *block.sizes))

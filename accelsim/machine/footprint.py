@@ -147,12 +147,12 @@ def weights(mac: Mac) -> Block:
 
 def sums(mac: Mac) -> Block:
     """(pixels, outputs)."""
-    return Block(Memory.ACCUMULATOR, mac.accumulator, (mac.pixels, mac.outputs), (mac.outputs, 1))
+    return Block(Memory.ACCUMULATOR, mac.accumulator, (mac.pixels, mac.outputs), (mac.accumulator_pitch, 1))
 
 
 def accumulators(tile: Requantize) -> Block:
     """(pixels, channels)."""
-    return Block(Memory.ACCUMULATOR, tile.accumulator, (tile.pixels, tile.channels), (tile.channels, 1))
+    return Block(Memory.ACCUMULATOR, tile.accumulator, (tile.pixels, tile.channels), (tile.accumulator_pitch, 1))
 
 
 def constants(tile: Requantize) -> Block:

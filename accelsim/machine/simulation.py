@@ -90,7 +90,7 @@ def _timed(program: Program, instructions: tuple[Instruction, ...], accelerator:
     timing.check_end(program, instructions)
     touched = tuple((instruction.reads(), instruction.writes()) for instruction in instructions)
     timing.check_bounds(program, instructions, touched, accelerator)
-    check_fields(instructions)
+    check_fields(instructions, accelerator)
     check_writes(instructions, touched)
     run = timing.run(program, instructions, accelerator)
     check_races(instructions, touched, run.spans)

@@ -70,11 +70,21 @@ def _moves(instruction: Instruction, accelerator: Accelerator) -> Iterator[Move]
 
 def _gathered(window: _Window) -> int:
     """Bytes of the window's elements, each output position for itself, padding left out."""
-    down = inside(
-        window.top, window.out_height, window.stride_y, window.kernel_height, window.dilation_y, window.height
-    )
     across = inside(
         window.left, window.out_width, window.stride_x, window.kernel_width, window.dilation_x, window.width
+    )
+    return _bytes(window, across)
+
+
+def _streamed(mac: Mac) -> int:
+    """Bytes of the activations of all vectors, padding left out: pixels abreast share one window."""
+    vectors, stride = -(-mac.out_width // mac.pixels_abreast), mac.pixels_abreast * mac.stride_x
+    return _bytes(mac, inside(mac.left, vectors, stride, mac.taps_abreast, mac.dilation_x, mac.vector_width))
+
+
+def _bytes(window: _Window, across: tuple[tuple[int, int], ...]) -> int:
+    down = inside(
+        window.top, window.out_height, window.stride_y, window.kernel_height, window.dilation_y, window.height
     )
     inside_taps = sum(stop - first for first, stop in down) * sum(stop - first for first, stop in across)
     return inside_taps * window.images * window.channels
@@ -85,18 +95,19 @@ def _mac(mac: Mac, accelerator: Accelerator) -> Iterator[Move]:
     array = accelerator.mac_array
     tile = tile_of(mac, accelerator)
     outputs = 4 * mac.pixels * mac.outputs
-    weights = mac.reduction * mac.outputs
+    weights = mac.reduction * mac.outputs * mac.pixels_abreast
+    activations = _streamed(mac)
     column_folds = -(-tile.sets[0].outputs // array.columns)  # more than one only where a set is one group
     if array.dataflow == "output_stationary":
-        yield Memory.ACTIVATION, column_folds * _gathered(mac), 0
-        yield Memory.WEIGHT, -(-mac.pixels // array.rows) * weights, 0
+        yield Memory.ACTIVATION, column_folds * activations, 0
+        yield Memory.WEIGHT, -(-mac.vectors // array.rows) * weights, 0
         yield Memory.ACCUMULATOR, outputs * mac.accumulate, outputs
         return
     if array.dataflow == "weight_stationary":
-        yield Memory.ACTIVATION, column_folds * _gathered(mac), 0
+        yield Memory.ACTIVATION, column_folds * activations, 0
         yield Memory.WEIGHT, weights, 0
     else:
-        yield Memory.ACTIVATION, _gathered(mac), 0
+        yield Memory.ACTIVATION, activations, 0
         yield Memory.WEIGHT, -(-mac.pixels // array.columns) * weights, 0
     for item in tile.sets:
         folds = len(item.chunks)

@@ -42,7 +42,9 @@ class Reader:
             instead = self.access.instead[item]
             # A lane of padding takes its turn too: time must not depend on where a window lies.
             value = self.memory[self.access.addresses[item]] if instead is None else instead
-            self.register[self.access.lanes[item]] = value
+            lane = self.access.lanes[item]
+            if lane is not None:
+                self.register[lane] = value
         self.waiting = left
         return not left
 
@@ -80,24 +82,25 @@ class AccumulatorPort:
 
     def __init__(self, memory: np.ndarray, banks: int) -> None:
         self.memory, self.banks = memory, banks
-        self.pending: list[tuple[int, int]] = []
-        self.write = Write((), False)
+        self.pending: list[tuple[int, int, bool]] = []
+        self.write = Write((), (), False)
 
     def step(self, arriving: tuple[Write, np.ndarray] | None) -> int | None:
         """One cycle; the instruction whose last word it wrote, if it did."""
         if arriving is not None:
             assert not self.pending, "results came out while the port was at work"
             self.write, values = arriving
-            self.pending = list(zip(self.write.addresses, values.tolist(), strict=False))
+            self.pending = list(zip(self.write.addresses, values.tolist(), self.write.masked, strict=False))
         elif not self.pending:
             return None
         taken, left = set(), []
-        for address, value in self.pending:
+        for address, value, masked in self.pending:
             if self.banks and address % self.banks in taken:
-                left.append((address, value))
+                left.append((address, value, masked))
                 continue
             taken.add(address % self.banks if self.banks else address)
-            self.memory[address] = value + (self.memory[address] if self.write.accumulate else 0)
+            if not masked:
+                self.memory[address] = value + (self.memory[address] if self.write.accumulate else 0)
         self.pending = left
         return None if left else self.write.end_of
 

@@ -23,18 +23,22 @@ class Machine:
 
 @dataclass(frozen=True)
 class Access:
-    """One vector to read: for each lane an address, and the value that stands there instead of the memory's, if any."""
+    """One vector to read: for each lane an address, and the value that stands there instead of the memory's, if any.
+
+    An address without a lane takes its turn and goes nowhere.
+    """
 
     addresses: tuple[int, ...]
-    lanes: tuple[int, ...]
+    lanes: tuple[int | None, ...]
     instead: tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
 class Write:
-    """What the accumulator port does with a vector of results when it comes out."""
+    """What the accumulator port does with a vector of results when it comes out; masked words only take their turn."""
 
     addresses: tuple[int, ...]
+    masked: tuple[bool, ...]
     accumulate: bool
     end_of: int | None = None
 
@@ -62,6 +66,16 @@ class Phase:
     vectors: list[Vector]
 
 
+@dataclass(frozen=True)
+class Spot:
+    """Up to `pixels_abreast` neighbouring outputs of a line: the first one, and how many the line has from it on."""
+
+    image: int
+    oy: int
+    ox: int
+    outputs: int
+
+
 class Addresses:
     """The loops of one Mac instruction, as the address generators walk them."""
 
@@ -76,15 +90,17 @@ class Addresses:
         lanes, each = self.machine.columns, self.outputs
         if self.machine.dataflow == "input_stationary":
             lanes, each = self.machine.rows, self.channels * self.mac.taps
+        each *= self.mac.pixels_abreast
         step = max(1, lanes // each)
         for start in range(0, self.mac.groups, step):
             yield range(start, min(start + step, self.mac.groups))
 
     def chunks(self, groups: range) -> Iterator[list[tuple[int, int, int]]]:
-        """Up to R reduction indices (ky, kx, channel of the instruction) at a time."""
+        """Up to R reduction indices (ky, x, channel of the instruction) at a time; x counts the taps from that of the
+        first pixel abreast to that of the last one."""
         mac, chunk = self.mac, []
         for ky in range(mac.kernel_height):
-            for kx in range(mac.kernel_width):
+            for kx in range((mac.pixels_abreast - 1) * mac.stride_x + mac.kernel_width):
                 for channel in range(groups.start * self.channels, groups.stop * self.channels):
                     chunk.append((ky, kx, channel))
                     if len(chunk) == self.machine.rows:
@@ -93,26 +109,31 @@ class Addresses:
         if chunk:
             yield chunk
 
-    def pixels(self) -> list[int]:
-        return list(range(self.mac.images * self.mac.out_height * self.mac.out_width))
+    def spots(self) -> list[Spot]:
+        mac = self.mac
+        return [
+            Spot(image, oy, ox, mac.out_width - ox)
+            for image in range(mac.images)
+            for oy in range(mac.out_height)
+            for ox in range(0, mac.out_width, mac.pixels_abreast)
+        ]
 
     def columns(self, groups: range, size: int) -> Iterator[range]:
         stop = groups.stop * self.outputs
         for start in range(groups.start * self.outputs, stop, size):
             yield range(start, min(start + size, stop))
 
-    def activations(self, pixel: int, chunk: list[tuple[int, int, int]]) -> Access:
+    def activations(self, spot: Spot, chunk: list[tuple[int, int, int]]) -> Access:
         mac = self.mac
-        rest, ox = divmod(pixel, mac.out_width)
-        image, oy = divmod(rest, mac.out_height)
+        last = mac.left + (mac.out_width - 1) * mac.stride_x + (mac.kernel_width - 1) * mac.dilation_x
         addresses, instead = [], []
         for ky, kx, channel in chunk:
-            y = mac.top + oy * mac.stride_y + ky * mac.dilation_y
-            x = mac.left + ox * mac.stride_x + kx * mac.dilation_x
+            y = mac.top + spot.oy * mac.stride_y + ky * mac.dilation_y
+            x = mac.left + spot.ox * mac.stride_x + kx * mac.dilation_x
             addresses.append(
-                mac.activation + image * mac.image_pitch + y * mac.line_pitch + x * mac.pixel_pitch + channel
+                mac.activation + spot.image * mac.image_pitch + y * mac.line_pitch + x * mac.pixel_pitch + channel
             )
-            instead.append(None if 0 <= y < mac.height and 0 <= x < mac.width else mac.pad)
+            instead.append(None if 0 <= y < mac.height and 0 <= x < mac.width and x <= last else mac.pad)
         return Access(tuple(addresses), tuple(range(len(chunk))), tuple(instead))
 
     def weight(self, index: tuple[int, int, int], output: int) -> int | None:
@@ -130,8 +151,38 @@ class Addresses:
             tuple(address for _, address in present), tuple(lane for lane, _ in present), (None,) * len(present)
         )
 
-    def words(self, pixel: int, outputs: range) -> tuple[int, ...]:
-        return tuple(self.mac.accumulator + pixel * self.mac.outputs + output for output in outputs)
+    def weight_row(self, index: tuple[int, int, int], outputs: range) -> Access:
+        """One reduction index of every column (pixel abreast, output). The generator goes from the last pixel that has
+        a tap at x down, while the tap goes up by the stride, as often as there may be taps; what meets no pixel or no
+        tap takes its turn."""
+        mac = self.mac
+        if mac.pixels_abreast == 1:
+            return self.weights([(index, n) for n in outputs])
+        ky, x, channel = index
+        pixel = min(x // mac.stride_x, mac.pixels_abreast - 1)
+        tap = x - pixel * mac.stride_x
+        addresses, lanes = [], []
+        for _ in range(min(mac.pixels_abreast, -(-mac.kernel_width // mac.stride_x))):
+            for number, output in enumerate(outputs):
+                address = self.weight((ky, tap, channel), output)
+                if address is not None:
+                    addresses.append(address)
+                    there = pixel >= 0 and tap < mac.kernel_width
+                    lanes.append(pixel * len(outputs) + number if there else None)
+            pixel, tap = pixel - 1, tap + mac.stride_x
+        return Access(tuple(addresses), tuple(lanes), (None,) * len(lanes))
+
+    def sums(self, spot: Spot, outputs: range, accumulate: bool) -> Write:
+        """Where the results of the columns go; the pixels after the line's end are masked."""
+        mac = self.mac
+        first = (spot.image * mac.out_height + spot.oy) * mac.out_width + spot.ox
+        pitch = mac.outputs + mac.accumulator_gap
+        addresses, masked = [], []
+        for pixel in range(mac.pixels_abreast):
+            for output in outputs:
+                addresses.append(mac.accumulator + (first + pixel) * pitch + output)
+                masked.append(pixel >= spot.outputs)
+        return Write(tuple(addresses), tuple(masked), accumulate)
 
 
 def weight_stationary(loops: Addresses, index: int) -> list[Phase]:
@@ -140,15 +191,14 @@ def weight_stationary(loops: Addresses, index: int) -> list[Phase]:
         for outputs in loops.columns(groups, loops.machine.columns):
             for number, chunk in enumerate(loops.chunks(groups)):
                 add = bool(loops.mac.accumulate) or number > 0
-                preload = [loops.weights([(k, n) for n in outputs]) for k in chunk]
+                preload = [loops.weight_row(k, outputs) for k in chunk]
                 vectors = [
-                    Vector(loops.activations(m, chunk), write=Write(loops.words(m, outputs), add))
-                    for m in loops.pixels()
+                    Vector(loops.activations(m, chunk), write=loops.sums(m, outputs, add)) for m in loops.spots()
                 ]
                 phases.append(Phase(preload, vectors))
     last = phases[-1].vectors[-1]
     assert last.write is not None
-    last.write = Write(last.write.addresses, last.write.accumulate, index)
+    last.write = replace(last.write, end_of=index)
     return phases
 
 
@@ -156,43 +206,41 @@ def output_stationary(loops: Addresses, index: int) -> list[Phase]:
     phases = []
     for groups in loops.group_sets():
         for outputs in loops.columns(groups, loops.machine.columns):
-            pixels = loops.pixels()
-            for start in range(0, len(pixels), loops.machine.rows):
-                rows = pixels[start : start + loops.machine.rows]
+            spots = loops.spots()
+            for start in range(0, len(spots), loops.machine.rows):
+                rows = spots[start : start + loops.machine.rows]
                 fold = []
                 for chunk in loops.chunks(groups):
                     preload = [loops.activations(m, chunk) for m in rows]
-                    vectors = [Vector(loops.weights([(k, n) for n in outputs]), column=c) for c, k in enumerate(chunk)]
+                    vectors = [Vector(loops.weight_row(k, outputs), column=c) for c, k in enumerate(chunk)]
                     fold.append(Phase(preload, vectors))
                 fold[0].vectors[0].clear = True
-                fold[-1].vectors[-1].tokens = tuple(
-                    Write(loops.words(m, outputs), bool(loops.mac.accumulate)) for m in rows
-                )
+                fold[-1].vectors[-1].tokens = tuple(loops.sums(m, outputs, bool(loops.mac.accumulate)) for m in rows)
                 phases += fold
     last = phases[-1].vectors[-1]
     *tokens, token = last.tokens
-    last.tokens = (*tokens, Write(token.addresses, token.accumulate, index))
+    last.tokens = (*tokens, replace(token, end_of=index))
     return phases
 
 
 def input_stationary(loops: Addresses, index: int) -> list[Phase]:
     phases = []
     for groups in loops.group_sets():
-        pixels = loops.pixels()
-        for start in range(0, len(pixels), loops.machine.columns):
-            held = pixels[start : start + loops.machine.columns]
+        spots = loops.spots()
+        for start in range(0, len(spots), loops.machine.columns):
+            held = spots[start : start + loops.machine.columns]
             for number, chunk in enumerate(loops.chunks(groups)):
                 add = bool(loops.mac.accumulate) or number > 0
                 vectors = []
                 for outputs in loops.columns(groups, loops.machine.columns):
                     block = [Vector(loops.weights([(k, n) for k in chunk]), slot=s) for s, n in enumerate(outputs)]
                     block[0].first_of_block = True
-                    block[-1].commands = tuple(Write(loops.words(m, outputs), add) for m in held)
+                    block[-1].commands = tuple(loops.sums(m, outputs, add) for m in held)
                     vectors += block
                 phases.append(Phase([loops.activations(m, chunk) for m in held], vectors))
     last = phases[-1].vectors[-1]
     *commands, command = last.commands
-    last.commands = (*commands, Write(command.addresses, command.accumulate, index))
+    last.commands = (*commands, replace(command, end_of=index))
     return phases
 
 

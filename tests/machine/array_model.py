@@ -11,7 +11,7 @@ soon as the preload registers are free.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -40,39 +40,57 @@ class Run:
 # What leaves the array: one exit control for each dataflow, deciding at the edge.
 
 
+class Owed:
+    """The words that the accumulator port still owes of what was sent to it last, bank by bank."""
+
+    def __init__(self, banks: int) -> None:
+        self.banks = banks
+        self.words: Counter[int] = Counter()
+
+    def send(self, write: Write) -> None:
+        self.words = Counter(address % self.banks if self.banks else address for address in write.addresses)
+
+    def tick(self) -> None:
+        """Every bank that has words left does one."""
+        self.words = +(self.words - Counter(self.words.keys()))
+
+    def __bool__(self) -> bool:
+        return bool(self.words)
+
+
 class PortExit:
     """Weight stationary: each vector has its results written; the next may enter when the port will have done so."""
 
     def __init__(self, banks: int) -> None:
-        self.banks, self.words = banks, 0
+        self.owed = Owed(banks)
 
     def tick(self) -> None:
-        self.words = max(0, self.words - self.banks) if self.banks else 0
+        self.owed.tick()
 
     def command(self) -> object:
         return None
 
     def allows(self, vector: Vector) -> bool:
-        return self.words == 0
+        return not self.owed
 
     def entered(self, vector: Vector) -> None:
         assert vector.write is not None
-        self.words = len(vector.write.addresses)
+        self.owed.send(vector.write)
 
 
 class QueueExit:
     """A finished fold (or block) waits in `pending` until the one before has sent all of its commands."""
 
     def __init__(self, banks: int) -> None:
-        self.banks, self.words = banks, 0
+        self.owed = Owed(banks)
         self.sending: deque[tuple[int, Write]] = deque()
         self.pending: tuple[Write, ...] = ()
 
     def tick(self) -> None:
-        self.words = max(0, self.words - self.banks) if self.banks else 0
+        self.owed.tick()
 
     def command(self) -> tuple[int, Write] | None:
-        if self.words:
+        if self.owed:
             return None
         if not self.sending:
             self.sending.extend(enumerate(self.pending))
@@ -80,7 +98,7 @@ class QueueExit:
         if not self.sending:
             return None
         command = self.sending.popleft()
-        self.words = len(command[1].addresses)
+        self.owed.send(command[1])
         return command
 
 

@@ -69,7 +69,7 @@ class Machine:
         each_in, each_out = mac.channels // mac.groups, mac.outputs // mac.groups
         for m, (image, oy, ox) in enumerate(np.ndindex(mac.images, mac.out_height, mac.out_width)):
             for n in range(mac.outputs):
-                at = mac.accumulator + m * mac.outputs + n
+                at = mac.accumulator + m * (mac.outputs + mac.accumulator_gap) + n
                 total = self.memories[Memory.ACCUMULATOR][at] if mac.accumulate else 0
                 for k, (ky, kx, c) in enumerate(np.ndindex(mac.kernel_height, mac.kernel_width, each_in)):
                     code = self._element(mac, image, oy, ox, ky, kx, n // each_out * each_in + c)
@@ -103,7 +103,8 @@ class Machine:
                     bytes(self.memories[Memory.PARAMETER][start + 4 * plane * tile.channels + i] for i in range(4))
                     for plane in range(tile.planes)
                 ]
-                total = self.memories[Memory.ACCUMULATOR][tile.accumulator + m * tile.channels + c]
+                word = tile.accumulator + m * (tile.channels + tile.accumulator_gap) + c
+                total = self.memories[Memory.ACCUMULATOR][word]
                 if tile.steps & Step.OFFSET:
                     total += struct.unpack("<i", words.pop(0))[0]
                 constants = [struct.unpack("<f", word)[0] for word in words]

@@ -159,7 +159,12 @@ def random_mac(random: Random, **fields: Any) -> Mac:
     along_k = random.random() < 0.5
     pitch_k = outputs + random.randint(0, 2) if along_k else 1
     pitch_n = 1 if along_k else reduction + random.randint(0, 2)
+    abreast = 1
+    if window["dilation_x"] == 1 and window["stride_x"] <= window["kernel_width"]:
+        abreast = random.randint(1, max(1, min(window["out_width"], accelerator().mac_array.columns // each_out)))
     chosen = {
+        "pixels_abreast": abreast,
+        "accumulator_gap": random.choice([0, 0, 2]),
         "pad": random.randint(-128, 127) if window["signed_activation"] else random.randint(0, 255),
         "outputs": outputs,
         "groups": groups,
@@ -192,9 +197,11 @@ def random_post(random: Random) -> Instruction:
             steps |= Step.FUSED_BIAS
         tile = {"images": random.randint(1, 2), "out_height": random.randint(1, 3), "out_width": width}
         pitches = {"pixel_pitch": channels + 1, "line_pitch": width * (channels + 1), "image_pitch": 200}
+        constants = {"parameters": 256, "steps": steps}
         return Requantize(
-            out=out, accumulator=3, channels=channels, parameters=256, steps=steps, **tile, **pitches, **clamp
-        )
+            out=out, accumulator=3, accumulator_gap=random.choice([0, 2]), channels=channels,
+            **constants, **tile, **pitches, **clamp,
+        )  # fmt: skip
     length, rows = random.randint(1, 40), random.randint(1, 3)
     shape = {"length": length, "lines": rows, "out": out, "out_pitch": length + random.randint(0, 2)}
     if kind == "lookup":

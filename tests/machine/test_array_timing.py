@@ -38,13 +38,22 @@ def accelerator_of(machine: array_model.Machine) -> Accelerator:
     return Accelerator.from_dict({"name": "random", "mac_array": array, "buffers": buffers})
 
 
-def random_mac(rng: random.Random, accumulator: int, signed: int, zero_point: int) -> Mac:
+def random_mac(rng: random.Random, machine: array_model.Machine, accumulator: int, signed: int, zero_point: int) -> Mac:
     groups = rng.choice([1, 1, 1, 2, 3, 5])
     channels, outputs = groups * rng.randint(1, 9 // groups + 1), groups * rng.randint(1, 9 // groups + 1)
+    out_width, stride_x, dilation_x = rng.randint(1, 4), rng.randint(1, 3), rng.choice([1, 1, 2])
+    abreast, gap = 1, rng.choice([0, 0, 0, 1, 3])
+    if machine.dataflow != "input_stationary" and rng.random() < 0.5:  # pixels abreast: few outputs, a longer line
+        outputs = groups * rng.choice([1, 1, 2])
+        out_width = rng.randint(2, 7)
+        abreast = rng.randint(1, max(1, min(out_width, machine.columns // (outputs // groups))))
     height, width = rng.randint(1, 4), rng.randint(1, 4)
     pixel = channels + rng.choice([0, 0, 1, 3])
     line = width * pixel + rng.choice([0, 0, 2])
     kernel_height, kernel_width = rng.choice([(1, 1), (1, 1), (3, 3), (1, 2), (2, 1), (3, 1)])
+    if abreast > 1:
+        kernel_width, dilation_x = rng.choice([1, 2, 3]), 1
+        stride_x = rng.randint(1, kernel_width)
     reduction = kernel_height * kernel_width * channels // groups
     if rng.random() < 0.5:
         pitch_k, pitch_n = outputs + rng.choice([0, 0, 1]), 1
@@ -57,7 +66,7 @@ def random_mac(rng: random.Random, accumulator: int, signed: int, zero_point: in
         pixel_pitch=pixel,
         images=rng.choice([1, 1, 2]),
         out_height=rng.randint(1, 3),
-        out_width=rng.randint(1, 4),
+        out_width=out_width,
         kernel_height=kernel_height,
         kernel_width=kernel_width,
         channels=channels,
@@ -66,9 +75,9 @@ def random_mac(rng: random.Random, accumulator: int, signed: int, zero_point: in
         height=height,
         width=width,
         stride_y=rng.randint(1, 2),
-        stride_x=rng.randint(1, 3),
+        stride_x=stride_x,
         dilation_y=rng.choice([1, 1, 2]),
-        dilation_x=rng.choice([1, 1, 2]),
+        dilation_x=dilation_x,
         signed_activation=signed,
         pad=rng.randint(-5, 250),
         weight_zero_point=zero_point,
@@ -77,8 +86,10 @@ def random_mac(rng: random.Random, accumulator: int, signed: int, zero_point: in
         weight_pitch_k=pitch_k,
         weight_pitch_n=pitch_n,
         accumulator=accumulator,
+        accumulator_gap=gap,
         accumulate=rng.randint(0, 1),
         groups=groups,
+        pixels_abreast=abreast,
     )
 
 
@@ -117,14 +128,15 @@ def operation(mac: Mac, memories: Memories, accumulators: np.ndarray) -> None:
     k, n = np.ogrid[: mac.reduction, : mac.outputs]
     stored = memories.weight[mac.weight + k * mac.weight_pitch_k + n * mac.weight_pitch_n]
     assert np.array_equal(mac_sums(mac, memories.activation[None], stored[None]).values[0], result), mac
-    place = accumulators[mac.accumulator : mac.accumulator + result.size].reshape(result.shape)
-    place[:] = result + (place if mac.accumulate else 0)
+    pixel, n = np.ogrid[: mac.pixels, : mac.outputs]
+    place = mac.accumulator + pixel * (mac.outputs + mac.accumulator_gap) + n
+    accumulators[place] = result + (accumulators[place] if mac.accumulate else 0)
 
 
 def check_alone(seed: int, dataflow: str) -> None:
     rng = random.Random(f"alone {dataflow} {seed}")
     machine = random_machine(rng, dataflow)
-    mac = random_mac(rng, rng.randint(0, 99), rng.randint(0, 1), rng.choice([0, 0, -7, 100]))
+    mac = random_mac(rng, machine, rng.randint(0, 99), rng.randint(0, 1), rng.choice([0, 0, -7, 100]))
     memories = Memories(seed)
     expected, accumulators = memories.accumulator.copy(), memories.accumulator.copy()
     operation(mac, memories, expected)
@@ -144,7 +156,7 @@ def check_sequence(seed: int, dataflow: str) -> None:
     wide = machine.activation_banks == SIZE
     # Few accumulators, so that instructions add to what the ones still in the array are about to write.
     signed, zero_point = rng.randint(0, 1), rng.choice([0, 0, -7, 100])
-    macs = [random_mac(rng, rng.randint(0, 3), signed, zero_point) for _ in range(rng.randint(2, 6))]
+    macs = [random_mac(rng, machine, rng.randint(0, 3), signed, zero_point) for _ in range(rng.randint(2, 6))]
     arrivals = np.cumsum([rng.choice([0, 0, 0, 1, 5, 20, 100]) for _ in macs]).tolist()
     memories = Memories(seed)
     expected, accumulators = memories.accumulator.copy(), memories.accumulator.copy()
@@ -257,24 +269,37 @@ def test_instructions_in_a_row_leave_no_bubble(
     assert before.free + last.issue - before.issue == distance
 
 
+def depthwise(channels: int, **fields: int) -> Mac:
+    """3x3 over lines of 64 outputs; memories laid out without conflicts on 16 banks."""
+    window = {"out_height": 8, "out_width": 64, "height": 10, "width": 66, "kernel_height": 3, "kernel_width": 3}
+    places = {"activation": 0, "weight": 0, "weight_pitch_k": 1, "weight_pitch_n": 9, "accumulator": 0}
+    pitches = {"line_pitch": 66 * channels, "pixel_pitch": channels}
+    sizes = {"channels": channels, "outputs": channels, "groups": channels}
+    return Mac(**(window | places | pitches | sizes | fields))
+
+
 def test_groups_side_by_side_save_folds() -> None:
     """Depthwise 3x3 of 64 channels on 16x16: 9 taps x 16 channels are 9 folds of 16 rows, for 16 groups at once."""
     accelerator = accelerator_of(array_model.Machine(16, 16, "weight_stationary", 16, 16, 16))
-    mac = Mac(
-        activation=0,
-        line_pitch=66 * 64,
-        pixel_pitch=64,
-        out_height=8,
-        out_width=64,
-        height=10,
-        width=66,
-        kernel_height=3,
-        kernel_width=3,
-        channels=64,
-        outputs=64,
-        groups=64,
-        weight=0,
-        weight_pitch_k=64,
-        accumulator=0,
-    )
-    assert mac_occupancy(mac, accelerator).busy == 4 * 9 * 8 * 64
+    assert mac_occupancy(depthwise(64), accelerator).busy == 4 * 9 * 8 * 64
+
+
+@pytest.mark.parametrize(
+    ("dataflow", "vectors"),
+    [
+        # 3 lines x 10 pixels x 2 channels are 60 rows, 4 folds; 8 vectors a line; 8 pairs of groups.
+        ("weight_stationary", 8 * 4 * (8 * 8)),
+        # 64 rows of pixels in folds of 16; 60 reduction indices each.
+        ("output_stationary", 8 * 4 * 60),
+    ],
+)
+def test_pixels_abreast_take_a_quarter_of_one_group_a_fold(dataflow: str, vectors: int) -> None:
+    """16 channels, 3x3 on 16x16, 8 pixels abreast of 2 groups, no access in conflict with itself."""
+    accelerator = accelerator_of(array_model.Machine(16, 16, dataflow, 16, 16, 16))
+    # 18 bytes, or words, from pixel to pixel: two channels of 8 pixels lie in 16 banks. 66 * 18 goes on behind pixel 9.
+    pitches = {"pixel_pitch": 18, "line_pitch": 66 * 18, "accumulator_gap": 2}
+    abreast = mac_occupancy(depthwise(16, pixels_abreast=8, **pitches), accelerator)
+    assert (abreast.busy, abreast.conflict) == (vectors, 0)
+    alone = mac_occupancy(depthwise(1), accelerator)
+    assert alone.issue >= 8 * 64  # weight stationary: its vectors; output stationary: 16 rows to fill a fold of 9
+    assert 16 * alone.issue >= 4 * abreast.issue

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from accelsim.arithmetic.requantize import CONSTANTS, Requantization, Step
-from accelsim.errors import MachineError
+from accelsim.errors import AssemblyError, MachineError
 from accelsim.isa import Add, Halt, Instruction, Mac, Memory, Multiply, Pool, Reduction, Requantize
 from accelsim.machine.execution import step
 from accelsim.machine.footprint import Block
@@ -250,3 +250,38 @@ def test_a_step_without_a_constant_is_an_error(instruction: Instruction) -> None
         MachineError, match=rf"instruction 0 \({instruction.mnemonic} .*has no constant for (bias|divisor|offset)"
     ):
         accelsim.simulate(small.program((instruction, Halt()), {0: b"x"}))
+
+
+@pytest.mark.parametrize(
+    ("dataflow", "pixels_abreast", "said"),
+    [
+        ("weight_stationary", 5, r"takes 5 columns for one group, of 4; take fewer"),
+        ("output_stationary", 5, r"takes 5 columns for one group, of 4; take fewer"),
+        ("input_stationary", 2, r"on an input stationary array, whose columns hold one pixel each"),
+    ],
+)
+def test_pixels_abreast_that_have_no_columns_are_an_error(dataflow: str, pixels_abreast: int, said: str) -> None:
+    import accelsim
+
+    window = {"out_width": 5, "width": 5, "pixel_pitch": 2, "channels": 2, "outputs": 2, "groups": 2}
+    mac = Mac(activation=0, weight=0, weight_pitch_k=2, accumulator=0, pixels_abreast=pixels_abreast, **window)
+    machine = small.accelerator(mac_array__dataflow=dataflow)
+    with pytest.raises(MachineError, match=rf"instruction 0 \(mac .*pixels_abreast={pixels_abreast} {said}"):
+        accelsim.simulate(small.program((mac, Halt()), {0: b"x"}), accelerator=machine)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"pixels_abreast": 0}, "pixels_abreast=0; it must be at least 1"),
+        ({"pixels_abreast": 6}, "pixels_abreast=6 of a line of out_width=5"),
+        (
+            {"pixels_abreast": 2, "dilation_x": 2},
+            "takes dilation_x=1 and no stride_x over kernel_width, not dilation_x=2",
+        ),
+        ({"pixels_abreast": 2, "stride_x": 2}, "not dilation_x=1, stride_x=2, kernel_width=1"),
+    ],
+)
+def test_pixels_abreast_that_no_window_has_are_an_error(fields: dict[str, int], said: str) -> None:
+    with pytest.raises(AssemblyError, match=said):
+        Mac(activation=0, weight=0, weight_pitch_k=1, accumulator=0, channels=1, outputs=1, out_width=5, **fields)

@@ -1,0 +1,122 @@
+"""How a MAC instruction lies on the array, as the search for a tiling sees it: what shares the array, and cycles."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from accelsim.hardware import Accelerator
+from accelsim.hardware.banks import access_cycles, chunks
+
+#: Limit of the instruction's field.
+_ABREAST = (1 << 8) - 1
+
+
+@dataclass(frozen=True)
+class Work:
+    """Sizes of one MAC instruction: `lines` (of all its images) of `pixels`, `channels` of one group, all `outputs`.
+
+    `kernel` and `dilation` down and across, `stride` across. `pitches`: bytes from line to line and from pixel to pixel
+    where the input lies as it does; None where the compiler lays it out so that no access conflicts with itself.
+    """
+
+    lines: int
+    pixels: int
+    kernel: tuple[int, int]
+    stride: int
+    dilation: tuple[int, int]
+    channels: int
+    outputs: int
+    groups: int
+    pitches: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """`abreast` pixels and `side` groups share the array; an instruction takes `cycles`."""
+
+    abreast: int
+    side: int
+    cycles: int
+
+
+def side_by_side(accelerator: Accelerator, reduction: int, outputs: int, groups: int, abreast: int = 1) -> int:
+    """Groups of `reduction` x `outputs` that the array takes next to one another, at least one."""
+    array = accelerator.mac_array
+    one_by_one = array.dataflow == "input_stationary"
+    fitting = array.rows // reduction if one_by_one else array.columns // (abreast * outputs)
+    return min(max(fitting, 1), groups)
+
+
+def gap(held: int, together: int, banks: int) -> int:
+    """Places to leave free after the `held` ones of a pixel, so that the `together` ones that an access takes of each
+    pixel follow one another bank after bank."""
+    return (together - held) % banks
+
+
+def mappings(accelerator: Accelerator, work: Work) -> tuple[Mapping, ...]:
+    """One pixel after the other, and the best number of pixels abreast where that takes fewer cycles."""
+    alone, *others = (mac_mapping(accelerator, work, abreast) for abreast in _abreast(accelerator, work))
+    best = min(others, key=lambda mapping: mapping.cycles, default=alone)
+    return (alone, best) if best.cycles < alone.cycles else (alone,)
+
+
+def _abreast(accelerator: Accelerator, work: Work) -> Iterator[int]:
+    """1, and the smallest numbers of pixels abreast that cut a line into fewer vectors."""
+    yield 1
+    array = accelerator.mac_array
+    if array.dataflow == "input_stationary" or work.dilation[1] > 1 or work.stride > work.kernel[1]:
+        return
+    vectors = work.pixels
+    for abreast in range(2, min(work.pixels, array.columns * work.groups // work.outputs, _ABREAST) + 1):
+        if -(-work.pixels // abreast) < vectors:
+            vectors = -(-work.pixels // abreast)
+            yield abreast
+
+
+@lru_cache(maxsize=1 << 14)
+def mac_mapping(accelerator: Accelerator, work: Work, abreast: int) -> Mapping:
+    """The estimate: folds of the array, each as long as what streams or what is preloaded."""
+    array, buffers = accelerator.mac_array, accelerator.buffers
+    rows, columns = array.rows, array.columns
+    outputs = work.outputs // work.groups
+    taps = work.kernel[0], work.kernel[1] + (abreast - 1) * work.stride
+    reduction = work.kernel[0] * work.kernel[1] * work.channels
+    side = side_by_side(accelerator, reduction, outputs, work.groups, abreast)
+    width = side * outputs
+    vectors = work.lines * -(-work.pixels // abreast)
+    parts = _parts(taps, work, side, rows, buffers.activation.banks)
+    overhead = 2 * rows + columns
+    sets = -(-work.groups // side)
+    if array.dataflow == "input_stationary":
+        folds = -(-vectors // columns) * sum(parts.values())
+        return Mapping(1, side, sets * folds * max(width, min(columns, vectors)) + overhead)
+    port = -(-abreast * min(width, columns) // buffers.accumulator.banks)
+    weights = 1
+    if abreast > 1:
+        runs = min(abreast, -(-work.kernel[1] // work.stride))
+        weights = access_cycles(outputs, reduction, buffers.weight.banks, runs, work.stride * work.channels)
+    blocks = -(-width // columns)
+    if array.dataflow == "weight_stationary":
+        time = sum(
+            count * max(vectors * max(cycles, port), depth * weights) for (depth, cycles), count in parts.items()
+        )
+        return Mapping(abreast, side, sets * blocks * time + overhead)
+    time = 0
+    for folds, held in ((vectors // rows, rows), (1, vectors % rows)):
+        if held:
+            streamed = sum(count * max(depth * weights, held * cycles) for (depth, cycles), count in parts.items())
+            time += folds * max(streamed, held * port)
+    return Mapping(abreast, side, sets * blocks * time + overhead)
+
+
+def _parts(taps: tuple[int, int], work: Work, side: int, rows: int, banks: int) -> Counter[tuple[int, int]]:
+    """How many chunks of the reduction there are of which rows and cycles of an access."""
+    channels = side * work.channels
+    if work.pitches is not None:
+        pitches = work.dilation[0] * work.pitches[0], work.dilation[1] * work.pitches[1]
+        return Counter((chunk.rows, chunk.cycles) for chunk in chunks(taps, pitches, channels, rows, banks))
+    full, rest = divmod(taps[0] * taps[1] * channels, rows)
+    return Counter({(size, -(-size // banks)): count for size, count in ((rows, full), (rest, 1)) if size and count})
