@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from accelsim.isa import Mac, Memory, Requantize
+from accelsim.isa import Mac, Memory
 
 from .emission import Emitter, Slots
 from .operations import Matrix
+from .requantization import instruction
 from .tiling import MatrixPlan, Shape, blocks
 from .transfers import dense_loops, loads, stores
 
@@ -61,7 +62,7 @@ class MatrixEmitter:
     def __init__(self, emitter: Emitter, operation: Matrix, plan: MatrixPlan) -> None:
         self.emitter, self.operation, self.plan = emitter, operation, plan
         self.shape = Shape.of(operation, emitter.accelerator)
-        self.constants = operation.rule.planes(operation.outputs)
+        self.constants = operation.constants
         self.blocks = _blocks(operation, plan)
         self.tiles = _tiles(operation, plan)
         self.channels = operation.source.sizes[4] // operation.groups
@@ -251,7 +252,7 @@ class MatrixEmitter:
     def _requantize(self, tile: _Positions, number: int, accumulator: int, gathered: int) -> None:
         operation, emitter, block = self.operation, self.emitter, self.blocks[number]
         parameters = self._parameters(number)
-        target, rule = operation.target, operation.rule
+        target = operation.target
         images, lines, pixels = tile.sizes
         base = emitter.resident(target.tensor)
         if base is not None:
@@ -263,7 +264,8 @@ class MatrixEmitter:
             line_pitch, image_pitch = pixels * pixel_pitch, lines * pixels * pixel_pitch
             out = gathered + block.first if self.plan.gather else self.out_slots.next()
         emitter.emit(
-            Requantize(
+            instruction(
+                operation.rule,
                 accumulator=accumulator,
                 out=out,
                 image_pitch=image_pitch,
@@ -274,10 +276,6 @@ class MatrixEmitter:
                 out_width=pixels,
                 channels=block.outputs,
                 parameters=parameters,
-                steps=rule.steps,
-                zero_point=rule.zero_point,
-                minimum=rule.minimum,
-                maximum=rule.maximum,
             )
         )
         if base is not None:

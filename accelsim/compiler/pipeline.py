@@ -8,12 +8,14 @@ synchronize   wait and signal fields (synchronization.py)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from accelsim.errors import AssemblyError, CompileError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Halt, Port, Probe, Program
 from accelsim.network import Network
+from accelsim.network.substitution import LayerUnit, layer_unit, matrix_nodes
 
 from .emission import Emitter
 from .emit_matrix import MatrixEmitter
@@ -28,12 +30,17 @@ from .tiling import MatrixPlan, Room, choose
 
 @dataclass(frozen=True)
 class Compilation:
-    """A program and what was decided on the way: for each operation its layer's name and, for a matrix, its plan."""
+    """A program and what was decided on the way.
+
+    `plans`: for each operation its layer's name and, for a matrix, its plan. `units`: how each layer of sums is
+    requantised, with the certificate where that is in fixed point.
+    """
 
     program: Program
     lowered: Lowered
     placement: Placement
     plans: tuple[tuple[str, MatrixPlan | None], ...]
+    units: Mapping[str, LayerUnit]
 
 
 def compile(network: Network, accelerator: Accelerator, *, effort: int = 1) -> Program:
@@ -50,12 +57,8 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
     if effort not in (0, 1, 2):
         raise CompileError(f"effort={effort!r}: allowed are 0, 1 and 2")
     arithmetic = accelerator.requant_unit.arithmetic
-    if arithmetic.name != "float32_exact":
-        raise CompileError(
-            f"requant_unit.arithmetic: {arithmetic.name}: the machine runs float32_exact only; `accelsim certify` and "
-            f"`accelsim compare` tell what the others do to a network"
-        )
-    lowered = lower(network)
+    units = {node.name: layer_unit(network, node, arithmetic) for node in matrix_nodes(network)}
+    lowered = lower(network, units)
     placement = place(lowered, accelerator.buffers.activation.bytes)
     emitter = Emitter(lowered, accelerator, placement)
     plans: list[tuple[str, MatrixPlan | None]] = []
@@ -84,7 +87,7 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
         probes=_probes(emitter, network),
         code=emitter.image.end,
     )
-    return Compilation(program, lowered, placement, tuple(plans))
+    return Compilation(program, lowered, placement, tuple(plans), units)
 
 
 def _emit(emitter: Emitter, name: str, operation: Operation, effort: int) -> MatrixPlan | None:

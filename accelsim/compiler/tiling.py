@@ -84,7 +84,7 @@ class Shape:
             window.kernel,
             window.stride,
             window.dilation,
-            len(operation.rule.planes(operation.outputs)),
+            len(operation.constants),
             accelerator.buffers.activation.banks,
         )
 

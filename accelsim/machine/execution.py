@@ -12,7 +12,9 @@ from itertools import groupby
 import numpy as np
 
 from accelsim.errors import MachineError
+from accelsim.hardware.configuration import Arithmetic
 from accelsim.isa import (
+    REQUANTIZATIONS,
     Add,
     AddFixed,
     Instruction,
@@ -23,21 +25,28 @@ from accelsim.isa import (
     Multiply,
     Pool,
     Program,
-    Requantize,
     Store,
 )
+from accelsim.isa.requantization import _Requantization
 
 from . import footprint, post
 from .memory import Memories
 from .products import mac_sums
+from .requantization import requantize
 from .timing import describe
 from .units import Span
 
 
 def execute(
-    program: Program, instructions: tuple[Instruction, ...], spans: tuple[Span, ...], memories: Memories
+    program: Program,
+    instructions: tuple[Instruction, ...],
+    spans: tuple[Span, ...],
+    memories: Memories,
+    arithmetic: Arithmetic,
 ) -> list[np.ndarray]:
     """Run the instructions; returns the codes (runs, *shape) that each of the program's probes has seen.
+
+    `arithmetic`: that of the requant unit.
 
     Raises MachineError, naming the instruction, for a place that is read and was never written, and for a sum that
     leaves int32.
@@ -49,7 +58,7 @@ def execute(
     for _, ending in groupby(sorted(spans, key=lambda span: span.end), key=lambda span: span.end):
         indices = [span.index for span in ending]
         for index in indices:
-            step(index, instructions[index], memories)
+            step(index, instructions[index], memories, arithmetic)
         for index in indices:
             for number in probes.get(index, ()):
                 what = f"value after {describe(index, instructions[index])},"
@@ -57,9 +66,16 @@ def execute(
     return [seen[number] for number in range(len(program.probes))]
 
 
-def check_fields(instructions: tuple[Instruction, ...]) -> None:
-    """Raise MachineError for steps that an instruction's unit has no constant for."""
+def check_fields(instructions: tuple[Instruction, ...], arithmetic: Arithmetic) -> None:
+    """Raise MachineError for steps that an instruction's unit has no constant for, and for a requantisation in another
+    arithmetic than the requant unit's."""
+    able = REQUANTIZATIONS[arithmetic.name]
     for index, instruction in enumerate(instructions):
+        if isinstance(instruction, _Requantization) and type(instruction) is not able:
+            raise MachineError(
+                f"{describe(index, instruction)}: this machine's requant unit has the arithmetic {arithmetic}, whose "
+                f"instruction is {able.mnemonic}; compile the network for this machine"
+            )
         if isinstance(instruction, Add | Multiply | Pool):
             surplus = post.unavailable_steps(instruction.steps, divisor=isinstance(instruction, Pool))
             if surplus:
@@ -69,8 +85,8 @@ def check_fields(instructions: tuple[Instruction, ...]) -> None:
                 )
 
 
-def step(index: int, instruction: Instruction, memories: Memories) -> None:
-    """One instruction: read its operands, compute, write its result."""
+def step(index: int, instruction: Instruction, memories: Memories, arithmetic: Arithmetic) -> None:
+    """One instruction: read its operands, compute, write its result. `arithmetic`: that of the requant unit."""
     for block in footprint.reads(instruction):
         place = memories[block.memory].first_unwritten(block)
         if place is not None:
@@ -80,7 +96,9 @@ def step(index: int, instruction: Instruction, memories: Memories) -> None:
                 "which was never written; write it first, and let this instruction wait for that"
             )
     action = _ACTIONS.get(type(instruction))
-    if action is not None:
+    if isinstance(instruction, _Requantization):
+        _requantize(index, instruction, memories, arithmetic)
+    elif action is not None:
         action(index, instruction, memories)
 
 
@@ -118,19 +136,15 @@ def _mac(index: int, mac: Mac, memories: Memories) -> None:
     accumulators.write(block, total)
 
 
-def _requantize(index: int, tile: Requantize, memories: Memories) -> None:
+def _requantize(index: int, tile: _Requantization, memories: Memories, arithmetic: Arithmetic) -> None:
     accumulators = memories[Memory.ACCUMULATOR].read(footprint.accumulators(tile))
     words = np.empty((1, 0), np.uint8)
     if tile.planes:
         words = memories[Memory.PARAMETER].read(footprint.constants(tile))
     try:
-        codes = post.requantize(tile, accumulators, words)
-    except OverflowError as error:
-        (run, pixel, channel), value = error.args
-        raise MachineError(
-            f"{describe(index, tile)}: accumulator word {tile.accumulator + pixel * tile.channels + channel:#x} and "
-            f"its offset make {value} (channel {channel}, run {run}), which 32 bits do not hold"
-        ) from None
+        codes = requantize(tile, accumulators, words, arithmetic)
+    except MachineError as error:
+        raise MachineError(f"{describe(index, tile)}: {error}") from None
     block = footprint.requantized(tile)
     memories[Memory.ACTIVATION].write(block, codes.reshape(-1, *block.sizes))
 
@@ -166,7 +180,6 @@ _ACTIONS: dict[type[Instruction], Callable[..., None]] = {
     Load: _load,
     Store: _store,
     Mac: _mac,
-    Requantize: _requantize,
     Add: _binary,
     AddFixed: _binary,
     Multiply: _binary,

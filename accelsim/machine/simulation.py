@@ -54,7 +54,7 @@ def simulate(program: Program, x: Any = None, *, accelerator: Accelerator | None
     result = _timed(program, instructions, accelerator)
     seen = []
     for memories in chain([first], batches):
-        probes = execute(program, instructions, result.timeline, memories)
+        probes = execute(program, instructions, result.timeline, memories, accelerator.requant_unit.arithmetic)
         seen.append(probes + [memories.value(port, "output") for port in program.outputs])
     ports = [*(probe.port for probe in program.probes), *program.outputs]
     values = [_output(port, np.concatenate(parts)) for port, parts in zip(ports, zip(*seen, strict=True), strict=True)]
@@ -76,7 +76,7 @@ def _timed(program: Program, instructions: tuple[Instruction, ...], accelerator:
     timing.check_end(program, instructions)
     touched = tuple((instruction.reads(), instruction.writes()) for instruction in instructions)
     timing.check_bounds(program, instructions, touched, accelerator)
-    check_fields(instructions)
+    check_fields(instructions, accelerator.requant_unit.arithmetic)
     check_writes(instructions, touched)
     run = timing.run(program, instructions, accelerator)
     check_races(instructions, touched, run.spans)
