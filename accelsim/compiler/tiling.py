@@ -168,7 +168,12 @@ def _output_tiles(shape: Shape, accelerator: Accelerator, effort: int) -> Iterat
     """(outputs, groups) of a tile: several whole groups, one, or a part of one."""
     columns = accelerator.mac_array.columns
     if shape.groups > 1:
-        for groups in _halves(shape.groups, max(columns // shape.group_outputs, 1), effort):
+        groups = max(columns // shape.group_outputs, 1)
+        for groups in _halves(shape.groups, groups, effort):
+            yield groups * shape.group_outputs, groups
+        # Fewer than fill the columns pay only where the constants of those do not fit: 255 thresholds a channel.
+        while groups > 1 and 4 * shape.planes * groups * shape.group_outputs > accelerator.buffers.parameter.bytes:
+            groups = -(-groups // 2)
             yield groups * shape.group_outputs, groups
     for outputs in _halves(shape.group_outputs, columns, effort):
         if shape.groups == 1 or outputs < shape.group_outputs:
@@ -292,7 +297,11 @@ def _plan(
         if room.target_resident
         else shape.images * shape.out_depth * shape.out_lines * shape.out_pixels * shape.outputs
     )
-    dram = in_loads + weight_loads + out_bytes + 4 * shape.planes * shape.outputs
+    constant_slots = buffers.parameter.bytes // max(4 * shape.planes * outputs, 1)
+    constant_loads = 4 * shape.planes * shape.outputs
+    if spatial_outer and constant_slots < out_blocks:
+        constant_loads *= tiles
+    dram = in_loads + weight_loads + out_bytes + constant_loads
     row = channels if not whole_input else taken
     efficiency_in = _efficiency(row if row < shape.channels else in_pixels * row, width)
     stored = outputs if not gather and outputs < shape.outputs else shape.outputs * pixels
@@ -302,12 +311,11 @@ def _plan(
         in_loads / efficiency_in
         + out_bytes / efficiency_out
         + weight_loads
-        + 4 * shape.planes * shape.outputs
+        + constant_loads
         + instructions * INSTRUCTION_BYTES
     ) / width
     mac = tiles * out_blocks * depth_parts * mac_cycles(accelerator, count, shape.taps, channels, outputs, groups)
-    lanes = accelerator.requant_unit.lanes
-    post = tiles * out_blocks * (count * -(-outputs // lanes) + accelerator.requant_unit.latency + shape.planes * 2)
+    post = tiles * out_blocks * _requantize_cycles(accelerator, count, outputs, shape.planes)
     times = {"DRAM": bus, "MACs": float(mac), "post unit": float(post)}
     bound = max(times, key=lambda key: times[key])
     first = (weight_tile + in_tile) / width + accelerator.dram.latency
@@ -319,6 +327,8 @@ def _plan(
         cost += out_bytes / efficiency_out / width
     if weight_slots < 2 and out_blocks * depth_parts > 1:
         cost += weight_loads / width
+    if constant_slots < 2 and out_blocks > 1:
+        cost += constant_loads / width
     if accumulators < 2 and tiles * out_blocks > 1:
         cost += post
     return MatrixPlan(
@@ -356,6 +366,14 @@ def mac_cycles(accelerator: Accelerator, positions: int, taps: int, channels: in
         return sets * folds * max(reduction, min(rows, positions)) + overhead
     folds = -(-positions // columns) * -(-reduction // rows)
     return sets * folds * max(width, min(columns, positions)) + overhead
+
+
+def _requantize_cycles(accelerator: Accelerator, positions: int, outputs: int, planes: int) -> int:
+    """Cycles of one requantisation, without bank conflicts of its operands."""
+    unit = accelerator.requant_unit
+    constants = planes * -(-4 * min(outputs, unit.lanes) // accelerator.buffers.parameter.banks)
+    chunks = -(-outputs // unit.lanes)
+    return constants + (chunks - 1) * max(positions, constants) + positions + unit.latency
 
 
 def _shortage(shape: Shape, accelerator: Accelerator, room: Room) -> str:
