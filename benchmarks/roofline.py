@@ -91,7 +91,7 @@ def _bound(operation: Operation, lowered: Lowered, passing: set[str], machine: a
     written = lowered.tensors[target_of(operation)] if target_of(operation) in passing else 0
     match operation:
         case Matrix():
-            constants = operation.weights.size + 4 * operation.outputs * len(operation.rule.planes(operation.outputs))
+            constants = operation.weights.size + 4 * operation.outputs * len(operation.constants)
             lanes = machine.requant_unit.lanes
             written = operation.target.size if written else 0  # a phase of a transposed convolution writes a part
             return Bound(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .affine import Affine
+from .fixed_point import FixedPoint
+from .words import Words, joined, pair, signed, word
 
 _INT32 = np.iinfo(np.int32)
+
+#: A real multiplier's significand has 53 bits, of which the lower product takes 26: both products fit 64 bits.
+_SIGNIFICAND_BITS = 53
+_LOW_BITS = 26
 
 
 @dataclass(frozen=True)
@@ -57,25 +63,54 @@ class LayerScales:
 class Textbook:
     """`clamp(rne((acc + bq) * m) + zo)`: integer bias, real multiplier, one rounding (Jacob et al. 2018, 2.2 to 2.4).
 
-    The real numbers are binary64's, whose own rounding is 2**-29 of binary32's.
+    m is a binary64 number, `significand / 2**shift` with a significand of 53 bits; the product is exact.
     """
 
     bias: NDArray[np.int64]
-    factor: NDArray[np.float64]
+    significand: NDArray[np.int64]
+    shift: NDArray[np.int64]
     zero_point: int
     minimum: int
     maximum: int
 
+    #: With less every product that is not 0 is past all clamps, with more every one is below a half.
+    SHIFTS = (27, 88)
+
     @classmethod
     def of(cls, layer: LayerScales) -> Textbook:
         """The textbook form of a layer."""
+        fraction, exponent = np.frexp(layer.factor)
+        significand = np.ldexp(fraction, _SIGNIFICAND_BITS).astype(np.int64)
+        shift = np.clip(_SIGNIFICAND_BITS - exponent.astype(np.int64), *cls.SHIFTS)
         out = layer.output
-        return cls(layer.integer_bias(), layer.factor, out.zero_point, layer.minimum, out.maximum)
+        return cls(layer.integer_bias(), significand, shift, out.zero_point, layer.minimum, out.maximum)
 
     def apply(self, accumulator: NDArray[np.int32]) -> NDArray[np.int32]:
         """Requantise int32 accumulators; channels are the last axis. Codes in `minimum..maximum`."""
-        steps = np.rint((np.asarray(accumulator, np.int64) + self.bias) * self.factor)
+        total = np.asarray(accumulator, np.int64) + self.bias
+        # The product is high * 2**26 + low, 0 <= low < 2**26.
+        mask = (1 << _LOW_BITS) - 1
+        part = total * (self.significand & mask)
+        high, low = total * (self.significand >> _LOW_BITS) + (part >> _LOW_BITS), part & mask
+        right = self.shift - _LOW_BITS
+        steps = high >> right
+        rest, half = high - (steps << right), np.int64(1) << (right - 1)
+        steps = steps + ((rest > half) | ((rest == half) & ((low > 0) | (steps & 1 == 1))))
         return np.clip(steps + self.zero_point, self.minimum, self.maximum).astype(np.int32)
+
+    def after(self, offset: NDArray[np.int64]) -> Textbook:
+        """The same codes of accumulators that lack `offset` (a channel)."""
+        return replace(self, bias=self.bias + offset)
+
+    def planes(self) -> Words:
+        """The constants in the parameter buffer, (4, channels): bias, the significand's low and high word, shift."""
+        return np.stack([word(self.bias), *pair(self.significand), word(self.shift)])
+
+    @classmethod
+    def from_planes(cls, planes: Words, *, zero_point: int, minimum: int, maximum: int) -> Textbook:
+        """The inverse of `planes`."""
+        bias, low, high, shift = planes
+        return cls(signed(bias), joined(low, high), signed(shift), zero_point, minimum, maximum)
 
 
 @dataclass(frozen=True)
@@ -107,6 +142,12 @@ class PowerOfTwo:
         steps = (total + ((np.int64(1) << right) >> 1)) >> right
         return np.clip(steps + self.zero_point, self.minimum, self.maximum).astype(np.int32)
 
+    def fixed_point(self) -> FixedPoint:
+        """The same function as `(acc * M + B) >> S`: M a power of two, and bias, half and zero point in B."""
+        left, right = np.maximum(-self.shift, 0), np.maximum(self.shift, 0)
+        offset = (self.bias << left) + ((np.int64(1) << right) >> 1) + (np.int64(self.zero_point) << right)
+        return FixedPoint(np.int64(1) << left, offset, right, self.minimum, self.maximum)
+
 
 @dataclass(frozen=True)
 class Gemmlowp:
@@ -124,6 +165,9 @@ class Gemmlowp:
     minimum: int
     maximum: int
 
+    #: A product of 32 bits moved further to the right is 0, a sum moved further to the left saturates.
+    SHIFTS = (-30, 31)
+
     @classmethod
     def of(cls, layer: LayerScales) -> Gemmlowp:
         """The form of a layer: factor = multiplier / 2**(31 + shift); negative shifts go left, before the product."""
@@ -132,8 +176,9 @@ class Gemmlowp:
         carried = multiplier == 1 << 31
         multiplier = np.where(carried, multiplier >> 1, multiplier)
         shift = -(exponent.astype(np.int64) + carried)
-        vanishes = shift > 31
-        multiplier, shift = np.where(vanishes, 0, multiplier), np.where(vanishes, 0, np.maximum(shift, -30))
+        vanishes = shift > cls.SHIFTS[1]
+        multiplier = np.where(vanishes, 0, multiplier)
+        shift = np.where(vanishes, 0, np.maximum(shift, cls.SHIFTS[0]))
         out = layer.output
         bias = layer.integer_bias(half_away=True)
         return cls(bias, multiplier, shift, out.zero_point, layer.minimum, out.maximum)
@@ -149,3 +194,17 @@ class Gemmlowp:
         mask = (np.int64(1) << right) - 1
         steps = (high >> right) + ((high & mask) > (mask >> 1) + (high < 0))
         return np.clip(steps + self.zero_point, self.minimum, self.maximum).astype(np.int32)
+
+    def after(self, offset: NDArray[np.int64]) -> Gemmlowp:
+        """The same codes of accumulators that lack `offset` (a channel)."""
+        return replace(self, bias=self.bias + offset)
+
+    def planes(self) -> Words:
+        """The constants as they stand in the parameter buffer, (3, channels): bias, multiplier, shift."""
+        return np.stack([word(self.bias), word(self.multiplier), word(self.shift)])
+
+    @classmethod
+    def from_planes(cls, planes: Words, *, zero_point: int, minimum: int, maximum: int) -> Gemmlowp:
+        """The inverse of `planes`."""
+        bias, multiplier, shift = planes
+        return cls(signed(bias), multiplier.astype(np.int64), signed(shift), zero_point, minimum, maximum)

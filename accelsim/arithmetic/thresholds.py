@@ -11,6 +11,9 @@ from accelsim.errors import ModelError
 
 from .reachable import Reachable
 from .requantize import Requantization
+from .words import Words, signed, word
+
+_INT32 = np.iinfo(np.int32)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,22 @@ class Thresholds:
             reached, left = np.where(above, middle + 1, reached), np.where(above, left, np.minimum(left, middle))
         inside = (value >= self.monotone.low) & (value <= self.monotone.high)
         return np.where(inside, self.minimum + reached, self.wrapped).astype(np.int32)
+
+    def after(self, offset: NDArray[np.int64]) -> Thresholds:
+        """The same codes of accumulators that lack `offset` (a channel)."""
+        monotone = Reachable(self.monotone.low - offset, self.monotone.high - offset)
+        return replace(self, first=self.first - offset[:, None], monotone=monotone)
+
+    def planes(self) -> Words:
+        """The thresholds as they stand in the parameter buffer, (thresholds, channels); each fits 32 bits."""
+        return np.ascontiguousarray(word(self.first).T)
+
+    @classmethod
+    def from_planes(cls, planes: Words, minimum: int) -> Thresholds:
+        """The inverse of `planes`, for accumulators of which none wraps round."""
+        channels = planes.shape[1]
+        every = Reachable(np.full(channels, _INT32.min, np.int64), np.full(channels, _INT32.max, np.int64))
+        return cls(minimum, signed(planes).T, every, minimum)
 
 
 def find_thresholds(rule: Requantization, reach: Reachable) -> Thresholds:

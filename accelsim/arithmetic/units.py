@@ -12,11 +12,11 @@ from accelsim.errors import ConfigurationError
 
 from .alternatives import Gemmlowp, LayerScales, PowerOfTwo, Textbook
 from .certificate import prove
-from .fixed_point import MOST_MULTIPLIER_BITS
+from .fixed_point import MOST_MULTIPLIER_BITS, FixedPoint
 from .integer_float import IntegerFloat
 from .reachable import Reachable
 from .requantize import Requantization
-from .thresholds import find_thresholds
+from .thresholds import Thresholds, find_thresholds
 
 
 class Requantizer(Protocol):
@@ -26,6 +26,9 @@ class Requantizer(Protocol):
         """Codes of int32 accumulators; channels are the last axis."""
         ...
 
+
+#: What a requantisation unit can be made to compute.
+UnitRule = Requantization | FixedPoint | Thresholds | PowerOfTwo | Gemmlowp | Textbook
 
 #: Each takes the engine's pipeline, the layer's scales, the reachable accumulators and the bits of a multiplier.
 _Builder = Callable[[Requantization, LayerScales, Reachable, int], Requantizer]

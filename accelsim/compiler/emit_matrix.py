@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from accelsim.isa import Mac, Memory, Requantize
+from accelsim.isa import Mac, Memory
 
 from .emission import Emitter, Slots
 from .emit_post import TABLE, ElementwiseEmitter
 from .fusion import Fusion, in_place, parameter_bytes
 from .operations import Matrix
+from .requantization import instruction
 from .tiling import MatrixPlan, Shape, blocks
 from .transfers import dense_loops, loads, stores
 
@@ -66,7 +67,7 @@ class MatrixEmitter:
         self.shape = Shape.of(operation, emitter.accelerator)
         #: What one access reads lies together: the reduction of an output, or the taps that pixels abreast share.
         self.by_output = emitter.accelerator.mac_array.dataflow == "input_stationary" or plan.abreast > 1
-        self.constants = operation.rule.planes(operation.outputs)
+        self.constants = operation.constants
         self.blocks = _blocks(operation, plan)
         self.tiles = _tiles(operation, plan)
         self.channels = operation.source.sizes[4] // operation.groups
@@ -287,7 +288,7 @@ class MatrixEmitter:
     def _requantize(self, tile: _Positions, number: int, accumulator: int, gathered: int) -> None:
         operation, emitter, block = self.operation, self.emitter, self.blocks[number]
         parameters = self._parameters(number)
-        target, rule = operation.target, operation.rule
+        target = operation.target
         images, lines, pixels = tile.sizes
         base = emitter.resident(target.tensor)
         if base is not None:
@@ -299,7 +300,8 @@ class MatrixEmitter:
             line_pitch, image_pitch = pixels * pixel_pitch, lines * pixels * pixel_pitch
             out = gathered + block.first if self.plan.gather or self.fusion else self.out_slots.next()
         emitter.emit(
-            Requantize(
+            instruction(
+                operation.rule,
                 accumulator=accumulator,
                 accumulator_gap=self._gap(block),
                 out=out,
@@ -311,10 +313,6 @@ class MatrixEmitter:
                 out_width=pixels,
                 channels=block.outputs,
                 parameters=parameters,
-                steps=rule.steps,
-                zero_point=rule.zero_point,
-                minimum=rule.minimum,
-                maximum=rule.maximum,
             )
         )
         if base is not None:

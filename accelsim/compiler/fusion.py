@@ -104,7 +104,7 @@ def _fusion(lowered: Lowered, placement: Placement, accelerator: Accelerator, in
 
 def parameter_bytes(first: Matrix, plan: MatrixPlan, then: Elementwise) -> int:
     """Bytes of the constants of all blocks and of the tables, which are used in turn."""
-    planes = len(first.rule.planes(first.outputs))
+    planes = len(first.constants)
     tables = 0 if then.tables is None else then.tables.size
     if plan.groups > 1:
         blocks = -(-first.groups // plan.groups)

@@ -5,21 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accelsim.arithmetic.requantize import Requantization
-from accelsim.errors import CompileError
 from accelsim.network import Convolution, Linear, rounding
 
 from .operations import Matrix, Three, View, Window
+from .requantization import machine_rule
 
 if TYPE_CHECKING:
     from .lowering import Lowering
-
-_INT32 = np.iinfo(np.int32)
 
 
 def lower_convolution(state: Lowering, node: Convolution) -> None:
@@ -155,18 +151,8 @@ def _append(
             groups,
             np.ascontiguousarray(layout.astype(np.int8)),
             zero_points,
-            _folded(node.name, rounding.matrix_rounding(state.network, node, folded=False), -affine.zero_point * sums),
+            machine_rule(state.network, node, state.units[node.name].rule, -affine.zero_point * sums),
             affine.zero_point,
             affine.dtype == "int8",
         )
     )
-
-
-def _folded(name: str, rule: Requantization, zero_point_part: np.ndarray) -> Requantization:
-    """`rule` with what the input's zero point leaves in the sum of raw codes added to its integer constants."""
-    offset = zero_point_part if rule.offset is None else rule.offset.astype(np.int64) + zero_point_part
-    if not np.any(offset):
-        return rule if rule.offset is None else replace(rule, offset=None)
-    if offset.min() < _INT32.min or offset.max() > _INT32.max:
-        raise CompileError(f"{name}: the constant of an output channel leaves int32; the layer's sums would too")
-    return replace(rule, offset=offset.astype(np.int32))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ from accelsim.network import (
     Softmax,
     Unfold,
 )
+from accelsim.network.substitution import LayerUnit
 
 from .forms import Form, channels_last, common_loops, dense, order_of
 from .lower_elementwise import lower_lookup, lower_sum
@@ -46,10 +47,11 @@ from .operations import Copy, Lowered, Operation, View
 
 
 class Lowering:
-    """What has been lowered so far. `forms[value]` says where a value's elements lie."""
+    """What has been lowered so far. `forms[value]` says where a value's elements lie, `units[layer]` how a layer of
+    sums is requantised."""
 
-    def __init__(self, network: Network) -> None:
-        self.network = network
+    def __init__(self, network: Network, units: Mapping[str, LayerUnit]) -> None:
+        self.network, self.units = network, units
         self.operations: list[Operation] = []
         self.layers: list[str] = []
         self.tensors: dict[str, int] = {}
@@ -165,9 +167,12 @@ def view_of(form: Form) -> View:
     return View(form.tensor, sizes, pitches, form.offset)  # type: ignore[arg-type]
 
 
-def lower(network: Network) -> Lowered:
-    """The operations of a network. Raises CompileError for a node that there is no operation for."""
-    state = Lowering(network)
+def lower(network: Network, units: Mapping[str, LayerUnit]) -> Lowered:
+    """The operations of a network; `units`: how each layer of sums is requantised.
+
+    Raises CompileError for a node that there is no operation for, and for a layer whose constants do not fit.
+    """
+    state = Lowering(network, units)
     for name in network.inputs:
         shape = network.values[name].shape
         order = channels_last(len(shape)) if state.wants_channels_last(name) else tuple(range(len(shape)))

@@ -14,6 +14,8 @@ from accelsim.arithmetic.requantize import Requantization
 from accelsim.isa import Reduction
 
 from .forms import Form
+from .requantization import Rule as MatrixRule
+from .requantization import planes
 
 Three = tuple[int, int, int]
 
@@ -61,7 +63,7 @@ class Matrix:
     groups: int
     weights: np.ndarray = field(repr=False, compare=False)
     weight_zero_points: np.ndarray = field(repr=False, compare=False)
-    rule: Requantization = field(compare=False)
+    rule: MatrixRule = field(compare=False)
     pad: int
     signed: bool
 
@@ -69,6 +71,11 @@ class Matrix:
     def outputs(self) -> int:
         """Output channels."""
         return self.target.sizes[4]
+
+    @property
+    def constants(self) -> np.ndarray:
+        """The rule's constants, uint32 (planes, outputs)."""
+        return planes(self.rule, self.outputs)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from accelsim.errors import AssemblyError, CompileError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Halt, Port, Probe, Program
 from accelsim.network import Network
+from accelsim.network.substitution import LayerUnit, layer_unit, matrix_nodes
 
 from .emission import Emitter
 from .emit_matrix import MatrixEmitter
@@ -31,9 +32,10 @@ from .tiling import MatrixPlan, choose
 
 @dataclass(frozen=True)
 class Compilation:
-    """A program and what was decided on the way: for each operation its layer's name and, for a matrix, its plan.
+    """A program and what was decided on the way.
 
-    `fusions`: by the number of their matrix operation.
+    `plans`: for each operation its layer's name and, for a matrix, its plan; `fusions`: by the number of their matrix
+    operation. `units`: how each layer of sums is requantised, with the certificate where that is in fixed point.
     """
 
     program: Program
@@ -41,6 +43,7 @@ class Compilation:
     placement: Placement
     fusions: Mapping[int, Fusion]
     plans: tuple[tuple[str, MatrixPlan | None], ...]
+    units: Mapping[str, LayerUnit]
 
     def fused_layer(self, index: int) -> str | None:
         """The layer that works on the tiles of operation `index`."""
@@ -62,12 +65,8 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
     if effort not in (0, 1, 2):
         raise CompileError(f"effort={effort!r}: allowed are 0, 1 and 2")
     arithmetic = accelerator.requant_unit.arithmetic
-    if arithmetic.name != "float32_exact":
-        raise CompileError(
-            f"requant_unit.arithmetic: {arithmetic.name}: the machine runs float32_exact only; `accelsim certify` and "
-            f"`accelsim compare` tell what the others do to a network"
-        )
-    lowered = lower(network)
+    units = {node.name: layer_unit(network, node, arithmetic) for node in matrix_nodes(network)}
+    lowered = lower(network, units)
     placement = place(lowered, accelerator.buffers.activation.bytes)
     fusions = fuse(lowered, placement, accelerator, effort)
     passing = [target_of(lowered.operations[index]) for index in fusions]
@@ -99,7 +98,7 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
         probes=_probes(emitter, network),
         code=emitter.image.end,
     )
-    return Compilation(program, lowered, placement, fusions, tuple(plans))
+    return Compilation(program, lowered, placement, fusions, tuple(plans), units)
 
 
 def _emit(emitter: Emitter, name: str, operation: Operation, fusion: Fusion | None, effort: int) -> MatrixPlan | None:

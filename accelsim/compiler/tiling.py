@@ -113,7 +113,7 @@ class Shape:
             window.kernel,
             window.stride,
             window.dilation,
-            len(operation.rule.planes(operation.outputs)),
+            len(operation.constants),
             accelerator.buffers.activation.banks,
             accelerator.buffers.accumulator.banks,
         )
@@ -227,7 +227,12 @@ def _output_tiles(shape: Shape, accelerator: Accelerator, effort: int) -> Iterat
     """(outputs, groups) of a tile: several whole groups, one, or a part of one."""
     columns = accelerator.mac_array.columns
     if shape.groups > 1:
+        groups = shape.groups
         for groups in _halves(shape.groups, max(columns // shape.group_outputs, 1), effort):
+            yield groups * shape.group_outputs, groups
+        # Fewer than fill the columns pay only where the constants of those do not fit: 255 thresholds a channel.
+        while groups > 1 and 4 * shape.planes * groups * shape.group_outputs > accelerator.buffers.parameter.bytes:
+            groups = -(-groups // 2)
             yield groups * shape.group_outputs, groups
     for outputs in _halves(shape.group_outputs, columns, effort):
         if shape.groups == 1 or outputs < shape.group_outputs:
@@ -363,13 +368,16 @@ def _plan(
         if room.target_resident
         else shape.images * shape.out_depth * shape.out_lines * shape.out_pixels * shape.outputs
     )
-    lanes = accelerator.requant_unit.lanes
-    post = tiles * out_blocks * (count * -(-outputs // lanes) + accelerator.requant_unit.latency + shape.planes * 2)
+    post = tiles * out_blocks * _requantize_cycles(accelerator, count, outputs, shape.planes)
     if tail is not None:
         out_bytes *= tail.streamed_in + tail.streamed_out
         vectors = -(-count * shape.outputs // accelerator.vector_unit.lanes)
         post += tiles * (tail.operands * vectors + accelerator.requant_unit.latency)
-    dram = in_loads + weight_loads + out_bytes + 4 * shape.planes * shape.outputs
+    constant_slots = buffers.parameter.bytes // max(4 * shape.planes * outputs, 1)
+    constant_loads = 4 * shape.planes * shape.outputs
+    if spatial_outer and constant_slots < out_blocks:
+        constant_loads *= tiles
+    dram = in_loads + weight_loads + out_bytes + constant_loads
     row, pitch = (taken, pitches[0]) if whole_input else (channels, pitches[1])
     efficiency_in = _efficiency(row if row < shape.channels or row < pitch else in_pixels * row, width)
     stored = outputs if not gather and outputs < shape.outputs else shape.outputs * pixels
@@ -379,7 +387,7 @@ def _plan(
         in_loads / efficiency_in
         + out_bytes / efficiency_out
         + weight_loads
-        + 4 * shape.planes * shape.outputs
+        + constant_loads
         + instructions * INSTRUCTION_BYTES
     ) / width
     mac = tiles * out_blocks * depth_parts * mapping.cycles
@@ -394,6 +402,8 @@ def _plan(
         cost += out_bytes / efficiency_out / width
     if weight_slots < 2 and out_blocks * depth_parts > 1:
         cost += weight_loads / width
+    if constant_slots < 2 and out_blocks > 1:
+        cost += constant_loads / width
     if accumulators < 2 and tiles * out_blocks > 1:
         cost += post
     return MatrixPlan(
@@ -429,6 +439,14 @@ def _input_slots(room: Room, in_tile: int, out_tile: int) -> int:
 def _efficiency(row: int, width: int) -> float:
     """Share of a bus beat that rows of that many bytes use, at a place that is as good as any."""
     return row / (width * (-(-row // width) + (0 if row % width == 0 else 0.5)))
+
+
+def _requantize_cycles(accelerator: Accelerator, positions: int, outputs: int, planes: int) -> int:
+    """Cycles of one requantisation, without bank conflicts of its operands."""
+    unit = accelerator.requant_unit
+    constants = planes * -(-4 * min(outputs, unit.lanes) // accelerator.buffers.parameter.banks)
+    chunks = -(-outputs // unit.lanes)
+    return constants + (chunks - 1) * max(positions, constants) + positions + unit.latency
 
 
 def _shortage(shape: Shape, accelerator: Accelerator, room: Room) -> str:

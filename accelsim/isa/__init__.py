@@ -1,9 +1,9 @@
 """The instruction set, programs, and assembly text."""
 
 from .assembly import assemble, disassemble, instruction_text
+from .decoding import INSTRUCTIONS, decode
 from .fields import INSTRUCTION_BYTES, Field, Memory, Unit, Units
 from .instructions import (
-    INSTRUCTIONS,
     Add,
     AddFixed,
     Halt,
@@ -15,15 +15,22 @@ from .instructions import (
     Pool,
     Reduction,
     Region,
-    Requantize,
     Store,
-    decode,
 )
 from .program import Port, Probe, Program, Segment
+from .requantization import (
+    REQUANTIZATIONS,
+    RequantFixed,
+    RequantGemmlowp,
+    Requantize,
+    RequantTextbook,
+    RequantThresholds,
+)
 
 __all__ = [
     "INSTRUCTIONS",
     "INSTRUCTION_BYTES",
+    "REQUANTIZATIONS",
     "Add",
     "AddFixed",
     "Field",
@@ -40,6 +47,10 @@ __all__ = [
     "Program",
     "Reduction",
     "Region",
+    "RequantFixed",
+    "RequantGemmlowp",
+    "RequantTextbook",
+    "RequantThresholds",
     "Requantize",
     "Segment",
     "Store",

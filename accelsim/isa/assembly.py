@@ -26,8 +26,9 @@ import numpy as np
 from accelsim.errors import AccelsimError, AssemblyError
 from accelsim.hardware import Accelerator
 
+from .decoding import INSTRUCTIONS
 from .fields import Field
-from .instructions import INSTRUCTIONS, Instruction
+from .instructions import Instruction
 from .program import Port, Probe, Program, Segment, port_from_dict
 
 _KINDS = {kind.mnemonic: kind for kind in INSTRUCTIONS}

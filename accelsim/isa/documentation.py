@@ -11,13 +11,15 @@ from collections.abc import Iterator
 
 from accelsim.arithmetic.requantize import CONSTANTS
 
+from .decoding import INSTRUCTIONS
 from .fields import INSTRUCTION_BYTES, Field, Memory, Unit
-from .instructions import INSTRUCTIONS, Instruction
+from .instructions import Instruction
 
 _OPENING = """\
 # Instruction set
 
-This page is written by `python -m accelsim.isa.documentation` from the declarations in `accelsim/isa/instructions.py`.
+This page is written by `python -m accelsim.isa.documentation` from the declarations in `accelsim/isa/instructions.py`
+and `accelsim/isa/requantization.py`.
 
 Every instruction is one word of {bytes} bytes, little endian. Bits 3..0 are the opcode, the fields follow from bit 4 on
 in the order of their tables; what is left is zero. Signed fields are two's complement, `float` fields IEEE binary32.

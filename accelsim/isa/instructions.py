@@ -1,4 +1,5 @@
 """The instruction set: each instruction declared once, with its fields, its meaning, its unit and what it touches.
+Those that requantise accumulators stand in `requantization.py`.
 
 An instruction is a macro-instruction: one scratchpad tile, walked by hardware address generators. Units run their own
 instructions in order and wait for one another only through counting semaphores, one for each ordered pair of units:
@@ -9,12 +10,11 @@ into (this unit -> post) when it has completed.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import Any, ClassVar, NamedTuple
+from functools import lru_cache
+from typing import ClassVar, NamedTuple
 
-from accelsim.arithmetic.requantize import CONSTANTS, Step
+from accelsim.arithmetic.requantize import Step
 from accelsim.errors import AssemblyError
 
 from .fields import INSTRUCTION_BYTES, Field, Memory, Unit, Units, binary32, choice, layout, signed, unsigned
@@ -310,65 +310,6 @@ class Mac(_Window):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Requantize(Instruction):
-    """Turn a tile of accumulators into 8-bit codes in the activation buffer.
-
-    The word at accumulator + m * (channels + accumulator_gap) + c, m = (image, oy, ox), goes through the `steps` of the
-    requantisation pipeline to out + image * image_pitch + oy * line_pitch + ox * pixel_pitch + c. The parameter buffer
-    holds, for each step that reads a constant, in the order of the pipeline, a plane of `channels` 32-bit words.
-    """
-
-    opcode = 4
-    unit = Unit.POST
-    mnemonic = "requantize"
-
-    accumulator: int = unsigned(24, "accumulator address, in words")
-    accumulator_gap: int = unsigned(16, "words between the channels of one pixel and those of the next", 0)
-    out: int = unsigned(32, "activation buffer address of the result")
-    image_pitch: int = unsigned(32, "bytes from image to image", 0)
-    line_pitch: int = unsigned(24, "bytes from line to line", 0)
-    pixel_pitch: int = unsigned(16, "bytes from pixel to pixel", 0)
-    images: int = unsigned(12, "images", 1)
-    out_height: int = unsigned(16, "lines", 1)
-    out_width: int = unsigned(16, "pixels of a line", 1)
-    channels: int = unsigned(16, "channels")
-    parameters: int = unsigned(32, "parameter buffer address of the constants")
-    steps: Step = choice(Step, 10, "steps of the pipeline that act")
-    zero_point: int = signed(9, "output zero point")
-    minimum: int = signed(9, "lower clamp")
-    maximum: int = signed(9, "upper clamp")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _positive(self, "images", "out_height", "out_width", "channels")
-
-    @property
-    def pixels(self) -> int:
-        """Output positions."""
-        return self.images * self.out_height * self.out_width
-
-    @property
-    def accumulator_pitch(self) -> int:
-        """Words from pixel to pixel."""
-        return self.channels + self.accumulator_gap
-
-    @property
-    def planes(self) -> int:
-        """32-bit constants a channel."""
-        return _planes(self.steps)
-
-    def reads(self) -> tuple[Region, ...]:
-        words = (self.pixels - 1) * self.accumulator_pitch + self.channels
-        return (
-            Region(Memory.ACCUMULATOR, 4 * self.accumulator, 4 * (self.accumulator + words)),
-            *_nonempty(Memory.PARAMETER, self.parameters, 4 * self.planes * self.channels),
-        )
-
-    def writes(self) -> tuple[Region, ...]:
-        return (_image_hull(self.out, self),)
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Lines(Instruction):
     """`lines` rows of `length` bytes, element by element."""
 
@@ -517,56 +458,10 @@ class Pool(_Window):
         return (Region(Memory.ACTIVATION, self.out, stop),)
 
 
-INSTRUCTIONS: tuple[type[Instruction], ...] = (
-    Halt,
-    Load,
-    Store,
-    Mac,
-    Requantize,
-    Add,
-    AddFixed,
-    Multiply,
-    Lookup,
-    Pool,
-)
-_BY_OPCODE = {kind.opcode: kind for kind in INSTRUCTIONS}
-
-
-def decode(word: bytes) -> Instruction:
-    """The instruction that `word` (INSTRUCTION_BYTES long) encodes. Raises AssemblyError if none does."""
-    bits = int.from_bytes(word, "little")
-    kind = _BY_OPCODE.get(bits & 15)
-    if kind is None or len(word) != INSTRUCTION_BYTES:
-        raise AssemblyError(f"word {word.hex()} is no instruction: opcode {bits & 15} of {len(word)} bytes")
-    values: dict[str, Any] = {}
-    for item in kind.fields():
-        part = (bits >> item.offset) & ((1 << item.bits) - 1)
-        try:
-            values[item.name] = item.decode(part)
-        except ValueError:
-            raise AssemblyError(f"word {word.hex()}: {kind.mnemonic} has no {item.name} {part}") from None
-    return kind(**values)
-
-
 def _positive(instruction: Instruction, *names: str) -> None:
     for name in names:
         if getattr(instruction, name) < 1:
             raise AssemblyError(f"{instruction.mnemonic}: {name}=0; it must be at least 1")
-
-
-def _nonempty(memory: Memory, start: int, size: int) -> Iterator[Region]:
-    if size:
-        yield Region(memory, start, start + size)
-
-
-@cache
-def _planes(steps: Step) -> int:
-    return sum(1 for _, step in CONSTANTS if steps & step)
-
-
-def _image_hull(start: int, tile: Requantize) -> Region:
-    last = (tile.images - 1) * tile.image_pitch + (tile.out_height - 1) * tile.line_pitch
-    return Region(Memory.ACTIVATION, start, start + last + (tile.out_width - 1) * tile.pixel_pitch + tile.channels)
 
 
 @lru_cache(maxsize=1 << 14)

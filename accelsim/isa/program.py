@@ -16,8 +16,9 @@ from accelsim.arithmetic.affine import Affine
 from accelsim.errors import AssemblyError, ConfigurationError, FormatError
 from accelsim.hardware import Accelerator
 
+from .decoding import decode
 from .fields import INSTRUCTION_BYTES, Memory
-from .instructions import Instruction, decode
+from .instructions import Instruction
 
 _FORMAT = "accelsim-program"
 _VERSION = 1

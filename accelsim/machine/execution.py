@@ -13,7 +13,9 @@ import numpy as np
 
 from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
+from accelsim.hardware.configuration import Arithmetic
 from accelsim.isa import (
+    REQUANTIZATIONS,
     Add,
     AddFixed,
     Instruction,
@@ -24,21 +26,28 @@ from accelsim.isa import (
     Multiply,
     Pool,
     Program,
-    Requantize,
     Store,
 )
+from accelsim.isa.requantization import _Requantization
 
 from . import footprint, post
 from .memory import Memories
 from .products import mac_sums
+from .requantization import requantize
 from .timing import describe
 from .units import Span
 
 
 def execute(
-    program: Program, instructions: tuple[Instruction, ...], spans: tuple[Span, ...], memories: Memories
+    program: Program,
+    instructions: tuple[Instruction, ...],
+    spans: tuple[Span, ...],
+    memories: Memories,
+    arithmetic: Arithmetic,
 ) -> list[np.ndarray]:
     """Run the instructions; returns the bytes (runs, bytes) that each of the program's probes has seen.
+
+    `arithmetic`: that of the requant unit.
 
     Raises MachineError, naming the instruction, for a place that is read and was never written, and for a sum that
     leaves int32.
@@ -50,7 +59,7 @@ def execute(
     for _, ending in groupby(sorted(spans, key=lambda span: span.end), key=lambda span: span.end):
         indices = [span.index for span in ending]
         for index in indices:
-            step(index, instructions[index], memories)
+            step(index, instructions[index], memories, arithmetic)
         for index in indices:
             for number in probes.get(index, ()):
                 what = f"value after {describe(index, instructions[index])},"
@@ -60,9 +69,16 @@ def execute(
 
 
 def check_fields(instructions: tuple[Instruction, ...], accelerator: Accelerator) -> None:
-    """Raise MachineError for steps that an instruction's unit has no constant for, and for pixels abreast that the
-    array has no columns for."""
+    """Raise MachineError for steps that an instruction's unit has no constant for, for pixels abreast that the array
+    has no columns for, and for a requantisation in another arithmetic than the requant unit's."""
+    arithmetic = accelerator.requant_unit.arithmetic
+    able = REQUANTIZATIONS[arithmetic.name]
     for index, instruction in enumerate(instructions):
+        if isinstance(instruction, _Requantization) and type(instruction) is not able:
+            raise MachineError(
+                f"{describe(index, instruction)}: this machine's requant unit has the arithmetic {arithmetic}, whose "
+                f"instruction is {able.mnemonic}; compile the network for this machine"
+            )
         if isinstance(instruction, Mac) and instruction.pixels_abreast > 1:
             _check_abreast(index, instruction, accelerator)
         if isinstance(instruction, Add | Multiply | Pool):
@@ -88,8 +104,8 @@ def _check_abreast(index: int, mac: Mac, accelerator: Accelerator) -> None:
         )
 
 
-def step(index: int, instruction: Instruction, memories: Memories) -> None:
-    """One instruction: read its operands, compute, write its result."""
+def step(index: int, instruction: Instruction, memories: Memories, arithmetic: Arithmetic) -> None:
+    """One instruction: read its operands, compute, write its result. `arithmetic`: that of the requant unit."""
     for block in footprint.reads(instruction):
         place = memories[block.memory].first_unwritten(block)
         if place is not None:
@@ -99,7 +115,9 @@ def step(index: int, instruction: Instruction, memories: Memories) -> None:
                 "which was never written; write it first, and let this instruction wait for that"
             )
     action = _ACTIONS.get(type(instruction))
-    if action is not None:
+    if isinstance(instruction, _Requantization):
+        _requantize(index, instruction, memories, arithmetic)
+    elif action is not None:
         action(index, instruction, memories)
 
 
@@ -137,20 +155,15 @@ def _mac(index: int, mac: Mac, memories: Memories) -> None:
     accumulators.write(block, total)
 
 
-def _requantize(index: int, tile: Requantize, memories: Memories) -> None:
+def _requantize(index: int, tile: _Requantization, memories: Memories, arithmetic: Arithmetic) -> None:
     accumulators = memories[Memory.ACCUMULATOR].read(footprint.accumulators(tile))
     words = np.empty((1, 0), np.uint8)
     if tile.planes:
         words = memories[Memory.PARAMETER].read(footprint.constants(tile))
     try:
-        codes = post.requantize(tile, accumulators, words)
-    except OverflowError as error:
-        (run, pixel, channel), value = error.args
-        raise MachineError(
-            f"{describe(index, tile)}: accumulator word "
-            f"{tile.accumulator + pixel * tile.accumulator_pitch + channel:#x} and its offset make {value} "
-            f"(channel {channel}, run {run}), which 32 bits do not hold"
-        ) from None
+        codes = requantize(tile, accumulators, words, arithmetic)
+    except MachineError as error:
+        raise MachineError(f"{describe(index, tile)}: {error}") from None
     block = footprint.requantized(tile)
     memories[Memory.ACTIVATION].write(block, codes.reshape(-1, *block.sizes))
 
@@ -186,7 +199,6 @@ _ACTIONS: dict[type[Instruction], Callable[..., None]] = {
     Load: _load,
     Store: _store,
     Mac: _mac,
-    Requantize: _requantize,
     Add: _binary,
     AddFixed: _binary,
     Multiply: _binary,

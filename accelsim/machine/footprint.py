@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.isa import Add, AddFixed, Instruction, Load, Lookup, Mac, Memory, Multiply, Pool, Requantize, Store
+from accelsim.isa import Add, AddFixed, Instruction, Load, Lookup, Mac, Memory, Multiply, Pool, Store
 from accelsim.isa.instructions import _Binary, _Lines, _Transfer, _Window, inside
+from accelsim.isa.requantization import _Requantization
 
 
 class Block(NamedTuple):
@@ -93,7 +94,7 @@ def _reads(instruction: Instruction) -> Iterator[Block]:
             yield weights(instruction)
             if instruction.accumulate:
                 yield sums(instruction)
-        case Requantize():
+        case _Requantization():
             yield accumulators(instruction)
             if instruction.planes:
                 yield constants(instruction)
@@ -115,7 +116,7 @@ def _writes(instruction: Instruction) -> Iterator[Block]:
             yield dram_rows(instruction)
         case Mac():
             yield sums(instruction)
-        case Requantize():
+        case _Requantization():
             yield requantized(instruction)
         case _Binary() | Lookup():
             yield lines(instruction, instruction.out, instruction.out_pitch)
@@ -150,17 +151,17 @@ def sums(mac: Mac) -> Block:
     return Block(Memory.ACCUMULATOR, mac.accumulator, (mac.pixels, mac.outputs), (mac.accumulator_pitch, 1))
 
 
-def accumulators(tile: Requantize) -> Block:
+def accumulators(tile: _Requantization) -> Block:
     """(pixels, channels)."""
     return Block(Memory.ACCUMULATOR, tile.accumulator, (tile.pixels, tile.channels), (tile.accumulator_pitch, 1))
 
 
-def constants(tile: Requantize) -> Block:
+def constants(tile: _Requantization) -> Block:
     """The bytes of the planes."""
     return Block(Memory.PARAMETER, tile.parameters, (4 * tile.planes * tile.channels,), (1,))
 
 
-def requantized(tile: Requantize) -> Block:
+def requantized(tile: _Requantization) -> Block:
     """(images, lines, pixels, channels)."""
     sizes = (tile.images, tile.out_height, tile.out_width, tile.channels)
     return Block(Memory.ACTIVATION, tile.out, sizes, (tile.image_pitch, tile.line_pitch, tile.pixel_pitch, 1))

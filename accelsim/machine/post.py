@@ -1,4 +1,7 @@
-"""What the post unit computes. Every rounding is the arithmetic floor's; here operands are gathered and rules built."""
+"""What the post unit computes besides requantising accumulators (`requantization.py`).
+
+Every rounding is the arithmetic floor's; here operands are gathered and rules built.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import numpy as np
 from accelsim.arithmetic.binary32 import f32
 from accelsim.arithmetic.elementwise import FixedAdd, FloatAdd, Operand, Product
 from accelsim.arithmetic.requantize import CONSTANTS, Requantization, Step
-from accelsim.isa import Add, AddFixed, Multiply, Pool, Reduction, Requantize
+from accelsim.isa import Add, AddFixed, Multiply, Pool, Reduction
 from accelsim.isa.instructions import _Binary
 
 from .footprint import taps
@@ -20,34 +23,6 @@ def unavailable_steps(steps: Step, *, divisor: bool) -> Step:
     """Those of `steps` that an instruction with one constant has not: it multiplies, or with `divisor` may divide."""
     allowed = _FLAGS | Step.MULTIPLIER | (Step.DIVISOR if divisor else Step(0))
     return steps & ~allowed
-
-
-def requantize(tile: Requantize, accumulators: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """Codes (runs, pixels, channels) of accumulators of that shape. `words`: the constants' bytes (1 or runs, bytes).
-
-    Raises OverflowError with the place (run, pixel, channel) whose sum with the offset leaves int32.
-    """
-    planes = np.ascontiguousarray(words).view(np.uint32).reshape(len(words), tile.planes, tile.channels)
-    rules = [_rule(tile, tile.steps, constants) for constants in planes]
-    for rule in rules:
-        _check_offset(accumulators, rule)
-    if len(rules) == 1:
-        return rules[0].apply(accumulators)
-    every = np.broadcast_to(accumulators, (len(rules), *accumulators.shape[1:]))
-    return np.stack([rule.apply(part) for rule, part in zip(rules, every, strict=True)])
-
-
-def _check_offset(accumulators: np.ndarray, rule: Requantization) -> None:
-    if rule.offset is None:
-        return
-    offset = rule.offset.astype(np.int64)
-    lowest, highest = int(accumulators.min()), int(accumulators.max())
-    if highest + int(offset.max()) < 2**31 and lowest + int(offset.min()) >= -(2**31):
-        return
-    total = accumulators + offset
-    outside = np.argwhere((total >= 2**31) | (total < -(2**31)))
-    if len(outside):
-        raise OverflowError(tuple(int(axis) for axis in outside[0]), int(total[tuple(outside[0])]))
 
 
 def binary(instruction: _Binary, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -113,7 +88,7 @@ def pool(tile: Pool, activations: np.ndarray) -> np.ndarray:
     return result
 
 
-def _rule(instruction: Requantize | Add | Multiply | Pool, steps: Step, planes: np.ndarray) -> Requantization:
+def _rule(instruction: Add | Multiply | Pool, steps: Step, planes: np.ndarray) -> Requantization:
     return Requantization.from_planes(
         steps,
         planes,

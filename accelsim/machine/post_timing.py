@@ -6,8 +6,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 from accelsim.hardware import Accelerator
-from accelsim.isa import Instruction, Lookup, Pool, Requantize
+from accelsim.isa import Instruction, Lookup, Pool
 from accelsim.isa.instructions import _Binary
+from accelsim.isa.requantization import _Requantization
 
 from .occupancy import Occupancy, Times
 
@@ -21,7 +22,7 @@ def post_occupancy(instruction: Instruction, accelerator: Accelerator, before: T
     activation, parameter = banks.activation.banks, banks.parameter.banks
     lanes = accelerator.vector_unit.lanes
     match instruction:
-        case Requantize():
+        case _Requantization():
             shape = (instruction.pixels, instruction.channels, instruction.planes, accelerator.requant_unit.lanes)
             return _requantize(shape, banks.accumulator.banks, activation, parameter, latency)
         case _Binary():

@@ -54,7 +54,7 @@ def simulate(program: Program, x: Any = None, *, accelerator: Accelerator | None
     result = _timed(program, instructions, accelerator)
     seen, outputs = [], []
     for memories in chain([first], batches):
-        seen.append(execute(program, instructions, result.timeline, memories))
+        seen.append(execute(program, instructions, result.timeline, memories, accelerator.requant_unit.arithmetic))
         outputs.append([memories.value(port, "output") for port in program.outputs])
     ends = zip(program.outputs, zip(*outputs, strict=True), strict=True)
     return replace(

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from accelsim.hardware import Accelerator
-from accelsim.isa import INSTRUCTION_BYTES, Instruction, Load, Lookup, Mac, Memory, Pool, Requantize, Store
+from accelsim.isa import INSTRUCTION_BYTES, Instruction, Load, Lookup, Mac, Memory, Pool, Store
 from accelsim.isa.instructions import _Binary, _Window, inside
+from accelsim.isa.requantization import _Requantization
 
 from .dataflow import tile_of
 
@@ -54,7 +55,7 @@ def _moves(instruction: Instruction, accelerator: Accelerator) -> Iterator[Move]
             yield Memory.DRAM, 0, instruction.bytes
         case Mac():
             yield from _mac(instruction, accelerator)
-        case Requantize():
+        case _Requantization():
             codes = instruction.pixels * instruction.channels
             yield Memory.ACCUMULATOR, 4 * codes, 0
             yield Memory.PARAMETER, 4 * instruction.planes * instruction.channels, 0

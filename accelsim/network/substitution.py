@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from accelsim.arithmetic.alternatives import LayerScales
+from accelsim.arithmetic.alternatives import Gemmlowp, LayerScales, PowerOfTwo, Textbook
 from accelsim.arithmetic.certificate import Certificate, prove
 from accelsim.arithmetic.reachable import Reachable, reachable
-from accelsim.arithmetic.units import Requantizer
+from accelsim.arithmetic.thresholds import find_thresholds
+from accelsim.arithmetic.units import Requantizer, UnitRule
+from accelsim.hardware.configuration import Arithmetic
 
 from . import rounding
 from .graph import Convolution, Linear, Network
@@ -55,10 +58,43 @@ def layer_scales(network: Network, node: Convolution | Linear, *, folded: bool) 
     )
 
 
-def certify_layer(network: Network, node: Convolution | Linear, multiplier_bits: int) -> Certificate:
-    """Fixed point of a layer for folded sums: raw codes times (weight - its zero point), padded with the zero point."""
-    rule = rounding.matrix_rounding(network, node, folded=True)
-    return prove(rule, reachable_sums(network, node, folded=True), multiplier_bits)
+def certify_layer(
+    network: Network, node: Convolution | Linear, multiplier_bits: int, *, folded: bool = True
+) -> Certificate:
+    """Fixed point of a layer for folded sums: raw codes times (weight - its zero point), padded with the zero point.
+
+    Without `folded`, for exact sums.
+    """
+    rule = rounding.matrix_rounding(network, node, folded=folded)
+    return prove(rule, reachable_sums(network, node, folded=folded), multiplier_bits)
+
+
+@dataclass(frozen=True)
+class LayerUnit:
+    """How a machine's requant unit requantises a layer: `rule` takes exact sums.
+
+    `certificate`: what is proved of a rule in fixed point, None for every other.
+    """
+
+    rule: UnitRule
+    certificate: Certificate | None = None
+
+
+def layer_unit(network: Network, node: Convolution | Linear, arithmetic: Arithmetic) -> LayerUnit:
+    """The requantisation of a layer by a unit of that arithmetic."""
+    exact = rounding.matrix_rounding(network, node, folded=False)
+    if arithmetic.name == "float32_exact":
+        return LayerUnit(exact)
+    if arithmetic.name == "fixed_point":
+        assert arithmetic.multiplier_bits is not None
+        found = certify_layer(network, node, arithmetic.multiplier_bits, folded=False)
+        return LayerUnit(found.constants, found)
+    if arithmetic.name == "thresholds":
+        return LayerUnit(find_thresholds(exact, reachable_sums(network, node, folded=False)))
+    scales = layer_scales(network, node, folded=False)
+    if arithmetic.name == "power_of_two":
+        return LayerUnit(PowerOfTwo.of(scales))
+    return LayerUnit(Gemmlowp.of(scales) if arithmetic.name == "gemmlowp" else Textbook.of(scales))
 
 
 def layer_accumulators(network: Network, node: Convolution | Linear, values: dict[str, np.ndarray]) -> np.ndarray:

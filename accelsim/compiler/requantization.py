@@ -1,0 +1,85 @@
+"""The requantisation of a matrix operation as the machine runs it: its rule for the machine's sums, its instruction.
+
+The rules are made for exact sums; the machine's are sums of raw codes, which differ from them by a constant of the
+channel (what the input's zero point leaves). The rule of a channel takes that constant in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from accelsim.arithmetic.alternatives import Gemmlowp, PowerOfTwo, Textbook
+from accelsim.arithmetic.fixed_point import FixedPoint
+from accelsim.arithmetic.requantize import Requantization
+from accelsim.arithmetic.thresholds import Thresholds
+from accelsim.arithmetic.units import UnitRule
+from accelsim.errors import CompileError
+from accelsim.isa import Instruction, RequantFixed, RequantGemmlowp, Requantize, RequantTextbook, RequantThresholds
+from accelsim.network import Convolution, Linear, Network
+from accelsim.network.substitution import reachable_sums
+
+#: What there is an instruction for.
+Rule = Requantization | FixedPoint | Thresholds | Gemmlowp | Textbook
+
+_INT32 = np.iinfo(np.int32)
+
+
+def machine_rule(network: Network, node: Convolution | Linear, rule: UnitRule, offset: np.ndarray) -> Rule:
+    """The rule of sums that lack `offset` (int64, a channel). Raises CompileError where no constants hold it."""
+    if isinstance(rule, PowerOfTwo):
+        rule = rule.fixed_point()
+    match rule:
+        case Requantization():
+            return _pipeline(node.name, rule, offset)
+        case Thresholds():
+            reach = reachable_sums(network, node, folded=False)
+            if np.any(rule.monotone.low > reach.low) or np.any(rule.monotone.high < reach.high):
+                raise CompileError(
+                    f"{node.name}: some of its sums leave int32 in the engine's rounding and wrap round, which no "
+                    "thresholds do; its scales are out of proportion, or take requant_unit.arithmetic: float32_exact"
+                )
+            rule = rule.after(offset)
+            _check(node.name, rule.first)
+            return rule
+        case FixedPoint():
+            return rule.after(offset)
+        case Gemmlowp() | Textbook():
+            rule = rule.after(offset)
+            _check(node.name, rule.bias)
+            return rule
+    raise AssertionError(f"no instruction for {rule}")
+
+
+def _pipeline(name: str, rule: Requantization, offset: np.ndarray) -> Requantization:
+    total = offset if rule.offset is None else rule.offset.astype(np.int64) + offset
+    _check(name, total)
+    return replace(rule, offset=total.astype(np.int32) if np.any(total) else None)
+
+
+def _check(name: str, constants: np.ndarray) -> None:
+    if constants.size and (constants.min() < _INT32.min or constants.max() > _INT32.max):
+        raise CompileError(f"{name}: the constant of an output channel leaves int32; the layer's sums would too")
+
+
+def planes(rule: Rule, channels: int) -> np.ndarray:
+    """The constants of all channels as they stand in the parameter buffer, uint32 (planes, channels)."""
+    return rule.planes(channels) if isinstance(rule, Requantization) else rule.planes()
+
+
+def instruction(rule: Rule, **tile: Any) -> Instruction:
+    """The instruction that applies `rule` to the tile whose fields are given."""
+    match rule:
+        case Requantization():
+            return Requantize(
+                steps=rule.steps, zero_point=rule.zero_point, minimum=rule.minimum, maximum=rule.maximum, **tile
+            )
+        case FixedPoint():
+            return RequantFixed(minimum=rule.minimum, maximum=rule.maximum, **tile)
+        case Thresholds():
+            return RequantThresholds(minimum=rule.minimum, maximum=rule.minimum + rule.first.shape[1], **tile)
+        case Gemmlowp() | Textbook():
+            kind = RequantGemmlowp if isinstance(rule, Gemmlowp) else RequantTextbook
+            return kind(zero_point=rule.zero_point, minimum=rule.minimum, maximum=rule.maximum, **tile)

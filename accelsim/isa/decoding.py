@@ -1,0 +1,45 @@
+"""All instructions, and the one that a word encodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from accelsim.errors import AssemblyError
+
+from .fields import INSTRUCTION_BYTES
+from .instructions import Add, AddFixed, Halt, Instruction, Load, Lookup, Mac, Multiply, Pool, Store
+from .requantization import RequantFixed, RequantGemmlowp, Requantize, RequantTextbook, RequantThresholds
+
+INSTRUCTIONS: tuple[type[Instruction], ...] = (
+    Halt,
+    Load,
+    Store,
+    Mac,
+    Requantize,
+    Add,
+    AddFixed,
+    Multiply,
+    Lookup,
+    Pool,
+    RequantFixed,
+    RequantThresholds,
+    RequantGemmlowp,
+    RequantTextbook,
+)
+_BY_OPCODE = {kind.opcode: kind for kind in INSTRUCTIONS}
+
+
+def decode(word: bytes) -> Instruction:
+    """The instruction that `word` (INSTRUCTION_BYTES long) encodes. Raises AssemblyError if none does."""
+    bits = int.from_bytes(word, "little")
+    kind = _BY_OPCODE.get(bits & 15)
+    if kind is None or len(word) != INSTRUCTION_BYTES:
+        raise AssemblyError(f"word {word.hex()} is no instruction: opcode {bits & 15} of {len(word)} bytes")
+    values: dict[str, Any] = {}
+    for item in kind.fields():
+        part = (bits >> item.offset) & ((1 << item.bits) - 1)
+        try:
+            values[item.name] = item.decode(part)
+        except ValueError:
+            raise AssemblyError(f"word {word.hex()}: {kind.mnemonic} has no {item.name} {part}") from None
+    return kind(**values)

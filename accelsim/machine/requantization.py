@@ -1,0 +1,119 @@
+"""What the requant unit computes: a tile's rule is built from its fields and constants; what no hardware would do
+silently (a sum that leaves its bits, a constant wider than its register) is an error.
+
+Messages say what is wrong with the constants or the sums; the caller says of which instruction.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from accelsim.arithmetic.alternatives import Gemmlowp, Textbook
+from accelsim.arithmetic.fixed_point import MOST_MULTIPLIER_BITS, MOST_SHIFT, FixedPoint
+from accelsim.arithmetic.requantize import Requantization
+from accelsim.arithmetic.thresholds import Thresholds
+from accelsim.errors import MachineError
+from accelsim.hardware.configuration import Arithmetic
+from accelsim.isa import RequantFixed, RequantGemmlowp, Requantize, RequantTextbook, RequantThresholds
+from accelsim.isa.requantization import _Requantization
+
+_Rule = Requantization | FixedPoint | Thresholds | Gemmlowp | Textbook
+
+
+def requantize(
+    tile: _Requantization, accumulators: np.ndarray, words: np.ndarray, arithmetic: Arithmetic
+) -> np.ndarray:
+    """Codes (runs, pixels, channels) of accumulators of that shape. `words`: the constants' bytes (1 or runs, bytes).
+
+    Raises MachineError for a sum or a constant that the unit's registers do not hold.
+    """
+    planes = np.ascontiguousarray(words).view(np.uint32).reshape(len(words), tile.planes, tile.channels)
+    rules = [_rule(tile, constants) for constants in planes]
+    for rule in rules:
+        _check(tile, rule, accumulators, arithmetic)
+    if len(rules) == 1:
+        return rules[0].apply(accumulators)
+    every = np.broadcast_to(accumulators, (len(rules), *accumulators.shape[1:]))
+    return np.stack([rule.apply(part) for rule, part in zip(rules, every, strict=True)])
+
+
+def _rule(tile: _Requantization, planes: np.ndarray) -> _Rule:
+    match tile:
+        case Requantize():
+            return Requantization.from_planes(
+                tile.steps, planes, zero_point=tile.zero_point, minimum=tile.minimum, maximum=tile.maximum
+            )
+        case RequantFixed():
+            return FixedPoint.from_planes(planes, tile.minimum, tile.maximum)
+        case RequantThresholds():
+            return Thresholds.from_planes(planes, tile.minimum)
+        case RequantGemmlowp() | RequantTextbook():
+            form = Gemmlowp if isinstance(tile, RequantGemmlowp) else Textbook
+            return form.from_planes(planes, zero_point=tile.zero_point, minimum=tile.minimum, maximum=tile.maximum)
+    raise AssertionError(f"{tile.mnemonic} is no instruction of the requant unit")
+
+
+def _check(tile: _Requantization, rule: _Rule, accumulators: np.ndarray, arithmetic: Arithmetic) -> None:
+    match rule:
+        case Requantization():
+            if rule.offset is not None:
+                _check_sums(tile, "and its offset make", 1, rule.offset.astype(np.int64), accumulators, 32)
+        case FixedPoint():
+            bits = arithmetic.multiplier_bits or MOST_MULTIPLIER_BITS
+            _check_constant("multiplier", rule.multiplier, 0, (1 << bits) - 1)
+            _check_constant("shift", rule.shift, 0, MOST_SHIFT)
+            if arithmetic.name == "power_of_two":
+                _check_power(rule.multiplier)
+            _check_sums(tile, "times M, and B, make", rule.multiplier, rule.offset, accumulators, 64)
+        case Thresholds():
+            falls = np.argwhere(np.diff(rule.first, axis=1) < 0)
+            if len(falls):
+                channel, index = map(int, falls[0])
+                raise MachineError(
+                    f"threshold {index + 1} of channel {channel} is {int(rule.first[channel, index + 1])}, below the "
+                    f"one before it ({int(rule.first[channel, index])}); the search wants them in rising order"
+                )
+        case Gemmlowp():
+            _check_constant("multiplier", rule.multiplier, 0, 2**31 - 1)
+            _check_constant("shift", rule.shift, *rule.SHIFTS)
+        case Textbook():
+            _check_constant("significand", rule.significand, 0, 2**53 - 1)
+            _check_constant("shift", rule.shift, *rule.SHIFTS)
+
+
+def _check_constant(name: str, values: np.ndarray, low: int, high: int) -> None:
+    outside = np.flatnonzero((values < low) | (values > high))
+    if len(outside):
+        channel = int(outside[0])
+        raise MachineError(f"the {name} of channel {channel} is {int(values[channel])}; the unit takes {low} to {high}")
+
+
+def _check_power(values: np.ndarray) -> None:
+    wrong = np.flatnonzero((values == 0) | (values & (values - 1) != 0))
+    if len(wrong):
+        channel = int(wrong[0])
+        raise MachineError(
+            f"the multiplier of channel {channel} is {int(values[channel])}; a unit of power_of_two only shifts and "
+            "takes powers of two"
+        )
+
+
+def _check_sums(
+    tile: _Requantization, what: str, factor: np.ndarray | int, offset: np.ndarray, accumulators: np.ndarray, bits: int
+) -> None:
+    """Raise where accumulator * factor + offset (factor >= 0, a channel each) leaves `bits` bits."""
+    # The sums rise with the accumulator; Python's integers hold them all.
+    factors = np.broadcast_to(factor, tile.channels).tolist()
+    offsets = np.broadcast_to(offset, tile.channels).tolist()
+    low, high, limit = int(accumulators.min()), int(accumulators.max()), 1 << (bits - 1)
+    for channel, (m, b) in enumerate(zip(factors, offsets, strict=True)):
+        if low * m + b >= -limit and high * m + b < limit:
+            continue
+        for (run, pixel), value in np.ndenumerate(accumulators[..., channel]):
+            total = int(value) * m + b
+            if not -limit <= total < limit:
+                word = tile.accumulator + pixel * tile.accumulator_pitch + channel
+                raise MachineError(
+                    f"accumulator word {word:#x} {what} {total} (channel {channel}, run {run}), which {bits} bits do "
+                    "not hold"
+                )
