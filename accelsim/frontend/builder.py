@@ -205,7 +205,7 @@ class Builder:
         self.assign(result, Codes(name))
 
     def made(self, name: str) -> None:
-        """The first result of the call that is gone through is the value `name`, if PyTorch made no tensor of it yet."""
+        """The first result of the call that is gone through is the value `name`, if none before it was."""
         self.places.setdefault(name, (self._position, 0))
 
     def internal(self, node: Node, shape: tuple[int, ...], affine: Affine, like: torch.Tensor | None = None) -> str:
