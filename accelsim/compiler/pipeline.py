@@ -18,9 +18,10 @@ from accelsim.network import Network
 from .emission import Emitter
 from .emit_matrix import MatrixEmitter
 from .emit_post import emit_copy, emit_elementwise, emit_pool
+from .emit_product import emit_product
 from .forms import Form
 from .lowering import lower
-from .operations import Copy, Elementwise, Lowered, Matrix, Operation, Pool
+from .operations import Copy, Elementwise, Lowered, Matrix, MatrixProduct, Operation, Pool
 from .residency import Placement, place
 from .synchronization import synchronize
 from .tiling import MatrixPlan, Room, choose
@@ -99,6 +100,8 @@ def _emit(emitter: Emitter, name: str, operation: Operation, effort: int) -> Mat
             plan = choose(name, operation, emitter.accelerator, room, effort)
             MatrixEmitter(emitter, operation, plan).emit()
             return plan
+        case MatrixProduct():
+            emit_product(emitter, operation)
         case Elementwise():
             emit_elementwise(emitter, operation)
         case Pool():

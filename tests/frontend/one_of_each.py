@@ -217,9 +217,24 @@ CHAINS = {
     "classifier": Case(lambda: _classifier(convolution(31, 4, 6, (3, 3), relu=True), linear(32, 6, 5)), (IMAGE,)),
 }
 
+LEFT, RIGHT = tensor(3, 5, 7, seed=18, zero=130), tensor(3, 7, 9, seed=19, scale=0.5, zero=11)
+PRODUCTS = {
+    "matmul": of(lambda a, b: Q.matmul(a, b, 16.0, 101), LEFT, RIGHT),
+    "matmul_transposed": of(lambda q: Q.matmul(q, q.transpose(1, 2), 16.0, 3), tensor(2, 6, 9, seed=20)),
+    "matmul_of_a_layer": Case(
+        lambda: (lambda layer: lambda q: torch.relu(Q.matmul(layer(q), q.transpose(1, 2), 64.0, 101)))(
+            linear(33, 9, 9, scale=0.5)
+        ),
+        (tensor(2, 6, 9, seed=20),),
+    ),
+    "matmul_broadcast": of(lambda a, b: Q.matmul(a, b, 16.0, 101), LEFT, RIGHT[1]),
+    "matmul_images": of(lambda q: Q.matmul(q, q.permute(0, 1, 3, 2), 32.0, 101), LAST_IMAGE),
+    "matmul_int8": of(lambda q: Q.matmul(q, q.t(), 16.0, -3), SIGNED),
+    "matmul_without_zero_point": of(lambda q: Q.matmul(q, q.t(), 64.0, 3), tensor(4, 9, zero=0)),
+}
+
 #: What the machine has no instruction for, and what the refusal says.
 NOT_COMPILED = {
-    "matmul": (of(lambda q: Q.matmul(q, q.transpose(1, 2), 4.0, 3), tensor(2, 4, 9)), "a product of two activations"),
     "layer_norm": (of(lambda q: Q.layer_norm(q, [9], None, None, 1e-5, 0.125, 3), tensor(2, 4, 9)), "a layer norm"),
     "group_norm": (of(lambda q: Q.group_norm(q, 2, None, None, 1e-5, 0.125, 3), LAST_IMAGE), "a group or instance"),
     "instance_norm": (of(lambda q: Q.instance_norm(q, None, None, 1e-5, 0.125, 3), IMAGE), "a group or instance norm"),
@@ -230,4 +245,4 @@ NOT_COMPILED = {
     ),
 }
 
-CASES: dict[str, Case] = CONVOLUTIONS | MATRICES | PAIRS | FUNCTIONS | POOLS | MOVES | CHAINS
+CASES: dict[str, Case] = CONVOLUTIONS | MATRICES | PAIRS | FUNCTIONS | POOLS | MOVES | PRODUCTS | CHAINS
