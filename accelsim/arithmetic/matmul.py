@@ -12,8 +12,9 @@ import numpy as np
 
 from accelsim.errors import ModelError
 
-from .affine import Affine, Codes, quantize
-from .binary32 import f32
+from .affine import Affine, Codes
+from .binary32 import f32, reciprocal
+from .requantize import Requantization
 
 #: Integers up to here are exact in binary32.
 _EXACT = 2**24
@@ -33,6 +34,21 @@ def is_exact(a: Affine, b: Affine, length: int) -> bool:
     return normal and length * reach[0] * reach[1] * _odd_part(a.scale) * _odd_part(b.scale) <= _EXACT
 
 
+def requantization(grid_a: Affine, grid_b: Affine, out: Affine) -> Requantization:
+    """The steps from the exact sum of centred codes: `rne(fma(f32(sum * sa * sb), 1 / so, zo))`.
+
+    Where `is_exact`, the sum, the product of the scales and that of both have no rounding.
+    """
+    return Requantization(
+        out.zero_point,
+        out.minimum,
+        out.maximum,
+        scale_1=np.atleast_1d(f32(np.float64(f32(grid_a.scale)) * np.float64(f32(grid_b.scale)))),
+        multiplier=np.atleast_1d(reciprocal(out.scale)),
+        fused_zero_point=True,
+    )
+
+
 def matmul(a: Codes, b: Codes, grid_a: Affine, grid_b: Affine, out: Affine) -> Codes:
     """Codes (..., M, N) of the product of codes (..., M, K) and (..., K, N), for every engine and kernel set.
 
@@ -40,8 +56,7 @@ def matmul(a: Codes, b: Codes, grid_a: Affine, grid_b: Affine, out: Affine) -> C
     """
     check_product(grid_a, grid_b, a.shape[-1])
     left, right = a.astype(np.int64) - grid_a.zero_point, b.astype(np.int64) - grid_b.zero_point
-    unit = np.float64(f32(grid_a.scale)) * np.float64(f32(grid_b.scale))
-    return quantize(f32((left @ right).astype(np.float64) * unit), out)
+    return requantization(grid_a, grid_b, out).apply((left @ right).astype(np.int32)).astype(out.dtype)
 
 
 def check_product(grid_a: Affine, grid_b: Affine, length: int) -> None:

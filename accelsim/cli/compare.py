@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from accelsim.report.comparison import NAMES, comparison_summary, comparison_table
+from accelsim.report.comparison import NAMES, UNIFORM, comparison_summary, comparison_table, lanes_summary
 from accelsim.report.comparison import compare as compare_network
 
 from .application import application, guarded
@@ -30,7 +30,8 @@ def compare(
         typer.Option(
             "--with",
             metavar="NAME",
-            help=f"Once for each arithmetic: {', '.join(NAMES)}. By default {', '.join(_USUAL)}.",
+            help=f"Once for each arithmetic: {', '.join(NAMES)}. By default {', '.join(_USUAL)}, and {UNIFORM} "
+            f"(one rule for all lanes) of a model that has lanes.",
             show_default=False,
         ),
     ] = None,
@@ -53,14 +54,23 @@ def compare(
     for name in beside or ():
         if name not in NAMES:
             raise CallError(f"--with {name}: no such arithmetic; there are {', '.join(NAMES)}")
-    names = beside or [name for name in _USUAL if name != source.network.engine]
+    if source.model is None and UNIFORM in (beside or ()):
+        raise CallError(f"--with {UNIFORM}: {model} is a saved network; give the model, whose tables are filled anew")
+    has_lanes = source.model is not None and source.network.kernels.aten != UNIFORM
+    usual = [name for name in _USUAL if name != source.network.engine] + [UNIFORM] * has_lanes
+    names = beside or usual
+    uniform = source.under(UNIFORM) if UNIFORM in names else None
     right = None if labels is None else read_inputs([labels])
-    results = compare_network(source.network, source.x, names, _labels(right), multiplier_bits=multiplier_bits)
+    results = compare_network(
+        source.network, source.x, names, _labels(right), multiplier_bits=multiplier_bits, uniform=uniform
+    )
     if as_json:
         document = [dataclasses.asdict(result) for result in results]
         write_json({"network": source.network.name, "reference": source.network.engine, "comparisons": document})
     else:
-        write_tables(*map(comparison_table, results), "\n".join(map(comparison_summary, results)))
+        lines = [*map(comparison_summary, results)]
+        lines += [lanes_summary(result) for result in results if result.arithmetic == UNIFORM]
+        write_tables(*map(comparison_table, results), "\n".join(lines))
     return OK
 
 

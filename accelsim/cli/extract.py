@@ -10,14 +10,16 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from accelsim.errors import ModelError
 from accelsim.export import FORMATS, network_bundle, tensors_bundle, write
+from accelsim.report.comparison import UNIFORM, Comparison, compare, lanes_summary
 from accelsim.report.parameters import parameter_table, parameters
 from accelsim.report.tables import plain_table
 
 from .application import application, guarded
-from .models import open_model, saved_kind
+from .models import Source, open_model, saved_kind
 from .options import Engine, Input, Json, Lanes, Model, read_inputs
-from .output import write_json, write_tables
+from .output import say, write_json, write_tables
 from .status import OK, CallError
 
 
@@ -52,7 +54,9 @@ def extract(
 
         if is_state_dict(model):
             return _state_dict(model, read_state_dict(model), format, out, as_json)
-    network = open_model(model, engine, lanes, read_inputs(inputs)).network
+    source = open_model(model, engine, lanes, read_inputs(inputs))
+    network = source.network
+    changed = _changed_by_uniform_lanes(source)
     written = []
     if out is not None and format is not None:
         written = write(network_bundle(network), format, out)
@@ -68,6 +72,7 @@ def extract(
                 "kernels": dataclasses.asdict(network.kernels),
                 "parameters": [dataclasses.asdict(row) for row in rows],
                 "notes": network.notes,
+                "uniform_lanes": None if changed is None else dataclasses.asdict(changed),
                 "out": None if out is None else str(out),
                 "written": [str(path) for path in written],
             }
@@ -76,9 +81,21 @@ def extract(
     kernels = f"{network.kernels.aten} and {network.kernels.matrix} kernels"
     write_tables(
         parameter_table(rows, f"{network.name}: {network.engine}, {kernels}"),
-        "\n".join([*network.notes, *_said(written)]),
+        "\n".join([*network.notes, *([] if changed is None else [lanes_summary(changed)]), *_said(written)]),
     )
     return OK
+
+
+def _changed_by_uniform_lanes(source: Source) -> Comparison | None:
+    """What uniform lanes change of this computer's results on the example; None where there is nothing to compare."""
+    if source.model is None or source.network.kernels.aten != UNIFORM:
+        return None
+    try:
+        host = source.under("host")
+    except ModelError as error:
+        say(f"what uniform lanes change is not counted: {error}")
+        return None
+    return compare(host, source.x, [UNIFORM], uniform=source.network)[0]
 
 
 def _said(written: list[Path]) -> list[str]:

@@ -23,11 +23,22 @@ from .status import CallError
 
 @dataclass(frozen=True)
 class Source:
-    """A network with the input to run it on (None if there is none) and, where PyTorch was involved, the model."""
+    """A network with the input to run it on (None if there is none) and, where PyTorch was involved, the model.
+
+    `example`: what the model was recorded with.
+    """
 
     network: Network
     x: Any
     model: Any = None
+    example: Any = None
+
+    def under(self, lanes: str) -> Network:
+        """The model extracted again for other lanes. Raises ModelError where there are no rules for them."""
+        with progress(f"extract for {lanes} lanes"), stdout_free():
+            from accelsim.frontend import extract
+
+            return extract(self.model, self.example, engine=self.network.engine, lanes=lanes)
 
 
 def open_model(argument: str, engine: str | None = None, lanes: str = "host", x: Any = None) -> Source:
@@ -54,7 +65,7 @@ def open_model(argument: str, engine: str | None = None, lanes: str = "host", x:
         from accelsim.frontend import extract
 
         network = extract(model, example, engine=engine, lanes=lanes)
-    return Source(network, example if x is None else x, model)
+    return Source(network, example if x is None else x, model, example)
 
 
 def _script(argument: str, x: Any) -> Any:

@@ -43,6 +43,7 @@ from .forms import Form, channels_last, common_loops, dense, order_of
 from .lower_elementwise import lower_lookup, lower_sum
 from .lower_matrix import lower_convolution, lower_linear
 from .lower_pool import lower_average_pool, lower_max_pool
+from .lower_product import lower_product
 from .operations import Copy, Lowered, Operation, View
 
 
@@ -126,13 +127,13 @@ class Lowering:
         """A value whose elements lie one after the other in the order of `like`; copied there where they do not."""
         form = self.forms[name]
         if form.shape != like.shape:
-            form = self._broadcast(form, like.shape)
+            form = self.broadcast(form, like.shape)
         if form.same_order(like) and form.is_dense():
             return form
         return self.copied(node, form, order_of(like))
 
     @staticmethod
-    def _broadcast(form: Form, shape: Sequence[int]) -> Form:
+    def broadcast(form: Form, shape: Sequence[int]) -> Form:
         """`form` repeated to `shape` as numpy broadcasts: steps of 0 along the axes that are repeated."""
         strides = form.strides_as(form.shape)
         assert strides is not None, "a value that is broadcast has been produced by an operation"
@@ -281,8 +282,6 @@ def _runs_of(indices: Sequence[int]) -> list[tuple[int, int, int, int]]:
 
 #: What has no instruction, and why.
 _ABSENT: dict[type[Node], str] = {
-    Matmul: "a product of two activations (its array takes one operand's zero point out by constants, and these "
-    "would depend on the other operand's data)",
     Softmax: "a softmax (it divides by a sum over the data)",
     LayerNorm: "a layer norm (its scale follows from the data)",
     GroupNorm: "a group or instance norm (its scale follows from the data)",
@@ -303,4 +302,5 @@ _RULES: dict[type[Node], Callable[[Lowering, Any], None]] = {
     Concatenate: _concatenate,
     Unfold: _unfold,
     Gather: _gather,
+    Matmul: lower_product,
 }

@@ -79,6 +79,24 @@ class Matrix:
 
 
 @dataclass(frozen=True)
+class MatrixProduct:
+    """A batch of matrix products of activations (..., M, K) and (..., K, N), requantised by `rule`.
+
+    Each form has one stride an axis and the whole batch; the rows of `source` and `target` are dense. `weights` holds
+    int8 codes in DRAM. `zero_source` and `zero_weights` are taken off the codes; `signed`: those of `source` are int8.
+    """
+
+    layer: int
+    source: Form
+    weights: Form
+    target: Form
+    rule: Requantization = field(compare=False)
+    zero_source: int
+    zero_weights: int
+    signed: bool
+
+
+@dataclass(frozen=True)
 class PoolPart:
     """Outputs of a pool that one instruction can compute: lines `first[0]..+count[0]`, pixels `first[1]..+count[1]`.
 
@@ -162,7 +180,7 @@ class Copy:
         return math.prod(count for count, _, _ in self.loops)
 
 
-Operation = Matrix | Pool | Elementwise | Copy
+Operation = Matrix | MatrixProduct | Pool | Elementwise | Copy
 
 
 def sources_of(operation: Operation) -> tuple[str, ...]:
@@ -172,6 +190,8 @@ def sources_of(operation: Operation) -> tuple[str, ...]:
             return tuple(tensor for tensor, _ in operation.sources)
         case Copy():
             return (operation.source[0],)
+        case MatrixProduct():
+            return (operation.source.tensor, operation.weights.tensor)
     return (operation.source.tensor,)
 
 

@@ -21,10 +21,11 @@ from accelsim.network.substitution import LayerUnit, layer_unit, matrix_nodes
 from .emission import Emitter
 from .emit_matrix import MatrixEmitter
 from .emit_post import emit_copy, emit_elementwise, emit_pool
+from .emit_product import emit_product
 from .forms import Form
 from .fusion import Fusion, fuse, room_of
 from .lowering import lower
-from .operations import Copy, Elementwise, Lowered, Matrix, Operation, Pool, target_of
+from .operations import Copy, Elementwise, Lowered, Matrix, MatrixProduct, Operation, Pool, target_of
 from .residency import Placement, place
 from .synchronization import synchronize
 from .tiling import MatrixPlan, choose
@@ -108,6 +109,8 @@ def _emit(emitter: Emitter, name: str, operation: Operation, fusion: Fusion | No
             plan = choose(name, operation, emitter.accelerator, room, effort) if fusion is None else fusion.plan
             MatrixEmitter(emitter, operation, plan, fusion).emit()
             return plan
+        case MatrixProduct():
+            emit_product(emitter, operation)
         case Elementwise():
             emit_elementwise(emitter, operation)
         case Pool():

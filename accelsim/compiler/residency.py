@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .operations import Copy, Elementwise, Lowered, Matrix, Operation, Pool, sources_of, target_of
+from .operations import Copy, Elementwise, Lowered, Matrix, MatrixProduct, Operation, Pool, sources_of, target_of
 
 #: Output positions of a tile that keep an array busy while the weights of the next fold come in.
 _POSITIONS = 64
@@ -33,6 +33,8 @@ class _Life:
 def place(lowered: Lowered, capacity: int) -> Placement:
     """Greedy by bytes of DRAM traffic saved; a tensor stays if every operation meanwhile keeps room for its tiles."""
     fixed = {lowered.forms[name].tensor for name in (*lowered.inputs, *lowered.outputs)}
+    # The weight buffer is filled from DRAM alone.
+    fixed |= {operation.weights.tensor for operation in lowered.operations if isinstance(operation, MatrixProduct)}
     lives = [life for life in _lives(lowered) if life.tensor not in fixed]
     users = [{target_of(op), *sources_of(op)} for op in lowered.operations]
     placed: list[tuple[_Life, int]] = []
@@ -95,6 +97,9 @@ def _room(operation: Operation, streamed: set[str]) -> int:
                 _, _, _, width, channels = operation.target.sizes
                 room += 2 * width * channels
             return room
+        case MatrixProduct():
+            row = operation.source.shape[-1] * (operation.source.tensor in streamed)
+            return 2 * (row + operation.target.shape[-1] * (operation.target.tensor in streamed))
         case Elementwise():
             operands = [tensor for tensor, _ in operation.sources] + [operation.target[0]]
             return 2 * min(operation.size, 1024) * sum(tensor in streamed for tensor in operands)

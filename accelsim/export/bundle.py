@@ -10,7 +10,7 @@ import numpy as np
 
 from accelsim.arithmetic.fixed_point import MOST_MULTIPLIER_BITS
 from accelsim.errors import ModelError
-from accelsim.network import Convolution, Linear, Lookup, Network, Node
+from accelsim.network import Convolution, GroupNorm, LayerNorm, Linear, Lookup, Network, Node
 from accelsim.network.rounding import centred_weights
 from accelsim.network.substitution import certify_layer
 
@@ -20,6 +20,7 @@ _MEANINGS = {
     "weight_scale": "scale of the weights, one or one an output channel",
     "weight_zero_point": "zero point of the weights, one or one an output channel",
     "bias": "bias in real units",
+    "factor": "what a normalisation multiplies each feature or channel with, a real number",
     "multiplier": "M of q = clamp((acc * M + B) >> S), one an output channel",
     "offset": "B of q = clamp((acc * M + B) >> S), with bias, zero points and rounding in it",
     "shift": "S of q = clamp((acc * M + B) >> S)",
@@ -77,6 +78,9 @@ def network_bundle(network: Network, multiplier_bits: int = MOST_MULTIPLIER_BITS
             entry["requantize_by"] = "thresholds" if "thresholds" in own else "fixed_point"
         elif isinstance(node, Lookup):
             own = {"tables": node.tables}
+        elif isinstance(node, LayerNorm | GroupNorm):
+            given = {"factor": node.weight, "bias": node.bias}
+            own = {role: array for role, array in given.items() if array is not None}
         entry["tensors"] = {role: f"{node.name}.{role}" for role in own}
         tensors += [Tensor(node.name, role, array, _MEANINGS[role]) for role, array in own.items()]
         nodes.append(entry)
@@ -104,7 +108,7 @@ def tensors_bundle(name: str, arrays: Mapping[str, np.ndarray]) -> Bundle:
 
 def _attributes(node: Node) -> dict[str, Any]:
     """The plain fields of a node."""
-    skipped = {"name", "inputs", "weights", "tables"}
+    skipped = {"name", "inputs", "weights", "tables", "weight", "bias"}
     return {name: value for name, value in vars(node).items() if name not in skipped}
 
 

@@ -204,6 +204,10 @@ class Builder:
         self.places[name] = (self._position, which)
         self.assign(result, Codes(name))
 
+    def made(self, name: str) -> None:
+        """The first result of the call that is gone through is the value `name`, if none before it was."""
+        self.places.setdefault(name, (self._position, 0))
+
     def internal(self, node: Node, shape: tuple[int, ...], affine: Affine, like: torch.Tensor | None = None) -> str:
         """Add a node whose value PyTorch never makes as a tensor of its own; in memory it would lie as `like`."""
         order, dense = (tuple(range(len(shape))), True) if like is None else (order_of(like), is_dense(like))

@@ -57,6 +57,7 @@ def look_up(
     tables = tables_for(builder, program, affine, layout)
     identity = len(tables.tables) == 1 and np.array_equal(tables.tables[0], np.arange(256))
     if identity and affine == after:
+        builder.made(source)
         builder.assign(result, Codes(source))
         return
 

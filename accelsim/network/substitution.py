@@ -16,7 +16,7 @@ from accelsim.arithmetic.units import Requantizer, UnitRule
 from accelsim.hardware.configuration import Arithmetic
 
 from . import rounding
-from .graph import Convolution, Linear, Network
+from .graph import Convolution, Linear, Network, Softmax
 from .inputs import prepare
 from .reference import accumulators, apply, channels_in_place, slots
 
@@ -109,20 +109,22 @@ def trace_substituted(
 ) -> dict[str, np.ndarray]:
     """As `Network.trace`, with every convolution and linear layer requantised by what `choose` gives it.
 
-    The other nodes round as those of `others` do: the same graph under another engine.
+    The other nodes are those of `others`: the same graph under another engine or kernel set. A softmax stays the
+    network's own, since only QNNPACK's has an integer rule.
     """
     inputs, runs = prepare(x, slots(network))
     rules = {node.name: choose(node) for node in matrix_nodes(network)}
     parts: list[dict[str, np.ndarray]] = []
     for run in range(runs):
         values = dict(zip(network.inputs, (codes[run] for codes in inputs), strict=True))
-        for node in network.nodes:
+        for node in (others or network).nodes:
             if isinstance(node, Convolution | Linear):
                 value = network.values[node.name]
                 codes = rules[node.name].apply(accumulators(network, node, values[node.inputs[0]]))
                 codes = channels_in_place(node, codes)
                 values[node.name] = codes.astype(value.affine.dtype).reshape(value.shape)
             else:
-                values[node.name] = apply(others or network, node, [values[name] for name in node.inputs])
+                owner = network if isinstance(node, Softmax) else others or network
+                values[node.name] = apply(owner, node, [values[name] for name in node.inputs])
         parts.append(values)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -14,7 +14,18 @@ from accelsim.arithmetic.engines import ENGINES
 from accelsim.arithmetic.requantize import Requantization
 from accelsim.arithmetic.units import ARITHMETICS, Requantizer, requantizer
 from accelsim.errors import ConfigurationError
-from accelsim.network import Add, AveragePool, Convolution, Linear, Multiply, Network
+from accelsim.network import (
+    Add,
+    AveragePool,
+    Bilinear,
+    Convolution,
+    GroupNorm,
+    LayerNorm,
+    Linear,
+    Lookup,
+    Multiply,
+    Network,
+)
 from accelsim.network.rounding import matrix_rounding
 from accelsim.network.substitution import (
     Choose,
@@ -27,17 +38,25 @@ from accelsim.network.substitution import (
 from .tables import percent, plain_table
 
 #: Why two arithmetics give different codes; the first that applies to an output is its cause.
-BIAS, TIE, FACTOR, ORDER, OPERATOR = (
+BIAS, TIE, FACTOR, ORDER, OPERATOR, LANES = (
     "bias rounding",
     "tie direction",
     "multiplier",
     "order of operations",
     "another operator's rule",
+    "lanes",
 )
-CAUSES = (BIAS, TIE, FACTOR, ORDER, OPERATOR)
+CAUSES = (BIAS, TIE, FACTOR, ORDER, OPERATOR, LANES)
+
+#: One rule for all lanes, where PyTorch's vector loops and their tails have two.
+UNIFORM = "uniform"
 
 #: What can stand beside a network's own engine.
-NAMES = (*ENGINES, *(name for name in ARITHMETICS if name != "float32_exact"))
+NAMES = (*ENGINES, UNIFORM, *(name for name in ARITHMETICS if name != "float32_exact"))
+
+#: Operators that each engine rounds by its own rule, and those whose lanes may differ.
+_OF_ENGINES = (Add, Multiply, AveragePool)
+_OF_LANES = (*_OF_ENGINES, Lookup, LayerNorm, GroupNorm, Bilinear)
 
 #: A value this close to a half, in steps of the output, is a tie; binary32 rounds a thousand times as coarsely.
 _TIE = 2.0**-36
@@ -76,31 +95,60 @@ class Comparison:
 
 
 def compare(
-    network: Network, x: Any, names: Sequence[str], labels: np.ndarray | None = None, *, multiplier_bits: int = 31
+    network: Network,
+    x: Any,
+    names: Sequence[str],
+    labels: np.ndarray | None = None,
+    *,
+    multiplier_bits: int = 31,
+    uniform: Network | None = None,
 ) -> tuple[Comparison, ...]:
     """Run `network` on `x` in the arithmetic of each of `names` (of `NAMES`).
 
+    `uniform`: the same model extracted with `lanes="uniform"`, which that name needs: its tables are PyTorch's.
     Raises ConfigurationError for a name that there is not, or labels that do not fit, and InputError.
     """
     for name in names:
         if name not in NAMES:
             raise ConfigurationError(f"no arithmetic is named {name!r}; there are {', '.join(NAMES)}")
+        if name == UNIFORM and uniform is None:
+            raise ConfigurationError(f"{UNIFORM} needs the model, whose tables PyTorch fills anew for these lanes")
     values = network.trace(x)
     scores = _rows(values[network.outputs[0]])
     if labels is not None and labels.shape != (len(scores),):
         raise ConfigurationError(f"labels of shape {labels.shape}; the output has {len(scores)} rows, each wants one")
-    return tuple(_beside(network, x, name, values, labels, multiplier_bits) for name in names)
+    return tuple(
+        _beside(network, _others(network, name, uniform), x, name, values, labels, multiplier_bits) for name in names
+    )
+
+
+def _others(network: Network, name: str, uniform: Network | None) -> Network:
+    """The same graph in the arithmetic of that name: another engine, or `uniform`'s lanes; itself for the others."""
+    if name in ENGINES:
+        return replace(network, engine=name)
+    if name != UNIFORM or uniform is None:
+        return network
+    # A table that changes nothing has no node; the graph's own nodes are the ones that count.
+    made = {node.name: node for node in uniform.nodes}
+    nodes = tuple(
+        replace(made[node.name], inputs=node.inputs)
+        if isinstance(node, Lookup) and isinstance(made.get(node.name), Lookup)
+        else node
+        for node in network.nodes
+    )
+    return replace(network, kernels=uniform.kernels, nodes=nodes)
 
 
 def _beside(
     network: Network,
+    others: Network,
     x: Any,
     name: str,
     values: dict[str, np.ndarray],
     labels: np.ndarray | None,
     multiplier_bits: int,
 ) -> Comparison:
-    others = replace(network, engine=name) if name in ENGINES else network
+    kinds = _OF_LANES if name == UNIFORM else _OF_ENGINES
     rules: dict[str, Requantizer] = {}
 
     def choose(node: Convolution | Linear) -> Requantizer:
@@ -113,10 +161,10 @@ def _beside(
     for node in network.nodes:
         if isinstance(node, Convolution | Linear):
             differing, worst, causes = _matrix(network, node, choose, values)
-        elif isinstance(node, Add | Multiply | AveragePool) and others is not network:
+        elif isinstance(node, kinds) and others is not network:
             change = np.abs(others.apply(node.name, values).astype(np.int32) - values[node.name])
             differing, worst = int(np.count_nonzero(change)), int(change.max(initial=0))
-            causes = {OPERATOR: differing} if differing else {}
+            causes = {LANES if name == UNIFORM else OPERATOR: differing} if differing else {}
         else:
             continue
         elsewhere = int(np.count_nonzero(carried[node.name] != values[node.name]))
@@ -141,7 +189,7 @@ def _rows(codes: np.ndarray) -> np.ndarray:
 def _rule(
     network: Network, others: Network, node: Convolution | Linear, name: str, multiplier_bits: int
 ) -> Requantizer:
-    if name in ENGINES:
+    if name in ENGINES or name == UNIFORM:
         return matrix_rounding(others, node, folded=False)
     return requantizer(
         name,
@@ -228,6 +276,19 @@ def _cells(layers: Sequence[LayerComparison], present: Sequence[str]) -> list[st
     worst = max((layer.worst for layer in layers), default=0)
     share = percent(differing / outputs if outputs else 0.0)
     return [f"{outputs:,}", f"{differing:,}", share, str(worst), *causes, f"{carried:,}"]
+
+
+def lanes_summary(comparison: Comparison) -> str:
+    """What one rule for all lanes changes, in one line."""
+    outputs, differing, carried = (
+        sum(getattr(layer, name) for layer in comparison.layers) for name in ("outputs", "differing", "carried")
+    )
+    worst = max((layer.worst for layer in comparison.layers), default=0)
+    by_layer = ", ".join(f"{layer.layer} {layer.differing:,}" for layer in comparison.layers if layer.differing)
+    return (
+        f"one rule for all lanes changes {differing:,} of {outputs:,} outputs{f' ({by_layer})' if by_layer else ''}, "
+        f"each layer on the same inputs, by at most {worst}; {carried:,} in the whole run"
+    )
 
 
 def comparison_summary(comparison: Comparison) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from accelsim.arithmetic.affine import Affine
-from accelsim.network import Convolution, Linear, Lookup, Network
+from accelsim.network import Convolution, GroupNorm, LayerNorm, Linear, Lookup, Network
 
 from .tables import numbers, plain_table
 
@@ -34,7 +34,7 @@ class Parameter:
 
 
 def parameters(network: Network) -> tuple[Parameter, ...]:
-    """Inputs first, then every layer's weights, bias, tables and output, in the order of execution."""
+    """Inputs first, then every layer's weights, factors, bias, tables and output, in the order of execution."""
     rows = [_codes(network, name, "input", "") for name in network.inputs]
     for node in network.nodes:
         key = ""
@@ -42,9 +42,11 @@ def parameters(network: Network) -> tuple[Parameter, ...]:
             key = node.weights.key
             rows += _weights(node)
         elif isinstance(node, Lookup):
-            tables = node.tables
-            low, high = float(tables.min()), float(tables.max())
-            rows.append(Parameter(node.name, "table", "", tables.shape, str(tables.dtype), (), (), low, high))
+            rows.append(_numbers(node.name, "table", "", node.tables))
+        elif isinstance(node, LayerNorm | GroupNorm):
+            for role, array in (("factor", node.weight), ("bias", node.bias)):
+                if array is not None:
+                    rows.append(_numbers(node.name, role, "", array))
         rows.append(_codes(network, node.name, "output", key))
     return tuple(rows)
 
@@ -67,8 +69,13 @@ def _weights(node: Convolution | Linear) -> Iterable[Parameter]:
     )
     if bias is not None:
         key = (packed or f"{weights.key}.bias") if weights.key else ""
-        low, high = float(bias.min()), float(bias.max())
-        yield Parameter(node.name, "bias", key, bias.shape, str(bias.dtype), (), (), low, high)
+        yield _numbers(node.name, "bias", key, bias)
+
+
+def _numbers(layer: str, role: str, key: str, array: np.ndarray) -> Parameter:
+    """Plain numbers, without an affine map."""
+    low, high = float(array.min()), float(array.max())
+    return Parameter(layer, role, key, array.shape, str(array.dtype), (), (), low, high)
 
 
 def _codes(network: Network, name: str, role: str, key: str) -> Parameter:

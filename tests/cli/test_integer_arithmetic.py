@@ -68,6 +68,7 @@ def test_certify_says_which_channels_are_proved_and_writes_the_constants(saved: 
         (["certify", "net.accelsim", "--out", "constants.txt"], ".json or .safetensors"),
         (["compare", "net.accelsim"], "--input"),
         (["compare", "net.accelsim", "--input", "x.npy", "--with", "guesswork"], "fbgemm, qnnpack"),
+        (["compare", "net.accelsim", "--input", "x.npy", "--with", "uniform"], "give the model"),
         (["extract", "net.accelsim", "--format", "yaml"], "safetensors, npz, c, mem"),
         (["extract", "net.accelsim", "--format", "c"], "--out"),
     ],
@@ -120,3 +121,52 @@ def test_extract_takes_a_bare_state_dict(tmp_path: Path) -> None:
     assert np.load(tmp_path / "weights.npz")["fc.weight"].tolist() == [[2, -1]]
     assert "fc.weight" in call("extract", path).out
     assert "--format" in call("extract", path, "--out", tmp_path / "net.accelsim").err
+
+
+LANES = """
+import torch
+
+def model():
+    x = torch._make_per_tensor_quantized_tensor(torch.ones(1, 70, dtype=torch.uint8), 1.0, 0)
+    return (lambda x: torch.ops.quantized.add(x, x, 4.0, 5)), x
+"""
+
+
+@pytest.fixture
+def lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module whose model has 70 elements, all ties: a vector body of 64, whose rule is not the tail's, and a tail."""
+    (tmp_path / "lanes_of_sums.py").write_text(LANES)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_compare_counts_what_uniform_lanes_change(lanes: None) -> None:
+    words = ["compare", "lanes_of_sums:model", "--engine", "fbgemm", "--lanes", "avx2"]
+    called = call(*words)
+    assert called.status == 0, called.err
+    # 1/2 rounds to 0, and 5 is added; in the tail 5 + 1/2 rounds to 6.
+    assert "one rule for all lanes changes 6 of 70 outputs (add 6)" in called.out
+    document = json.loads(call(*words, "--with", "uniform", "--json").out)
+    (layer,) = document["comparisons"][0]["layers"]
+    assert (layer["differing"], layer["worst"], layer["causes"]) == (6, 1, {"lanes": 6})
+
+
+def test_extract_counts_what_uniform_lanes_change_here(lanes: None) -> None:
+    import lanes_of_sums
+
+    from accelsim.frontend.recording import quantized_engine
+
+    function, x = lanes_of_sums.model()
+    with quantized_engine("fbgemm"):
+        here = function(x).int_repr().numpy()
+    # The body's rule is avx2's: 5 everywhere.
+    changed = int(np.count_nonzero(here != 5))
+    called = call("extract", "lanes_of_sums:model", "--engine", "fbgemm", "--lanes", "uniform")
+    assert f"one rule for all lanes changes {changed} of 70 outputs" in called.out
+    document = json.loads(
+        call("extract", "lanes_of_sums:model", "--engine", "fbgemm", "--lanes", "uniform", "--json").out
+    )
+    assert sum(layer["differing"] for layer in document["uniform_lanes"]["layers"]) == changed > 0
+    assert (
+        json.loads(call("extract", "lanes_of_sums:model", "--engine", "fbgemm", "--json").out)["uniform_lanes"] is None
+    )

@@ -11,10 +11,14 @@ import pytest
 import safetensors.numpy
 import torch
 
+from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic.engines import KernelSet
 from accelsim.errors import FormatError
 from accelsim.export import Bundle, network_bundle, tensors_bundle, write, write_certificates
 from accelsim.frontend.state_dict import is_state_dict, read_state_dict
+from accelsim.network import GroupNorm, Network, Value
 from accelsim.network.substitution import certify_layer, matrix_nodes
+from accelsim.report.parameters import parameters
 
 from .layers import network_of, torch_model
 
@@ -143,3 +147,22 @@ def test_files_that_hold_no_state_dict_are_refused_and_none_is_unpickled(tmp_pat
     torch.save({"epoch": 3}, whole)
     with pytest.raises(FormatError, match="no tensors"):
         read_state_dict(whole)
+
+
+@pytest.mark.parametrize("format", ["safetensors", "npz", "mem", "c"])
+def test_a_normalisation_leaves_its_real_numbers(format: str, tmp_path: Path) -> None:
+    grid, shape = Affine(0.5, 3, "uint8"), (1, 2, 3, 3)
+    factor = np.array([0.5, -1.25], np.float32)
+    node = GroupNorm("norm", ("x",), 2, factor, None, 1e-5)
+    values = {name: Value(name, shape, grid, (0, 1, 2, 3)) for name in ("x", "norm")}
+    network = Network("fbgemm", KernelSet("avx2", "avx2"), values, (node,), ("x",), ("norm",))
+    written = write(network_bundle(network), format, tmp_path / "net")
+    manifest = json.loads(written[-1].read_text())
+    (entry,) = manifest["nodes"]
+    assert (entry["node"], entry["groups"], entry["epsilon"]) == ("GroupNorm", 2, 1e-5)
+    (tensor,) = manifest["tensors"]
+    assert (tensor["name"], tensor["dtype"]) == ("norm.factor", "float32")
+    read_back = tensor["values"] if format == "c" else read(format, written)["norm.factor"].tolist()
+    assert read_back == [0.5, -1.25]
+    rows = [(row.layer, row.role, row.low, row.high) for row in parameters(network)]
+    assert rows == [("x", "input", 0, 255), ("norm", "factor", -1.25, 0.5), ("norm", "output", 0, 255)]

@@ -146,6 +146,23 @@ POOLS = {
     "mean": of(lambda q: q.mean((2, 3)), SMALL),
     "mean_keep": of(lambda q: q.mean((2, 3), keepdim=True), SMALL),
 }
+#: PyTorch's max pool of three axes is not QNNPACK's.
+for _layout in ("contiguous", LAST):
+    _x = tensor(2, 3, 5, 6, 7, seed=17, zero=9, layout=_layout)
+    POOLS |= {
+        f"max_pool3d_{_layout}": of(lambda q: F.max_pool3d(q, 2), _x, refused=("qnnpack",)),
+        f"max_pool3d_padding_{_layout}": of(lambda q: F.max_pool3d(q, 3, 2, 1), _x, refused=("qnnpack",)),
+        f"max_pool3d_uneven_{_layout}": of(
+            lambda q: F.max_pool3d(q, (2, 3, 1), (2, 1, 3), dilation=(2, 1, 1)), _x, refused=("qnnpack",)
+        ),
+        f"avg_pool3d_{_layout}": of(lambda q: F.avg_pool3d(q, (2, 3, 2), (1, 2, 1)), _x),
+        f"avg_pool3d_padding_{_layout}": of(lambda q: F.avg_pool3d(q, 3, 2, 1), _x),
+        f"avg_pool3d_exclude_pad_{_layout}": of(lambda q: F.avg_pool3d(q, 3, 2, 1, count_include_pad=False), _x),
+        f"avg_pool3d_divisor_{_layout}": of(lambda q: F.avg_pool3d(q, 2, divisor_override=5), _x),
+        f"avg_pool3d_ceil_{_layout}": of(lambda q: F.avg_pool3d(q, 2, 2, ceil_mode=True), _x),
+        f"adaptive_3d_{_layout}": of(lambda q: F.adaptive_avg_pool3d(q, (2, 3, 4)), _x),
+    }
+POOLS["adaptive_3d_1"] = of(lambda q: F.adaptive_avg_pool3d(q, 1), VOLUME)
 for _layout in ("contiguous", LAST):
     _x = tensor(2, 35, 5, 5, seed=16, zero=9, layout=_layout)
     for _name, _arguments in {
@@ -172,6 +189,16 @@ MOVES: dict[str, Case] = {
     "pixel_shuffle": of(lambda q: F.pixel_shuffle(q, 2), SMALL),
     "pixel_unshuffle": of(lambda q: F.pixel_unshuffle(q, 2), SMALL),
     "channel_shuffle": of(lambda q: F.channel_shuffle(q, 4), SMALL),
+    "unfold": of(lambda q: q.unfold(2, 3, 2), IMAGE),
+    "unfold_used": of(lambda q: torch.relu(q.unfold(3, 2, 1).unfold(2, 3, 1)), LAST_IMAGE),
+    "im2col": of(
+        lambda q: torch.quantize_per_tensor(F.unfold(q.dequantize(), 3, 1, 1, 2), 0.25, 7, torch.quint8), LAST_IMAGE
+    ),
+    "nearest": of(lambda q: F.interpolate(q, size=(3, 10)), LAST_IMAGE),
+    "nearest_exact": of(lambda q: F.interpolate(q, size=(10, 4), mode="nearest-exact"), IMAGE),
+    "nearest_3d": of(lambda q: F.interpolate(q, size=(3, 8, 4)), VOLUME),
+    "flip": of(lambda q: q.flip(1), IMAGE),
+    "index_select": of(lambda q: q.index_select(2, torch.tensor([4, 0, 0, 2, 4])), IMAGE),
     "two_outputs": of(lambda q: (torch.relu(q), Q.add(q, q, 1.0, 3)), IMAGE),
     "output_is_input": of(lambda q: (q, torch.relu(q)), IMAGE),
 }
@@ -190,4 +217,32 @@ CHAINS = {
     "classifier": Case(lambda: _classifier(convolution(31, 4, 6, (3, 3), relu=True), linear(32, 6, 5)), (IMAGE,)),
 }
 
-CASES: dict[str, Case] = CONVOLUTIONS | MATRICES | PAIRS | FUNCTIONS | POOLS | MOVES | CHAINS
+LEFT, RIGHT = tensor(3, 5, 7, seed=18, zero=130), tensor(3, 7, 9, seed=19, scale=0.5, zero=11)
+PRODUCTS = {
+    "matmul": of(lambda a, b: Q.matmul(a, b, 16.0, 101), LEFT, RIGHT),
+    "matmul_transposed": of(lambda q: Q.matmul(q, q.transpose(1, 2), 16.0, 3), tensor(2, 6, 9, seed=20)),
+    "matmul_of_a_layer": Case(
+        lambda: (lambda layer: lambda q: torch.relu(Q.matmul(layer(q), q.transpose(1, 2), 64.0, 101)))(
+            linear(33, 9, 9, scale=0.5)
+        ),
+        (tensor(2, 6, 9, seed=20),),
+    ),
+    "matmul_broadcast": of(lambda a, b: Q.matmul(a, b, 16.0, 101), LEFT, RIGHT[1]),
+    "matmul_images": of(lambda q: Q.matmul(q, q.permute(0, 1, 3, 2), 32.0, 101), LAST_IMAGE),
+    "matmul_int8": of(lambda q: Q.matmul(q, q.t(), 16.0, -3), SIGNED),
+    "matmul_without_zero_point": of(lambda q: Q.matmul(q, q.t(), 64.0, 3), tensor(4, 9, zero=0)),
+}
+
+#: What the machine has no instruction for, and what the refusal says.
+NOT_COMPILED = {
+    "layer_norm": (of(lambda q: Q.layer_norm(q, [9], None, None, 1e-5, 0.125, 3), tensor(2, 4, 9)), "a layer norm"),
+    "group_norm": (of(lambda q: Q.group_norm(q, 2, None, None, 1e-5, 0.125, 3), LAST_IMAGE), "a group or instance"),
+    "instance_norm": (of(lambda q: Q.instance_norm(q, None, None, 1e-5, 0.125, 3), IMAGE), "a group or instance norm"),
+    "bilinear": (of(lambda q: F.interpolate(q, size=(5, 9), mode="bilinear"), IMAGE), "a bilinear resize"),
+    "softmax": (
+        of(lambda q: Q.softmax(q, 1, 2.0**-8, 0), ROW, refused=("fbgemm", "x86", "onednn")),
+        "a softmax",
+    ),
+}
+
+CASES: dict[str, Case] = CONVOLUTIONS | MATRICES | PAIRS | FUNCTIONS | POOLS | MOVES | PRODUCTS | CHAINS

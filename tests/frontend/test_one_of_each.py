@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from equality import ENGINES, assert_equal_to_pytorch, convolution, engine_set, linear, plain, quantized
-from one_of_each import CASES
+from one_of_each import CASES, NOT_COMPILED
 
 import accelsim
-from accelsim.errors import ModelError
+from accelsim.errors import CompileError, ModelError
 
 TEACHING = accelsim.Accelerator.from_yaml(Path(__file__).parents[2] / "configs" / "teaching_4x4.yaml")
 RUNS = [(name, engine) for name, case in CASES.items() for engine in ENGINES if engine not in case.refused]
@@ -37,8 +37,19 @@ def test_what_pytorch_gets_wrong_or_hides_is_refused(name: str, engine: str) -> 
     case = CASES[name]
     with engine_set(engine):
         model = case.model()
-    with pytest.raises(ModelError, match=r"; .*(engine|use)"):
+    with pytest.raises(ModelError, match=r"; .*(engine|use)|QNNPACK backend doesn't support"):
         accelsim.extract(model, case.x, engine=engine)
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [(name, engine) for name, (case, _) in NOT_COMPILED.items() for engine in ENGINES if engine not in case.refused],
+)
+def test_what_the_machine_has_no_instruction_for_is_refused_when_compiled(name: str, engine: str) -> None:
+    case, says = NOT_COMPILED[name]
+    network = assert_equal_to_pytorch(case.model(), case.x[0], engine)
+    with pytest.raises(CompileError, match=f"the machine has no instruction for {says}.*; .*leave this operator out"):
+        accelsim.compile(network, TEACHING)
 
 
 @pytest.mark.parametrize("columns", [1, 2, 6])

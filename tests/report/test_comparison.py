@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import KernelSet
 from accelsim.errors import ConfigurationError
-from accelsim.network import Add, Linear, Network, Value, Weights
+from accelsim.network import Add, Linear, Lookup, Network, Softmax, Value, Weights
 from accelsim.report.certification import certify
-from accelsim.report.comparison import BIAS, FACTOR, OPERATOR, TIE, compare, comparison_summary
+from accelsim.report.comparison import (
+    BIAS,
+    FACTOR,
+    LANES,
+    OPERATOR,
+    TIE,
+    compare,
+    comparison_summary,
+    lanes_summary,
+)
 
 INPUT = Affine(2.0**-7, 0, "uint8")
 
@@ -107,3 +118,49 @@ def test_certification_counts_channels_and_accumulators() -> None:
     assert (summary.channels, summary.certified, summary.reachable, summary.worst) == (1, 0, 256, 1)
     assert summary.differing == 64
     assert summary.share == 0.25
+
+
+def _lanes() -> Network:
+    """70 elements: a vector body of 64 and a tail of 6. x + x in steps of 4 is a tie for every odd x."""
+    tables = np.arange(256, dtype=np.uint8)[None].repeat(2, 0)
+    tables[1, 5] = 9
+    whole, order = (1, 70), (0, 1)
+    values = {
+        "x": Value("x", whole, Affine(1.0, 0, "uint8"), order),
+        "sum": Value("sum", whole, Affine(4.0, 5, "uint8"), order),
+        "look": Value("look", whole, Affine(1.0, 0, "uint8"), order),
+    }
+    nodes = (Add("sum", ("x", "x")), Lookup("look", ("sum",), "elu", tables, ((0, 64, 0), (64, 70, 1))))
+    return Network("fbgemm", KernelSet("avx2", "avx2"), values, nodes, ("x",), ("look",))
+
+
+def test_what_one_rule_for_all_lanes_changes_is_counted() -> None:
+    net = _lanes()
+    table = replace(net.nodes[1], tables=np.arange(256, dtype=np.uint8)[None], spans=((0, 70, 0),))  # type: ignore[type-var]
+    uniform = replace(net, kernels=KernelSet("uniform", "avx2"), nodes=(net.nodes[0], table))
+    # The body rounds 1/2 to even and adds 5, the tail rounds 5 + 1/2 to even: 5 and 6.
+    x = np.ones((1, 70), np.uint8)
+    (result,) = compare(net, x, ["uniform"], uniform=uniform)
+    layers = [(layer.layer, layer.outputs, layer.differing, layer.worst, layer.causes) for layer in result.layers]
+    # On the inputs of the network itself the tail's table reads a 6, which both leave alone.
+    assert layers == [("sum", 70, 6, 1, {LANES: 6}), ("look", 70, 0, 0, {})]
+    assert lanes_summary(result) == (
+        "one rule for all lanes changes 6 of 140 outputs (sum 6), each layer on the same inputs, by at most 1; "
+        "12 in the whole run"
+    )
+    # A zero is no tie; then all sums are 5, which only the tail's table changes.
+    (result,) = compare(net, np.zeros((1, 70), np.uint8), ["uniform"], uniform=uniform)
+    assert [(layer.differing, layer.worst, layer.carried) for layer in result.layers] == [(0, 0, 0), (6, 4, 6)]
+
+
+def test_uniform_lanes_need_the_model() -> None:
+    with pytest.raises(ConfigurationError, match="uniform needs the model"):
+        compare(_lanes(), np.ones((1, 70), np.uint8), ["uniform"])
+
+
+def test_a_softmax_stays_qnnpacks_beside_other_engines() -> None:
+    out = Affine(2.0**-8, 0, "uint8")
+    values = {name: Value(name, (2, 9), grid, (0, 1)) for name, grid in (("x", INPUT), ("share", out))}
+    net = Network("qnnpack", KernelSet("avx2", "avx2"), values, (Softmax("share", ("x",), 1),), ("x",), ("share",))
+    results = compare(net, np.arange(18, dtype=np.uint8).reshape(2, 9), ["fbgemm", "textbook"])
+    assert [(result.layers, result.agreement) for result in results] == [((), 1.0), ((), 1.0)]
