@@ -91,8 +91,9 @@ def mac_mapping(accelerator: Accelerator, work: Work, abreast: int) -> Mapping:
     overhead = 2 * rows + columns
     sets = -(-work.groups // side)
     if array.dataflow == "input_stationary":
-        folds = -(-vectors // columns) * sum(parts.values())
-        return Mapping(1, side, sets * folds * max(width, min(columns, vectors)) + overhead)
+        held = min(columns, vectors)
+        time = sum(count * max(width, held * cycles) for (_, cycles), count in parts.items())
+        return Mapping(1, side, sets * -(-vectors // columns) * time + overhead)
     port = -(-abreast * min(width, columns) // buffers.accumulator.banks)
     weights = 1
     if abreast > 1:
