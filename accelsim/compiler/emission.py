@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from accelsim.errors import CompileError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Instruction, Memory, Segment
 
-from .operations import Lowered
+from .operations import Lowered, Matrix
 from .residency import Placement
 
 #: Tensors and constants start at multiples of this, so that their first beat is a whole one on any bus.
@@ -132,6 +133,14 @@ class Emitter:
     def resident(self, tensor: str) -> int | None:
         """The tensor's address in the activation buffer, None if it lives in DRAM."""
         return self.placement.addresses.get(tensor)
+
+    def laid_out(self, operation: Matrix) -> Matrix:
+        """The operation with the views of what does not lie dense as it lies."""
+        source, target = (
+            self.placement.layouts[view.tensor].view(view) if view.tensor in self.placement.layouts else view
+            for view in (operation.source, operation.target)
+        )
+        return replace(operation, source=source, target=target)
 
     def home(self, tensor: str) -> tuple[Memory, int]:
         """Where a tensor lives."""

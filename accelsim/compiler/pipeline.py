@@ -1,14 +1,14 @@
 """From network to program: the passes in order.
 
 lower         nodes -> operations on stored tensors (lowering.py)
-place         which tensors stay in the activation buffer (residency.py)
+place         which tensors stay in the activation buffer (residency.py), and with which gaps (layout.py)
 tile, emit    operations -> instructions, each matrix operation cut as a search over costs says (tiling.py, emit_*.py)
 synchronize   wait and signal fields (synchronization.py)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from accelsim.errors import AssemblyError, CompileError
 from accelsim.hardware import Accelerator
@@ -19,6 +19,7 @@ from .emission import Emitter
 from .emit_matrix import MatrixEmitter
 from .emit_post import emit_copy, emit_elementwise, emit_pool
 from .forms import Form
+from .layout import layouts
 from .lowering import lower
 from .operations import Copy, Elementwise, Lowered, Matrix, Operation, Pool
 from .residency import Placement, place
@@ -56,7 +57,7 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
             f"`accelsim compare` tell what the others do to a network"
         )
     lowered = lower(network)
-    placement = place(lowered, accelerator.buffers.activation.bytes)
+    placement = place(lowered, accelerator.buffers.activation.bytes, layouts(lowered, accelerator))
     emitter = Emitter(lowered, accelerator, placement)
     plans: list[tuple[str, MatrixPlan | None]] = []
     for index, operation in enumerate(lowered.operations):
@@ -90,6 +91,7 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
 def _emit(emitter: Emitter, name: str, operation: Operation, effort: int) -> MatrixPlan | None:
     match operation:
         case Matrix():
+            operation = emitter.laid_out(operation)
             start, stop = emitter.staging
             resident = emitter.resident(operation.source.tensor) is not None
             _, _, line_pitch, pixel_pitch = operation.source.pitches
@@ -123,5 +125,16 @@ def _probes(emitter: Emitter, network: Network) -> tuple[Probe, ...]:
     for node in network.nodes:
         form = emitter.lowered.forms[node.name]
         if form.tensor in emitter.written and form.is_dense():
-            probes.append(Probe(_port(emitter, node.name, form), emitter.written[form.tensor]))
+            port = _port(emitter, node.name, form)
+            layout = emitter.placement.layouts.get(form.tensor)
+            if layout is not None:
+                pitches = layout.pitches(form.sizes, form.strides, form.offset)
+                if pitches is None:
+                    continue
+                port = replace(
+                    port,
+                    address=port.address - form.offset + layout.place(form.offset),
+                    pitches=tuple(sorted(pitches, reverse=True)),
+                )
+            probes.append(Probe(port, emitter.written[form.tensor]))
     return tuple(sorted(probes, key=lambda probe: probe.instruction))

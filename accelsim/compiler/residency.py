@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .layout import Layout
 from .operations import Copy, Elementwise, Lowered, Matrix, Operation, Pool, sources_of, target_of
 
 #: Output positions of a tile that keep an array busy while the weights of the next fold come in.
@@ -14,9 +15,13 @@ _POSITIONS = 64
 
 @dataclass(frozen=True)
 class Placement:
-    """`addresses` of resident tensors in the activation buffer; operation i has `staging[i]` = (start, stop) free."""
+    """`addresses` of resident tensors in the activation buffer; operation i has `staging[i]` = (start, stop) free.
+
+    `layouts` of those that do not lie dense.
+    """
 
     addresses: Mapping[str, int]
+    layouts: Mapping[str, Layout]
     staging: tuple[tuple[int, int], ...]
 
 
@@ -30,8 +35,14 @@ class _Life:
     uses: int
 
 
-def place(lowered: Lowered, capacity: int) -> Placement:
-    """Greedy by bytes of DRAM traffic saved; a tensor stays if every operation meanwhile keeps room for its tiles."""
+def place(lowered: Lowered, capacity: int, layouts: Mapping[str, Layout]) -> Placement:
+    """Greedy by bytes of DRAM traffic saved; a tensor stays if every operation meanwhile keeps room for its tiles.
+
+    A tensor lies as one of the `layouts` says where there is one for it and room for that.
+    """
+    sizes = dict(lowered.tensors)
+    for tensor, layout in layouts.items():
+        sizes[tensor] = lowered.tensors[tensor] // layout.line * layout.line_pitch
     fixed = {lowered.forms[name].tensor for name in (*lowered.inputs, *lowered.outputs)}
     lives = [life for life in _lives(lowered) if life.tensor not in fixed]
     users = [{target_of(op), *sources_of(op)} for op in lowered.operations]
@@ -39,21 +50,31 @@ def place(lowered: Lowered, capacity: int) -> Placement:
     resident: set[str] = set()
     tops = [0] * len(lowered.operations)
     for life in sorted(lives, key=lambda item: (-lowered.tensors[item.tensor] * item.uses, item.first)):
-        size = lowered.tensors[life.tensor]
-        address = _first_fit(placed, life, size, lowered.tensors)
         meanwhile = range(life.first, life.last + 1)
         resident.add(life.tensor)
-        fits = all(
-            max(tops[i], address + size) + _room(lowered.operations[i], users[i] - resident) <= capacity
-            for i in meanwhile
-        )
-        if not fits:
+        for size in sorted({sizes[life.tensor], lowered.tensors[life.tensor]}, reverse=True):
+            address = _first_fit(placed, life, size, sizes)
+            if all(
+                max(tops[i], address + size) + _room(lowered.operations[i], users[i] - resident) <= capacity
+                for i in meanwhile
+            ):
+                break
+        else:
             resident.discard(life.tensor)
             continue
+        sizes[life.tensor] = size
         placed.append((life, address))
         for i in meanwhile:
             tops[i] = max(tops[i], address + size)
-    return Placement({life.tensor: address for life, address in placed}, tuple((top, capacity) for top in tops))
+    return Placement(
+        {life.tensor: address for life, address in placed},
+        {
+            tensor: layout
+            for tensor, layout in layouts.items()
+            if tensor in resident and sizes[tensor] > lowered.tensors[tensor]
+        },
+        tuple((top, capacity) for top in tops),
+    )
 
 
 def _lives(lowered: Lowered) -> list[_Life]:

@@ -83,7 +83,8 @@ class Memories:
             if content:
                 dram.write(_bytes(Memory.DRAM, address, len(content)), np.frombuffer(content, np.uint8)[None])
         for port, given in zip(program.inputs, codes, strict=True):
-            self[port.memory].write(self._place(port), port.to_memory(given))
+            place = self._place(port)
+            self[port.memory].write(place, port.to_memory(given).reshape(-1, *place.sizes))
 
     def __getitem__(self, memory: Memory) -> Storage:
         return self._storages[memory]
@@ -104,10 +105,12 @@ class Memories:
             )
         raw = storage.read(block)
         # A copy: later instructions write over what is read here.
-        return port.from_memory(np.array(np.broadcast_to(raw, (storage.runs, port.bytes))))
+        return port.from_memory(np.array(np.broadcast_to(raw, (storage.runs, *block.sizes))))
 
     def _place(self, port: Port) -> Block:
         block = _bytes(port.memory, port.address, port.bytes)
+        if port.pitches:
+            block = Block(port.memory, port.address, port.stored, port.pitches)
         if port.memory == Memory.ACCUMULATOR or block.stop > self[port.memory].size:
             raise MachineError(
                 f"{port.name}: bytes {block.start:#x}..{block.stop - 1:#x} of the {port.memory.name.lower()} memory "
