@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -112,27 +114,34 @@ def _bound(operation: Operation, lowered: Lowered, passing: set[str], machine: a
 def fold_cycles(operation: Matrix, machine: accelsim.Accelerator) -> int:
     """Cycles of the folds of a whole layer, one vector a cycle, with no cycle between folds.
 
-    Groups are put side by side on the array, as many as take the fewest cycles.
+    Groups are put side by side on the array, and neighbouring pixels abreast, as many as take the fewest cycles.
     """
     rows, columns = machine.mac_array.rows, machine.mac_array.columns
-    positions = operation.target.size // operation.outputs
+    *_, pixels, _ = operation.target.sizes
+    lines = operation.target.size // operation.outputs // pixels
     outputs = operation.outputs // operation.groups
-    reduction = operation.weights.size // operation.outputs
+    _, *taps, across, channels = operation.weights.shape
     dataflow = machine.mac_array.dataflow
-    best = 0
-    for side in range(1, operation.groups + 1):
-        if side > 1 and side * (reduction if dataflow == "input_stationary" else outputs) > max(rows, columns):
-            break
-        k, n = side * reduction, side * outputs
+    window = operation.window
+    side_by_side = [*range(1, max(columns // outputs, rows // (math.prod(taps) * across * channels), 1) + 1)]
+    abreast = [1]
+    if dataflow != "input_stationary" and window.dilation[2] == 1 and window.stride[2] <= across:
+        abreast += range(2, min(pixels, columns // outputs) + 1)
+    found = []
+    for side, together in itertools.product(side_by_side, abreast):
+        n = side * outputs
+        if side > operation.groups or (together > 1 and together * n > columns):
+            continue
+        k = math.prod(taps) * (across + (together - 1) * window.stride[2]) * channels * side
+        vectors = lines * -(-pixels // together)
         if dataflow == "weight_stationary":
-            cycles = -(-k // rows) * -(-n // columns) * positions
+            cycles = -(-k // rows) * -(-n // columns) * vectors
         elif dataflow == "output_stationary":
-            cycles = -(-positions // rows) * -(-n // columns) * k
+            cycles = -(-vectors // rows) * -(-n // columns) * k
         else:
-            cycles = -(-positions // columns) * -(-k // rows) * n
-        cycles *= -(-operation.groups // side)
-        best = min(best or cycles, cycles)
-    return best
+            cycles = -(-vectors // columns) * -(-k // rows) * n
+        found.append(cycles * -(-operation.groups // side))
+    return min(found)
 
 
 def least_reloads(operation: Matrix, machine: accelsim.Accelerator, read: int) -> int:

@@ -72,6 +72,7 @@ class MatrixEmitter:
         self.tiles = _tiles(operation, plan)
         self.channels = operation.source.sizes[4] // operation.groups
         self.parts = blocks(self.channels, plan.channels) if plan.groups == 1 else [(0, self.channels)]
+        self.spread = self.shape.spread(self._held, plan.channels, plan.abreast, plan.side)
         self._weights_at: dict[tuple[int, int, int], int] = {}
         self._constants_at: dict[int, int] = {}
         self._make_slots()
@@ -116,15 +117,19 @@ class MatrixEmitter:
     def _box_bytes(self, tile: _Positions) -> int:
         """Bytes of the largest input tile under `tile`."""
         _, lines, pixels = self._box(tile)
-        channels = self.channels * self.plan.groups if self.operation.groups > 1 else self.channels
-        if not self.plan.whole_input:
-            channels = self.plan.channels
-        pitch = self.shape.line_pitch(max(pixels[1] - pixels[0], 0), self._pixel_pitch(channels), self.plan.abreast)
+        pitch = self.shape.line_pitch(max(pixels[1] - pixels[0], 0), self._pixel_pitch(self._held), self.plan.abreast)
         return tile.sizes[0] * max(lines[1] - lines[0], 0) * pitch
+
+    @property
+    def _held(self) -> int:
+        """Channels of the largest input tile."""
+        if not self.plan.whole_input:
+            return self.plan.channels
+        return self.channels * self.plan.groups if self.operation.groups > 1 else self.channels
 
     def _pixel_pitch(self, held: int) -> int:
         """Bytes from pixel to pixel of an input tile that holds so many channels."""
-        return self.shape.pixel_pitch(held, self.plan.channels, self.plan.abreast, self.plan.side)
+        return self.shape.pixel_pitch(held, self.plan.channels, self.plan.side, self.spread)
 
     def _gap(self, block: _Block) -> int:
         """Words between the outputs of two pixels of a block."""

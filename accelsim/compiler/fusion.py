@@ -70,6 +70,7 @@ def _fusion(lowered: Lowered, placement: Placement, accelerator: Accelerator, in
     first, then = lowered.operations[index : index + 2]
     assert isinstance(first, Matrix)
     assert isinstance(then, Elementwise)
+    first = placement.laid_out(first)
     positions = [number for number, source in enumerate(then.sources) if source == (first.target.tensor, 0)]
     if len(positions) != 1 or first.target.size != lowered.tensors[first.target.tensor]:
         return None
@@ -129,10 +130,12 @@ def _dense(operation: Matrix) -> bool:
 
 def _overwrites(lowered: Lowered, placement: Placement, first: Matrix, then: Elementwise) -> bool:
     """Whether the element-wise result was given a place in which the matrix operation's input still lies."""
-    addresses, sizes = placement.addresses, lowered.tensors
+    addresses = placement.addresses
     source, target = first.source.tensor, then.target[0]
     if source not in addresses or target not in addresses:
         return False
-    return (
-        addresses[source] < addresses[target] + sizes[target] and addresses[target] < addresses[source] + sizes[source]
-    )
+    size = lowered.tensors[source]
+    if source in placement.layouts:
+        size = placement.layouts[source].size(size)
+    start = addresses[target]
+    return addresses[source] < start + lowered.tensors[target] and start < addresses[source] + size

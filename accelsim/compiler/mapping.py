@@ -79,41 +79,49 @@ def _abreast(accelerator: Accelerator, work: Work) -> Iterator[int]:
 @lru_cache(maxsize=1 << 14)
 def mac_mapping(accelerator: Accelerator, work: Work, abreast: int) -> Mapping:
     """The estimate: folds of the array, each as long as what streams or what is preloaded."""
+    outputs, reduction = work.outputs // work.groups, work.kernel[0] * work.kernel[1] * work.channels
+    side = side_by_side(accelerator, reduction, outputs, work.groups, abreast)
+    full, rest = divmod(work.groups, side)
+    time = full * _set_cycles(accelerator, work, abreast, side)
+    if rest:
+        time += _set_cycles(accelerator, work, abreast, rest)
+    return Mapping(abreast, side, time + 2 * accelerator.mac_array.rows + accelerator.mac_array.columns)
+
+
+def _set_cycles(accelerator: Accelerator, work: Work, abreast: int, side: int) -> int:
+    """Cycles of the folds of `side` groups side by side."""
     array, buffers = accelerator.mac_array, accelerator.buffers
     rows, columns = array.rows, array.columns
     outputs = work.outputs // work.groups
-    taps = work.kernel[0], work.kernel[1] + (abreast - 1) * work.stride
-    reduction = work.kernel[0] * work.kernel[1] * work.channels
-    side = side_by_side(accelerator, reduction, outputs, work.groups, abreast)
     width = side * outputs
     vectors = work.lines * -(-work.pixels // abreast)
-    parts = _parts(taps, work, side, rows, buffers.activation.banks)
-    overhead = 2 * rows + columns
-    sets = -(-work.groups // side)
+    parts = _parts(work, abreast, side, rows, buffers.activation.banks)
     if array.dataflow == "input_stationary":
-        folds = -(-vectors // columns) * sum(parts.values())
-        return Mapping(1, side, sets * folds * max(width, min(columns, vectors)) + overhead)
+        held = min(columns, vectors)
+        time = sum(count * max(width, held * cycles) for (_, cycles), count in parts.items())
+        return -(-vectors // columns) * time
     port = -(-abreast * min(width, columns) // buffers.accumulator.banks)
     weights = 1
     if abreast > 1:
+        reduction = work.kernel[0] * work.kernel[1] * work.channels
         runs = min(abreast, -(-work.kernel[1] // work.stride))
         weights = access_cycles(outputs, reduction, buffers.weight.banks, runs, work.stride * work.channels)
     blocks = -(-width // columns)
     if array.dataflow == "weight_stationary":
-        time = sum(
+        return blocks * sum(
             count * max(vectors * max(cycles, port), depth * weights) for (depth, cycles), count in parts.items()
         )
-        return Mapping(abreast, side, sets * blocks * time + overhead)
     time = 0
     for folds, held in ((vectors // rows, rows), (1, vectors % rows)):
         if held:
             streamed = sum(count * max(depth * weights, held * cycles) for (depth, cycles), count in parts.items())
             time += folds * max(streamed, held * port)
-    return Mapping(abreast, side, sets * blocks * time + overhead)
+    return blocks * time
 
 
-def _parts(taps: tuple[int, int], work: Work, side: int, rows: int, banks: int) -> Counter[tuple[int, int]]:
+def _parts(work: Work, abreast: int, side: int, rows: int, banks: int) -> Counter[tuple[int, int]]:
     """How many chunks of the reduction there are of which rows and cycles of an access."""
+    taps = work.kernel[0], work.kernel[1] + (abreast - 1) * work.stride
     channels = side * work.channels
     if work.pitches is not None:
         pitches = work.dilation[0] * work.pitches[0], work.dilation[1] * work.pitches[1]

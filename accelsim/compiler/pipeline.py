@@ -1,7 +1,7 @@
 """From network to program: the passes in order.
 
 lower         nodes -> operations on stored tensors (lowering.py)
-place         which tensors stay in the activation buffer (residency.py)
+place         which tensors stay in the activation buffer (residency.py), and with which gaps (layout.py)
 fuse          which element-wise operations work on the tiles of the matrix operation before them (fusion.py)
 tile, emit    operations -> instructions, each matrix operation cut as a search over costs says (tiling.py, emit_*.py)
 synchronize   wait and signal fields (synchronization.py)
@@ -24,6 +24,7 @@ from .emit_post import emit_copy, emit_elementwise, emit_pool
 from .emit_product import emit_product
 from .forms import Form
 from .fusion import Fusion, fuse, room_of
+from .layout import layouts
 from .lowering import lower
 from .operations import Copy, Elementwise, Lowered, Matrix, MatrixProduct, Operation, Pool, target_of
 from .residency import Placement, place
@@ -68,7 +69,7 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
     arithmetic = accelerator.requant_unit.arithmetic
     units = {node.name: layer_unit(network, node, arithmetic) for node in matrix_nodes(network)}
     lowered = lower(network, units)
-    placement = place(lowered, accelerator.buffers.activation.bytes)
+    placement = place(lowered, accelerator.buffers.activation.bytes, layouts(lowered, accelerator))
     fusions = fuse(lowered, placement, accelerator, effort)
     passing = [target_of(lowered.operations[index]) for index in fusions]
     emitter = Emitter(lowered, accelerator, placement, passing)
@@ -105,6 +106,7 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
 def _emit(emitter: Emitter, name: str, operation: Operation, fusion: Fusion | None, effort: int) -> MatrixPlan | None:
     match operation:
         case Matrix():
+            operation = emitter.placement.laid_out(operation)
             room = room_of(operation, emitter.placement, emitter.staging)
             plan = choose(name, operation, emitter.accelerator, room, effort) if fusion is None else fusion.plan
             MatrixEmitter(emitter, operation, plan, fusion).emit()
@@ -134,7 +136,18 @@ def _probes(emitter: Emitter, network: Network) -> tuple[Probe, ...]:
         if not form.is_dense():
             continue
         if form.tensor in emitter.written:
-            probes.append(Probe(_port(emitter, node.name, form), emitter.written[form.tensor]))
+            port = _port(emitter, node.name, form)
+            layout = emitter.placement.layouts.get(form.tensor)
+            if layout is not None:
+                pitches = layout.pitches(form.sizes, form.strides, form.offset)
+                if pitches is None:
+                    continue
+                port = replace(
+                    port,
+                    address=port.address - form.offset + layout.place(form.offset),
+                    pitches=tuple(sorted(pitches, reverse=True)),
+                )
+            probes.append(Probe(port, emitter.written[form.tensor]))
         for part in emitter.passed.get(form.tensor, ()):
             port = replace(_port(emitter, node.name, form), address=part.address)
             probes.append(Probe(port, part.instruction, (part.first, part.last)))

@@ -4,8 +4,9 @@ reads them, and where. The others live in DRAM and pass through the rest of the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from .layout import Layout
 from .operations import Copy, Elementwise, Lowered, Matrix, MatrixProduct, Operation, Pool, sources_of, target_of
 
 #: Output positions of a tile that keep an array busy while the weights of the next fold come in.
@@ -14,10 +15,22 @@ _POSITIONS = 64
 
 @dataclass(frozen=True)
 class Placement:
-    """`addresses` of resident tensors in the activation buffer; operation i has `staging[i]` = (start, stop) free."""
+    """`addresses` of resident tensors in the activation buffer; operation i has `staging[i]` = (start, stop) free.
+
+    `layouts` of those that do not lie dense.
+    """
 
     addresses: Mapping[str, int]
+    layouts: Mapping[str, Layout]
     staging: tuple[tuple[int, int], ...]
+
+    def laid_out(self, operation: Matrix) -> Matrix:
+        """The operation with the views of what does not lie dense as it lies."""
+        source, target = (
+            self.layouts[view.tensor].view(view) if view.tensor in self.layouts else view
+            for view in (operation.source, operation.target)
+        )
+        return replace(operation, source=source, target=target)
 
 
 @dataclass(frozen=True)
@@ -30,8 +43,14 @@ class _Life:
     uses: int
 
 
-def place(lowered: Lowered, capacity: int) -> Placement:
-    """Greedy by bytes of DRAM traffic saved; a tensor stays if every operation meanwhile keeps room for its tiles."""
+def place(lowered: Lowered, capacity: int, layouts: Mapping[str, Layout]) -> Placement:
+    """Greedy by bytes of DRAM traffic saved; a tensor stays if every operation meanwhile keeps room for its tiles.
+
+    A tensor lies as one of the `layouts` says where there is one for it and room for that.
+    """
+    sizes = dict(lowered.tensors)
+    for tensor, layout in layouts.items():
+        sizes[tensor] = layout.size(lowered.tensors[tensor])
     fixed = {lowered.forms[name].tensor for name in (*lowered.inputs, *lowered.outputs)}
     # The weight buffer is filled from DRAM alone.
     fixed |= {operation.weights.tensor for operation in lowered.operations if isinstance(operation, MatrixProduct)}
@@ -41,21 +60,31 @@ def place(lowered: Lowered, capacity: int) -> Placement:
     resident: set[str] = set()
     tops = [0] * len(lowered.operations)
     for life in sorted(lives, key=lambda item: (-lowered.tensors[item.tensor] * item.uses, item.first)):
-        size = lowered.tensors[life.tensor]
-        address = _first_fit(placed, life, size, lowered.tensors)
         meanwhile = range(life.first, life.last + 1)
         resident.add(life.tensor)
-        fits = all(
-            max(tops[i], address + size) + _room(lowered.operations[i], users[i] - resident) <= capacity
-            for i in meanwhile
-        )
-        if not fits:
+        for size in sorted({sizes[life.tensor], lowered.tensors[life.tensor]}, reverse=True):
+            address = _first_fit(placed, life, size, sizes)
+            if all(
+                max(tops[i], address + size) + _room(lowered.operations[i], users[i] - resident) <= capacity
+                for i in meanwhile
+            ):
+                break
+        else:
             resident.discard(life.tensor)
             continue
+        sizes[life.tensor] = size
         placed.append((life, address))
         for i in meanwhile:
             tops[i] = max(tops[i], address + size)
-    return Placement({life.tensor: address for life, address in placed}, tuple((top, capacity) for top in tops))
+    return Placement(
+        {life.tensor: address for life, address in placed},
+        {
+            tensor: layout
+            for tensor, layout in layouts.items()
+            if tensor in resident and sizes[tensor] > lowered.tensors[tensor]
+        },
+        tuple((top, capacity) for top in tops),
+    )
 
 
 def _lives(lowered: Lowered) -> list[_Life]:

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from accelsim.errors import CompileError
 from accelsim.hardware import Accelerator
+from accelsim.hardware.banks import chunks
 from accelsim.isa import INSTRUCTION_BYTES
 
 from .mapping import Mapping, Work, gap, mappings
@@ -99,6 +100,7 @@ class Shape:
     stride: tuple[int, int, int]
     dilation: tuple[int, int, int]
     planes: int
+    rows: int
     banks: int
     accumulator_banks: int
 
@@ -114,6 +116,7 @@ class Shape:
             window.stride,
             window.dilation,
             len(operation.constants),
+            accelerator.mac_array.rows,
             accelerator.buffers.activation.banks,
             accelerator.buffers.accumulator.banks,
         )
@@ -138,13 +141,21 @@ class Shape:
         span = (lines - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
         return min(span, self.lines)
 
-    def pixel_pitch(self, held: int, channels: int, abreast: int, side: int) -> int:
-        """Bytes from pixel to pixel of a tile of the input on the chip that holds `held` channels.
+    def spread(self, held: int, channels: int, abreast: int, side: int) -> bool:
+        """Whether pixels of `held` channels, one after the other on the chip, make a vector ask a bank for two.
 
-        A vector takes the channels of `side` groups, `channels` each; of pixels abreast they are to lie in as many
-        banks as they are.
+        A vector takes the channels of `side` groups, `channels` each, of as many taps as the array has rows for.
         """
-        return held + gap(held, side * channels, self.banks) if abreast > 1 else held
+        if abreast == 1 and self.groups == 1:
+            return False
+        taps = self.kernel[1] * (self.kernel[2] + (abreast - 1) * self.stride[2])
+        every = chunks((1, taps), (0, held), side * channels, self.rows, self.banks)
+        return any(chunk.cycles > -(-chunk.rows // self.banks) for chunk in every)
+
+    def pixel_pitch(self, held: int, channels: int, side: int, spread: bool) -> int:
+        """Bytes from pixel to pixel of a tile of the input on the chip: `spread`, what a vector takes of one pixel
+        lies in the banks that follow those of the pixel before."""
+        return held + gap(held, side * channels, self.banks) if spread else held
 
     def line_pitch(self, pixels: int, pixel_pitch: int, abreast: int) -> int:
         """Bytes from line to line of a tile of the input on the chip, `pixels` wide.
@@ -319,7 +330,10 @@ def _plan(
     in_lines, in_pixels = shape.input_lines(lines), shape.input_pixels(pixels)
     taken = groups * shape.group_channels if shape.groups > 1 else shape.channels
     abreast, side = mapping.abreast, mapping.side
-    pitches = [shape.pixel_pitch(held, channels, abreast, side) for held in (taken, channels)]
+    pitches = [
+        shape.pixel_pitch(held, channels, side, shape.spread(held, channels, abreast, side))
+        for held in (taken, channels)
+    ]
     whole, part = (images * in_lines * shape.line_pitch(in_pixels, pitch, abreast) for pitch in pitches)
     out_blocks = -(-shape.groups // groups) if groups > 1 else shape.groups * -(-shape.group_outputs // outputs)
     tiles = shape.out_depth * -(-shape.images // images) * -(-shape.out_lines // lines) * -(-shape.out_pixels // pixels)

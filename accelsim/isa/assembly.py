@@ -7,7 +7,7 @@ an enumeration joined by `+`. Directives:
     .program NAME                    .layer NAME (of the instructions that follow)
     .define NAME VALUE               .accelerator {...} (a configuration as JSON)
     .data ADDRESS TYPE VALUE ...     TYPE is u8, i8, i32, f32, or hex (the rest of the line, two digits a byte)
-    .input NAME key=value ...        keys: address shape dtype scale zero_point, and stored axes memory
+    .input NAME key=value ...        keys: address shape dtype scale zero_point, and stored axes memory pitches
     .output NAME key=value ...       the same
     .value NAME key=value ...        a value that can be looked at when the instruction before it has completed
     .code ADDRESS                    where the words lie in DRAM
@@ -108,6 +108,8 @@ def _port_line(directive: str, port: Port) -> str:
     text += f" scale={port.affine.scale!r} zero_point={port.affine.zero_point}"
     if port.stored != port.shape or list(port.axes) != list(range(len(port.axes))):
         text += f" stored={stored} axes={axes}"
+    if port.pitches:
+        text += f" pitches={'x'.join(map(str, port.pitches))}"
     return text + ("" if port.memory.name == "DRAM" else f" memory={port.memory.name.lower()}")
 
 
@@ -212,7 +214,7 @@ class _Reader:
         name, *pairs = shlex.split(rest)
         item: dict[str, Any] = {"name": name}
         for key, value in self._pairs(pairs):
-            if key in ("shape", "stored", "axes"):
+            if key in ("shape", "stored", "axes", "pitches"):
                 item[key] = tuple(int(size) for size in value.split("x"))
             elif key in ("address", "zero_point"):
                 item[key] = self._integer(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -26,8 +27,9 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Port:
-    """Where a tensor lies: `stored` is its shape in memory (dense, one byte an element), `axes` the permutation that
-    brings the stored axes into PyTorch's order, `shape` PyTorch's shape after that."""
+    """Where a tensor lies: `stored` is its shape in memory (one byte an element), `axes` the permutation that brings
+    the stored axes into PyTorch's order, `shape` PyTorch's shape after that. `pitches`: bytes along each stored axis of
+    a tensor that is not dense."""
 
     name: str
     address: int
@@ -36,8 +38,11 @@ class Port:
     axes: tuple[int, ...]
     affine: Affine
     memory: Memory = Memory.DRAM
+    pitches: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.pitches and len(self.pitches) != len(self.stored):
+            raise AssemblyError(f"{self.name}: pitches={self.pitches} must be one for each axis of {self.stored}")
         if sorted(self.axes) != list(range(len(self.stored))) or np.prod(self.shape) != np.prod(self.stored):
             raise AssemblyError(
                 f"{self.name}: stored={self.stored} axes={self.axes} do not make up the shape {self.shape}; "
@@ -46,7 +51,9 @@ class Port:
 
     @property
     def bytes(self) -> int:
-        """Size in memory."""
+        """Size in memory, from the first to the last."""
+        if self.pitches:
+            return 1 + sum((size - 1) * pitch for size, pitch in zip(self.stored, self.pitches, strict=True))
         return int(np.prod(self.stored, dtype=np.int64))
 
     def to_memory(self, codes: np.ndarray) -> np.ndarray:
@@ -79,7 +86,7 @@ class Probe:
     @property
     def span(self) -> tuple[int, int]:
         """The bytes of the value that the probe sees."""
-        return (0, self.port.bytes) if self.part is None else self.part
+        return (0, math.prod(self.port.stored)) if self.part is None else self.part
 
 
 @dataclass(frozen=True)
@@ -235,6 +242,7 @@ def _port_to_dict(port: Port) -> dict[str, Any]:
         "dtype": affine.dtype,
         "scale": affine.scale,
         "zero_point": affine.zero_point,
+        **({"pitches": port.pitches} if port.pitches else {}),
     }
 
 
@@ -245,7 +253,7 @@ def port_from_dict(item: dict[str, Any]) -> Port:
     affine = Affine(float(item["scale"]), int(item["zero_point"]), item["dtype"])
     axes = tuple(item.get("axes", range(len(stored))))
     memory = Memory[item.get("memory", "dram").upper()]
-    return Port(item["name"], int(item["address"]), shape, stored, axes, affine, memory)
+    return Port(item["name"], int(item["address"]), shape, stored, axes, affine, memory, tuple(item.get("pitches", ())))
 
 
 def _join(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:

@@ -64,7 +64,7 @@ def execute(
             for number in probes.get(index, ()):
                 what = f"value after {describe(index, instructions[index])},"
                 probe = program.probes[number]
-                seen[number] = memories.raw(probe.port, probe.span, what)
+                seen[number] = memories.raw(probe.port, probe.part, what)
     return [seen[number] for number in range(len(program.probes))]
 
 

@@ -83,7 +83,8 @@ class Memories:
             if content:
                 dram.write(_bytes(Memory.DRAM, address, len(content)), np.frombuffer(content, np.uint8)[None])
         for port, given in zip(program.inputs, codes, strict=True):
-            self[port.memory].write(self._place(port, port.bytes), port.to_memory(given))
+            place = self._place(port, None)
+            self[port.memory].write(place, port.to_memory(given).reshape(-1, *place.sizes))
 
     def __getitem__(self, memory: Memory) -> Storage:
         return self._storages[memory]
@@ -95,14 +96,14 @@ class Memories:
 
     def value(self, port: Port, what: str) -> np.ndarray:
         """The codes at a port (runs, *shape). Raises MachineError, naming `what`, where a byte was never written."""
-        return port.from_memory(self.raw(port, (0, port.bytes), what))
+        return port.from_memory(self.raw(port, None, what))
 
-    def raw(self, port: Port, span: tuple[int, int], what: str) -> np.ndarray:
-        """Bytes span[0]..span[1] - 1 of what is stored at a port, (runs, bytes), where the first lies at its address.
+    def raw(self, port: Port, part: tuple[int, int] | None, what: str) -> np.ndarray:
+        """What is stored at a port (runs, bytes), of a `part` (as a probe's) the bytes that lie at its address.
 
         Raises MachineError as `value` does.
         """
-        block, storage = self._place(port, span[1] - span[0]), self[port.memory]
+        block, storage = self._place(port, part), self[port.memory]
         missing = storage.first_unwritten(block)
         if missing is not None:
             raise MachineError(
@@ -111,10 +112,15 @@ class Memories:
             )
         raw = storage.read(block)
         # A copy: later instructions write over what is read here.
-        return np.array(np.broadcast_to(raw, (storage.runs, span[1] - span[0])))
+        return np.array(np.broadcast_to(raw, (storage.runs, *block.sizes))).reshape(storage.runs, -1)
 
-    def _place(self, port: Port, size: int) -> Block:
-        block = _bytes(port.memory, port.address, size)
+    def _place(self, port: Port, part: tuple[int, int] | None) -> Block:
+        if part is not None:
+            block = _bytes(port.memory, port.address, part[1] - part[0])
+        elif port.pitches:
+            block = Block(port.memory, port.address, port.stored, port.pitches)
+        else:
+            block = _bytes(port.memory, port.address, port.bytes)
         if port.memory == Memory.ACCUMULATOR or block.stop > self[port.memory].size:
             raise MachineError(
                 f"{port.name}: bytes {block.start:#x}..{block.stop - 1:#x} of the {port.memory.name.lower()} memory "

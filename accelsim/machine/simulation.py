@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -74,7 +75,7 @@ def _values(program: Program, seen: list[np.ndarray]) -> dict[str, Output]:
         parts.sort(key=lambda part: part[0])
         port = parts[0][1]
         edges = [0, *(stop for (_, stop), _, _ in parts)]
-        if [start for (start, _), _, _ in parts] + [port.bytes] == edges:
+        if [start for (start, _), _, _ in parts] + [math.prod(port.stored)] == edges:
             values[name] = _output(port, port.from_memory(np.concatenate([raw for _, _, raw in parts], axis=1)))
     return values
 
