@@ -13,6 +13,8 @@ from accelsim.arithmetic.fixed_point import MOST_MULTIPLIER_BITS
 from accelsim.arithmetic.units import ARITHMETICS
 from accelsim.errors import ConfigurationError
 
+from .dram_timings import PRESETS, DramTimings
+
 _UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
 
 
@@ -115,12 +117,28 @@ class VectorUnit(_Part):
 class Dram(_Part):
     """`bytes_per_cycle` on the data bus; the first byte of a transfer arrives `latency` cycles after its request.
 
-    Units share the bus in bursts of at most `burst_beats` cycles.
+    Units share the bus in grants of at most `burst_beats` beats. `model: banked` puts the banks, rows and pins of a
+    `preset` behind the bus: then `latency` is that of the way to the controller and back alone, and DRAM's comes on top.
     """
 
+    model: Literal["flat", "banked"] = "flat"
+    preset: Literal["ddr4_2400", "lpddr4_3200", "hbm2"] | None = None
     bytes_per_cycle: Count = 16
     latency: Annotated[int, Field(ge=0, le=100_000)] = 60
     burst_beats: Annotated[int, Field(ge=1, le=4096)] = 4
+
+    @model_validator(mode="after")
+    def _check(self) -> Dram:
+        if self.model == "banked" and self.preset is None:
+            raise ValueError(f"preset: missing; model banked needs one of {', '.join(PRESETS)}")
+        if self.model == "flat" and self.preset is not None:
+            raise ValueError(f"preset: {self.preset} belongs to model banked; write model: banked, or remove preset")
+        return self
+
+    @property
+    def timings(self) -> DramTimings | None:
+        """The parts behind the bus; None for the flat model."""
+        return None if self.preset is None else PRESETS[self.preset]
 
 
 class Queues(_Part):
@@ -132,7 +150,7 @@ class Queues(_Part):
 class Accelerator(_Part):
     """One machine. Sizes in bytes (`128KiB` in a file), times in cycles.
 
-    `clock_mhz` turns cycles into seconds in reports; it changes no cycle.
+    `clock_mhz` turns cycles into seconds in reports, and the clocks of a banked DRAM into cycles; else it changes none.
     """
 
     name: str

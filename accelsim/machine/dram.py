@@ -10,12 +10,15 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import simpy
 
 _FOREVER = 1 << 62
+
+#: Rows of `length` bytes at a DRAM address, repeated by (count, pitch) loops: (address, length, loops).
+Rows = tuple[int, int, tuple[tuple[int, int], ...]]
 
 
 class Requester(enum.IntEnum):
@@ -34,14 +37,25 @@ class Transfer:
     beats: int
     cost: int
     asked: int
+    total: int
 
 
 class Ending(NamedTuple):
-    """The last grant of a transfer: when it starts, and the cycle after its last beat."""
+    """The end of a transfer, certain from cycle `start` on: the cycle after its last beat (`end`) and the one from which
+    its requester may have the next request seen (`free`).
+
+    Of the requester's cycles up to `end`, `beats` move data, `conflicts` repeat them for want of scratchpad banks, `row`
+    wait for rows and refreshes, `latency` for the rest of DRAM; the others wait while another has the bus.
+    """
 
     requester: Requester
     start: int
+    free: int
     end: int
+    beats: int
+    conflicts: int
+    row: int = 0
+    latency: int = 0
 
 
 def _order(item: Transfer) -> tuple[int, int]:
@@ -51,17 +65,27 @@ def _order(item: Transfer) -> tuple[int, int]:
 class Arbiter:
     """The bus without a clock of its own: `advance` decides every grant up to a cycle, runs of equal rounds at once."""
 
-    def __init__(self, burst_beats: int) -> None:
+    horizon = _FOREVER
+
+    def __init__(self, width: int, burst_beats: int) -> None:
+        self.width = width
         self.burst_beats = burst_beats
         self.free = 0
         self.waiting: list[Transfer] = []
 
     def copy(self) -> Arbiter:
         """The same state, to look ahead in."""
-        other = Arbiter(self.burst_beats)
+        other = Arbiter(self.width, self.burst_beats)
         other.free = self.free
-        other.waiting = [Transfer(item.requester, item.beats, item.cost, item.asked) for item in self.waiting]
+        other.waiting = [
+            Transfer(item.requester, item.beats, item.cost, item.asked, item.total) for item in self.waiting
+        ]
         return other
+
+    def ask(self, requester: Requester, rows: Rows, cost: int, seen: int) -> None:
+        """A request that is seen from cycle `seen` on; each of its beats takes `cost` cycles."""
+        beats = beats_of(*rows, self.width)
+        self.waiting.append(Transfer(requester, beats, cost, seen, beats))
 
     def advance(self, limit: int = _FOREVER) -> Ending | None:
         """Decide the grants that start in cycles up to `limit`, in order, until one of them ends its transfer.
@@ -84,7 +108,7 @@ class Arbiter:
             self.free = first.asked = start + beats * first.cost
             if first.beats == 0:
                 waiting.remove(first)
-                return Ending(first.requester, start, self.free)
+                return self._ending(first, start)
         return None
 
     def _alone(self, only: Transfer, limit: int) -> Ending | None:
@@ -101,7 +125,10 @@ class Arbiter:
             return None
         self.waiting.clear()
         self.free = start + only.beats * only.cost
-        return Ending(only.requester, start + before_last * length, self.free)
+        return self._ending(only, start + before_last * length)
+
+    def _ending(self, item: Transfer, start: int) -> Ending:
+        return Ending(item.requester, start, self.free, self.free, item.total, item.total * (item.cost - 1))
 
     def _skip_rounds(self, start: int, limit: int) -> bool:
         """Give every request in the queue the same number of whole grants, as many as change neither order nor ends.
@@ -127,25 +154,35 @@ class Arbiter:
         return True
 
 
-class Bus:
-    """The arbiter in simulated time. Events happen only where a transfer is asked for and where one ends."""
+class Waiting(Protocol):
+    """What the bus asks of an arbiter: see `Arbiter`. It is worth looking `horizon` cycles ahead at a time."""
 
-    def __init__(self, env: simpy.Environment, burst_beats: int) -> None:
+    horizon: int
+
+    def ask(self, requester: Requester, rows: Rows, cost: int, seen: int) -> None: ...
+    def advance(self, limit: int = _FOREVER) -> Ending | None: ...
+    def copy(self) -> Self: ...
+
+
+class Bus:
+    """An arbiter in simulated time. Events happen only where a transfer is asked for and where one ends."""
+
+    def __init__(self, env: simpy.Environment, arbiter: Waiting) -> None:
         self._env = env
-        self._arbiter = Arbiter(burst_beats)
+        self._arbiter = arbiter
         self._done: dict[Requester, simpy.Event] = {}
         self._ahead = self._arbiter  # the arbiter as it will be when the next transfer ends, if no other arrives
         self._forecasts = 0  # number of the forecast that holds; an arrival makes earlier ones void
 
-    def transfer(self, requester: Requester, beats: int, cost: int = 1) -> simpy.Event:
-        """Ask for `beats` in this cycle; the arbiter sees it in the next.
+    def transfer(self, requester: Requester, rows: Rows, cost: int = 1) -> simpy.Event:
+        """Ask for the rows in this cycle; the arbiter sees it in the next. Each beat takes `cost` cycles.
 
-        The event's value is the cycle after the last beat; it fires as soon as that is certain, before the last beat.
+        The event's value is the Ending; it fires as soon as that is certain, before the last beat.
         """
         now = self._env.now
         while (ending := self._arbiter.advance(now)) is not None:
-            self._done.pop(ending.requester).succeed(ending.end)
-        self._arbiter.waiting.append(Transfer(requester, beats, cost, now + 1))
+            self._done.pop(ending.requester).succeed(ending)
+        self._arbiter.ask(requester, rows, cost, now + 1)
         done = self._done[requester] = self._env.event()
         self._plan()
         return done
@@ -155,18 +192,22 @@ class Bus:
 
         That grant is final then: a request made in its first cycle is seen in the next.
         """
+        if not self._done:
+            return
         self._forecasts += 1
         self._ahead = self._arbiter.copy()
-        ending = self._ahead.advance()
-        if ending is not None:
-            wake = self._env.timeout(max(ending.start - self._env.now, 0), (self._forecasts, ending))
-            wake.callbacks.append(self._wake)
+        limit = self._env.now + self._ahead.horizon
+        ending = self._ahead.advance(limit)
+        at = limit if ending is None else max(ending.start, self._env.now)
+        wake = self._env.timeout(at - self._env.now, (self._forecasts, ending))
+        wake.callbacks.append(self._wake)
 
     def _wake(self, event: simpy.Event) -> None:
         number, ending = event.value
         if number == self._forecasts:
             self._arbiter = self._ahead
-            self._done.pop(ending.requester).succeed(ending.end)
+            if ending is not None:
+                self._done.pop(ending.requester).succeed(ending)
             self._plan()
 
 

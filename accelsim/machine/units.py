@@ -14,7 +14,8 @@ from accelsim.isa import INSTRUCTION_BYTES, Instruction, Load, Memory, Store, Un
 
 from .clock import Ledger, Process, Queue, Tokens
 from .dataflow import mac_occupancy
-from .dram import Bus, Requester, beats_of
+from .dram import Arbiter, Bus, Ending, Requester, Rows
+from .dram_banks import BankedArbiter
 from .occupancy import Occupancy, Times
 from .post_timing import post_occupancy
 
@@ -48,7 +49,9 @@ class Machine:
         self.instructions = instructions
         self.code = code
         depth = accelerator.queues.depth
-        self.bus = Bus(env, accelerator.dram.burst_beats)
+        dram = accelerator.dram
+        banked = BankedArbiter.of(accelerator)
+        self.bus = Bus(env, banked or Arbiter(dram.bytes_per_cycle, dram.burst_beats))
         self.words = Queue(env, depth)
         self.queues = {unit: Queue(env, depth) for unit in Unit}
         self.semaphores = {(a, b): Tokens(env) for a in Unit for b in Unit}
@@ -86,10 +89,9 @@ class Machine:
             now = yield from self.words.space.take(now)
             self._charge_fetcher(now)
             address = self.code + index * INSTRUCTION_BYTES
-            beats = beats_of(address, INSTRUCTION_BYTES, (), dram.bytes_per_cycle)
-            end = yield from self._move(Requester.FETCH, ledger, now, beats, 1)
-            self.words.put(index, end + dram.latency)
-            now = end - 1
+            moved = yield from self._move(Requester.FETCH, ledger, now, (address, INSTRUCTION_BYTES, ()), 1)
+            self.words.put(index, moved.end + dram.latency)
+            now = moved.free - 1
 
     def _charge_fetcher(self, now: int) -> None:
         """The fetcher asked for nothing since it was charged last: a queue had no room, or DRAM still owed words."""
@@ -148,10 +150,10 @@ class Machine:
         now = 0
         while True:
             index, instruction, start = yield from self._next(Unit.LOAD, now, flying)
-            end = yield from self._move(Requester.LOAD, ledger, start, *self._beats(instruction))
-            flying.put(end + dram.latency)
-            self._complete(index, instruction, start, end + dram.latency)
-            now = end - 1
+            moved = yield from self._move(Requester.LOAD, ledger, start, *self._rows(instruction))
+            flying.put(moved.end + dram.latency)
+            self._complete(index, instruction, start, moved.end + dram.latency)
+            now = moved.free - 1
 
     def store(self) -> Process[None]:
         """Ask for an instruction's bursts; it is complete with the last beat."""
@@ -159,12 +161,12 @@ class Machine:
         now = 0
         while True:
             index, instruction, start = yield from self._next(Unit.STORE, now)
-            end = yield from self._move(Requester.STORE, ledger, start, *self._beats(instruction))
-            self._complete(index, instruction, start, end)
-            now = end - 1
+            moved = yield from self._move(Requester.STORE, ledger, start, *self._rows(instruction))
+            self._complete(index, instruction, start, moved.end)
+            now = moved.free - 1
 
-    def _beats(self, instruction: Instruction) -> tuple[int, int]:
-        """Beats of a transfer, and the cycles of each: several where the scratchpad has fewer banks than bytes."""
+    def _rows(self, instruction: Instruction) -> tuple[Rows, int]:
+        """Rows of a transfer, and the cycles of a beat: several where the scratchpad has fewer banks than bytes."""
         assert isinstance(instruction, Load | Store)
         width = self.accelerator.dram.bytes_per_cycle
         loops = (
@@ -173,21 +175,23 @@ class Machine:
             (instruction.count_3, instruction.dram_pitch_3),
         )
         memory = instruction.memory if isinstance(instruction, Load) else Memory.ACTIVATION
-        return beats_of(instruction.dram, instruction.length, loops, width), -(-width // self.banks[memory])
+        return (instruction.dram, instruction.length, loops), -(-width // self.banks[memory])
 
-    def _move(self, requester: Requester, ledger: Ledger, now: int, beats: int, cost: int) -> Process[int]:
-        """Ask in cycle `now` for the bus for `beats`; returns the cycle after the last one, charged up to there.
+    def _move(self, requester: Requester, ledger: Ledger, now: int, rows: Rows, cost: int) -> Process[Ending]:
+        """Ask in cycle `now` for the bus for `rows`; returns how that ends, charged up to there.
 
-        The unit asks again in the cycle of its last beat at the earliest.
+        The unit asks again in the cycle before `free` at the earliest, so that the request is seen in that one.
         """
         if now > self.env.now:
             yield self.env.timeout(now - self.env.now)
         ledger.charge("request", now + 1)
-        end: int = yield self.bus.transfer(requester, beats, cost)
-        ledger.charge("dram_contention", end - beats * cost)
-        ledger.charge("bank_conflict", end - beats)
-        ledger.charge("busy", end)
-        return end
+        moved: Ending = yield self.bus.transfer(requester, rows, cost)
+        ledger.charge("dram_row", ledger.charged_until + moved.row)
+        ledger.charge("dram_latency", ledger.charged_until + moved.latency)
+        ledger.charge("dram_contention", moved.end - moved.conflicts - moved.beats)
+        ledger.charge("bank_conflict", moved.end - moved.beats)
+        ledger.charge("busy", moved.end)
+        return moved
 
     # What all units do around their work.
 

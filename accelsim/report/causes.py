@@ -16,6 +16,7 @@ _CAUSES = {
     "fetch": ("no instruction", "#009E73"),
     "request": ("request", "#DDCC77"),
     "dram_contention": ("DRAM contention", "#AA4499"),
+    "dram_row": ("DRAM row", "#661100"),
     "dram_latency": ("DRAM latency", "#999933"),
     "queue_full": ("queue full", "#117733"),
     "finished": ("no work left", "#BBBBBB"),
