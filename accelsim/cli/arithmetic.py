@@ -10,6 +10,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
+from accelsim.arithmetic.fixed_point import MOST_MULTIPLIER_BITS
 from accelsim.hardware import Accelerator
 from accelsim.network import Network
 from accelsim.network.substitution import LayerUnit
@@ -45,9 +46,9 @@ def effect(network: Network, x: Any, accelerator: Accelerator, labels: Path | No
             why = "there is no input to compare on" if x is None else f"{arithmetic} changes no output"
             raise CallError(f"--labels {labels}: {why}; `accelsim compare --labels` takes any arithmetic")
         return None
-    bits = {} if arithmetic.multiplier_bits is None else {"multiplier_bits": arithmetic.multiplier_bits}
+    bits = arithmetic.multiplier_bits or MOST_MULTIPLIER_BITS
     with progress(f"compare with {arithmetic}"):
-        return compare(network, x, [arithmetic.name], read_labels(labels), **bits)[0]
+        return compare(network, x, [arithmetic.name], read_labels(labels), multiplier_bits=bits)[0]
 
 
 def certificates(network: Network, units: Mapping[str, LayerUnit]) -> list[LayerCertification]:
