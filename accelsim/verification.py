@@ -1,15 +1,18 @@
 """Compare the machine with PyTorch, layer by layer, and say of every difference whether it is explained.
 
 Three values of each layer are held side by side: the machine's, the integer reference's, and PyTorch's own. The machine
-must equal the reference everywhere. Where PyTorch differs from both, the layer is computed again from PyTorch's own
-inputs, and a difference is explained in three cases only: the exact arithmetic gives PyTorch's code then (the
-difference came in with the inputs, from a layer before); the rule of the lanes of this host does (the network stands
-for another kernel set); or the sum with the int16 saturation of this host's matrix kernels does, pair of products by
-pair.
+must equal the reference everywhere; on a machine whose requant unit has another arithmetic than the engine's, the
+reference has that arithmetic too. Where PyTorch differs from both, the layer is computed again from PyTorch's own
+inputs, and a difference is explained in four cases only: the machine's arithmetic gives PyTorch's code then (the
+difference came in with the inputs, from a layer before); the engine's does and the machine's does not, in a channel
+that has no certificate (the machine's arithmetic has changed it); the rule of the lanes of this host does (the network
+stands for another kernel set); or the sum with the int16 saturation of this host's matrix kernels does, pair of
+products by pair.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,17 +22,21 @@ from accelsim.arithmetic.saturation import may_saturate
 from accelsim.compiler import compile
 from accelsim.errors import ModelError
 from accelsim.hardware import Accelerator
+from accelsim.hardware.configuration import Arithmetic
 from accelsim.isa import Program
 from accelsim.machine import Result, simulate
 from accelsim.network import Convolution, Linear, Network, Node, rounding
 from accelsim.network.saturated import owner_of, saturated
+from accelsim.network.substitution import LayerUnit, layer_codes, layer_units, trace_substituted
 
 
 @dataclass(frozen=True)
 class LayerVerification:
     """One layer's comparison: `compared` outputs, of which `differing`; `differing_bits` of `8 * compared`.
 
-    `explained` of the differing outputs have the `cause` named; the others are failures.
+    `explained` of the differing outputs have the `cause` named; the others are failures. `changed`: outputs that the
+    arithmetic of the machine's requant unit makes other than the engine's, from PyTorch's inputs of the layer; `worst`:
+    by how much at most.
     """
 
     name: str
@@ -38,6 +45,8 @@ class LayerVerification:
     differing_bits: int
     explained: int
     cause: str
+    changed: int = 0
+    worst: int = 0
 
     @property
     def mismatches(self) -> int:
@@ -47,11 +56,15 @@ class LayerVerification:
 
 @dataclass(frozen=True)
 class Verification:
-    """All layers. `notes` say under which conditions PyTorch ran."""
+    """All layers. `notes` say under which conditions PyTorch ran, and what the machine's arithmetic changes.
+
+    `arithmetic`: that of the machine's requant unit.
+    """
 
     engine: str
     layers: tuple[LayerVerification, ...]
     notes: tuple[str, ...]
+    arithmetic: str = "float32_exact"
 
     @property
     def compared(self) -> int:
@@ -76,11 +89,16 @@ class Verification:
     def report(self) -> str:
         """The comparison as a table of text."""
         width = max([5, *(len(layer.name) for layer in self.layers)])
-        lines = [f"{'layer':{width}}  {'compared':>10}  {'differing':>9}  {'bits':>6}  {'unexplained':>11}  cause"]
+        altered = any(layer.changed for layer in self.layers)
+        head = f"{'changed':>9}  {'worst':>5}  " if altered else ""
+        lines = [
+            f"{'layer':{width}}  {'compared':>10}  {'differing':>9}  {'bits':>6}  {'unexplained':>11}  {head}cause"
+        ]
         for layer in self.layers:
+            changed = f"{layer.changed:>9,}  {layer.worst:>5}  " if altered else ""
             lines.append(
                 f"{layer.name:{width}}  {layer.compared:>10,}  {layer.differing:>9,}  {layer.differing_bits:>6,}"
-                f"  {layer.mismatches:>11,}  {layer.cause}".rstrip()
+                f"  {layer.mismatches:>11,}  {changed}{layer.cause}".rstrip()
             )
         lines.append(
             f"{self.engine}: {self.compared:,} outputs compared, {self.differing_bits:,} differing bits, "
@@ -92,6 +110,7 @@ class Verification:
         """Plain data."""
         return {
             "engine": self.engine,
+            "arithmetic": self.arithmetic,
             "compared": self.compared,
             "differing_bits": self.differing_bits,
             "mismatches": self.mismatches,
@@ -132,16 +151,33 @@ def compare(network: Network, result: Result, model: Any, x: Any) -> Verificatio
     """Compare the layers of a simulation of `network` on `x` with PyTorch's run of `model`, which it was taken from."""
     from accelsim.frontend import record_values
 
-    machine, reference = result.values, network.trace(x)
+    arithmetic = result.accelerator.requant_unit.arithmetic
+    machine, units = result.values, {} if arithmetic.is_exact else layer_units(network, arithmetic)
+    reference = trace_substituted(network, lambda node: units[node.name].rule, x) if units else network.trace(x)
     torch_values = record_values(model, x, network)
-    judge = _Judge(network, _of_this_host(network, model, x), reference, torch_values)
+    judge = _Judge(network, _of_this_host(network, model, x), reference, torch_values, units, arithmetic.name)
     layers = [
         judge.layer(node, machine[node.name].quantized)
         for node in network.nodes
         if node.name in machine and node.name in torch_values
     ]
     notes = ["PyTorch ran with one thread; the number of threads moves the ends of its vector loops."]
-    return Verification(network.engine, tuple(layers), (*notes, *network.notes))
+    if not arithmetic.is_exact:
+        notes.append(_changes(layers, units, arithmetic))
+    return Verification(network.engine, tuple(layers), (*notes, *network.notes), str(arithmetic))
+
+
+def _changes(layers: list[LayerVerification], units: Mapping[str, LayerUnit], arithmetic: Arithmetic) -> str:
+    """What the machine's arithmetic does to the layers, each from PyTorch's inputs, in one line."""
+    mine = [layer for layer in layers if layer.name in units]
+    changed, outputs = sum(layer.changed for layer in mine), sum(layer.compared for layer in mine)
+    line = f"{arithmetic} gives {changed:,} of the {outputs:,} outputs of convolutions and linear layers another code"
+    line += f", by at most {max(layer.worst for layer in mine)}" if changed else ""
+    found = [unit.certificate.certified for unit in units.values() if unit.certificate is not None]
+    if not found:
+        return line
+    certified, channels = sum(int(item.sum()) for item in found), sum(map(len, found))
+    return f"{line}; {certified:,} of {channels:,} channels have a certificate, which lets none of theirs change"
 
 
 def _of_this_host(network: Network, model: Any, x: Any) -> Network:
@@ -162,9 +198,16 @@ class _Judge:
     """Says of one layer after the other what explains its differences."""
 
     def __init__(
-        self, network: Network, host: Network, reference: dict[str, np.ndarray], torch_values: dict[str, np.ndarray]
+        self,
+        network: Network,
+        host: Network,
+        reference: dict[str, np.ndarray],
+        torch_values: dict[str, np.ndarray],
+        units: Mapping[str, LayerUnit],
+        arithmetic: str,
     ) -> None:
         self._network, self._host, self._reference = network, host, reference
+        self._units, self._arithmetic = units, arithmetic
         self._torch = {name: torch_values.get(name, reference[name]) for name in network.inputs}
         for node in host.nodes:
             # Where PyTorch makes no tensor of its own the value follows from those before.
@@ -177,18 +220,30 @@ class _Judge:
         expected = self._torch[name]
         different = machine != expected
         count = int(np.count_nonzero(different))
-        if not count:
+        unit = self._units.get(name)
+        if not count and unit is None:
             return LayerVerification(name, machine.size, 0, 0, 0, "")
+        exact = here = self._network.apply(name, self._torch)
+        if isinstance(node, Convolution | Linear) and unit is not None:
+            here = layer_codes(self._network, node, unit.rule, self._torch).reshape(exact.shape)
+        change = np.abs(here.astype(np.int32) - exact)
+        changed = int(np.count_nonzero(change)), int(change.max(initial=0))
+        if not count:
+            return LayerVerification(name, machine.size, 0, 0, 0, "", *changed)
         bits = int(np.bitwise_count(np.bitwise_xor(machine.view(np.uint8), expected.view(np.uint8))).sum())
         unfaithful = different & (machine != self._reference[name])
         open_ = different & ~unfaithful
         causes = []
         if unfaithful.any():
             causes.append(f"{np.count_nonzero(unfaithful):,} where the machine differs from the integer reference")
-        inherited = open_ & (self._network.apply(name, self._torch) == expected)
+        inherited = open_ & (here == expected)
         if inherited.any():
             causes.append(f"{np.count_nonzero(inherited):,} inherited from the layers before")
         open_ &= ~inherited
+        altered = open_ & (exact == expected) & self._may_change(node)
+        if altered.any():
+            causes.append(f"{np.count_nonzero(altered):,} changed by the machine's {self._arithmetic}")
+        open_ &= ~altered
         if self._host is not self._network:
             of_lanes = open_ & (self._host.apply(name, self._torch) == expected)
             if of_lanes.any():
@@ -206,7 +261,16 @@ class _Judge:
         if open_.any():
             causes.append(f"{np.count_nonzero(open_):,} where PyTorch's kernel differs from the exact arithmetic")
         explained = count - int(np.count_nonzero(unfaithful | open_))
-        return LayerVerification(name, machine.size, count, bits, explained, "; ".join(causes))
+        return LayerVerification(name, machine.size, count, bits, explained, "; ".join(causes), *changed)
+
+    def _may_change(self, node: Node) -> np.ndarray:
+        """Which outputs of a layer another arithmetic may change, for all that is proved; for broadcasting."""
+        unit = self._units.get(node.name)
+        if unit is None or unit.certificate is None:
+            return np.array(unit is not None)
+        free = ~unit.certificate.certified
+        axes = len(self._network.values[node.name].shape)
+        return free if isinstance(node, Linear) else free.reshape(-1, *(1,) * (axes - 2))
 
     def _saturated(self, node: Convolution | Linear, where: np.ndarray) -> tuple[np.ndarray, int]:
         """Which of the outputs `where` are PyTorch's codes once pairs of products saturate, and how many pairs do.

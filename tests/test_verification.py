@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from accelsim.isa import Program
 from accelsim.isa.fields import Memory
 from accelsim.isa.instructions import Instruction
 from accelsim.network.rounding import matrix_rounding
-from accelsim.network.substitution import layer_accumulators
+from accelsim.network.substitution import certify_layer, layer_accumulators, matrix_nodes
 from accelsim.verification import Verification
 
 ENGINES = ("fbgemm", "qnnpack", "x86", "onednn")
@@ -287,3 +289,86 @@ def test_saturation_does_not_excuse_another_difference(engine: str) -> None:
 
 def test_qnnpack_never_saturates() -> None:
     assert saturating("qnnpack", "AVX2")[0]["differing_bits"] == 0
+
+
+def on(arithmetic: Any) -> accelsim.Accelerator:
+    return TEACHING.replace(**{"requant_unit.arithmetic": arithmetic})
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_thresholds_are_equal_to_pytorch_in_every_bit(engine: str) -> None:
+    verification = accelsim.verify(small(engine), IMAGES, on("thresholds"), engine=engine)
+    assert (verification.differing_bits, verification.mismatches) == (0, 0)
+    assert verification.compared > 12 * 1600
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_fixed_point_is_equal_to_pytorch_where_it_is_certified(engine: str) -> None:
+    model = small(engine)
+    network = accelsim.extract(model, IMAGES, engine=engine)
+    certified = {node.name: certify_layer(network, node, 31).certified for node in matrix_nodes(network)}
+    wide = accelsim.verify(model, IMAGES, on("fixed_point"), engine=engine)
+    assert wide.mismatches == 0
+    assert sum(int(item.sum()) for item in certified.values()) > 20
+    assert [layer.changed for layer in wide.layers if layer.name in certified and certified[layer.name].all()] == [
+        0 for item in certified.values() if item.all()
+    ]
+    assert wide.differing_bits == 0 or any(layer.changed for layer in wide.layers)
+    narrow = accelsim.verify(model, IMAGES, on({"fixed_point": {"multiplier_bits": 6}}), engine=engine)
+    assert narrow.mismatches == 0
+    assert narrow.explained > 50
+    assert f"of {sum(map(len, certified.values()))} channels have a certificate" in narrow.report()
+
+
+@pytest.mark.parametrize("arithmetic", ["textbook", "power_of_two"])
+def test_what_an_arithmetic_changes_is_counted_beside_pytorch(arithmetic: str) -> None:
+    """The codes of the first layer once more, from PyTorch's input and weights, in fractions."""
+    model = small("qnnpack")
+    verification = accelsim.verify(model, IMAGES, on(arithmetic), engine="qnnpack")
+    assert verification.mismatches == 0
+    layer = next(item for item in verification.layers if item.name == "first")
+    x = model.quantize(IMAGES)
+    made = model.first(x)
+    weight, bias = model.first.weight(), model.first.bias()
+    centred = torch.nn.functional.pad(x.int_repr().double() - x.q_zero_point(), (1, 1, 1, 1))
+    sums = torch.nn.functional.conv2d(centred, weight.int_repr().double()).long()
+    unit = x.q_scale() * weight.q_scale()
+    factor = Fraction(unit / made.q_scale())
+    steps = [round(Fraction(float(value) / unit)) for value in bias.detach()]
+    if arithmetic == "power_of_two":
+        factor = Fraction(2) ** min(range(-30, 30), key=lambda n: abs(math.log2(factor) - n))
+    changes = []
+    for channel, start in enumerate(steps):
+        for total, code in zip(
+            sums[:, channel].flatten().tolist(), made.int_repr()[:, channel].flatten().tolist(), strict=True
+        ):
+            value = (total + start) * factor
+            rounded = round(value) if arithmetic == "textbook" else math.floor(value + Fraction(1, 2))
+            changes.append(abs(min(max(rounded + made.q_zero_point(), 0), 255) - code))
+    assert (layer.compared, layer.changed, layer.worst) == (
+        len(changes),
+        sum(change > 0 for change in changes),
+        max(changes),
+    )
+    assert layer.differing == layer.explained == layer.changed
+    assert (arithmetic == "textbook") or layer.changed > 1000
+
+
+def test_an_arithmetic_excuses_no_constant_that_is_altered() -> None:
+    model = small("qnnpack")
+    machine = on("gemmlowp")
+    program = accelsim.compile(accelsim.extract(model, IMAGES, engine="qnnpack"), machine)
+    load = next(item for _, item in of_layer(program, "second", "load") if item.memory == Memory.PARAMETER)
+    # The second byte of the first channel's multiplier plane's top word: the factor an eighth larger or smaller.
+    tile = of_layer(program, "second", "requant_gemmlowp")[0][1]
+    place = load.dram + 4 * tile.channels + 3
+    altered = with_byte(program, place, byte(program, place) ^ 0x10)
+    verification = accelsim.verify(model, IMAGES, machine, engine="qnnpack", program=altered)
+    assert_found_after(verification, "second")
+
+
+def assert_found_after(verification: Verification, layer: str) -> None:
+    """Unexplained differences, that layer's the first of them; those before are explained."""
+    first = next(item for item in verification.layers if item.mismatches)
+    assert first.name == layer
+    assert "machine differs from the integer reference" in first.cause

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from accelsim.report.comparison import NAMES, UNIFORM, comparison_summary, comparison_table, lanes_summary
 from accelsim.report.comparison import compare as compare_network
 
 from .application import application, guarded
+from .arithmetic import Labels, read_labels
 from .models import open_model
 from .options import Engine, Input, Json, Lanes, Model, read_inputs
 from .output import write_json, write_tables
@@ -35,12 +34,7 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="Y.npy", help="Index of the right output of each row, for accuracies.", show_default=False
-        ),
-    ] = None,
+    labels: Labels = None,
     multiplier_bits: Annotated[int, typer.Option(help="Width of the multiplier of fixed_point.")] = 31,
     engine: Engine = None,
     lanes: Lanes = "host",
@@ -60,10 +54,8 @@ def compare(
     usual = [name for name in _USUAL if name != source.network.engine] + [UNIFORM] * has_lanes
     names = beside or usual
     uniform = source.under(UNIFORM) if UNIFORM in names else None
-    right = None if labels is None else read_inputs([labels])
-    results = compare_network(
-        source.network, source.x, names, _labels(right), multiplier_bits=multiplier_bits, uniform=uniform
-    )
+    right = read_labels(labels)
+    results = compare_network(source.network, source.x, names, right, multiplier_bits=multiplier_bits, uniform=uniform)
     if as_json:
         document = [dataclasses.asdict(result) for result in results]
         write_json({"network": source.network.name, "reference": source.network.engine, "comparisons": document})
@@ -72,9 +64,3 @@ def compare(
         lines += [lanes_summary(result) for result in results if result.arithmetic == UNIFORM]
         write_tables(*map(comparison_table, results), "\n".join(lines))
     return OK
-
-
-def _labels(labels: np.ndarray | None) -> np.ndarray | None:
-    if labels is not None and labels.dtype.kind not in "iu":
-        raise CallError(f"--labels: dtype {labels.dtype}; labels are integers")
-    return labels

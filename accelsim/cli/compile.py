@@ -11,6 +11,7 @@ import typer
 from accelsim.hardware import Accelerator
 
 from .application import application, guarded
+from .arithmetic import certificates, certificates_table
 from .models import open_model
 from .options import Config, Engine, Input, Json, Lanes, Model, read_inputs
 from .output import progress, write_json, write_tables
@@ -48,9 +49,12 @@ def compile(
         for index, (name, plan) in enumerate(compilation.plans)
         if plan is not None
     ]
+    proved = certificates(network, compilation.units)
     if as_json:
-        write_json(summary | ({"plans": plans} if explain else {}))
+        document = summary | ({"plans": plans} if explain else {})
+        write_json(document | {"certificates": [dataclasses.asdict(row) | {"share": row.share} for row in proved]})
     else:
         tables = [program_table(summary), *([plan_table(plans)] if explain else [])]
+        tables += certificates_table(network, proved, accelerator)
         write_tables(*tables, f"written to {out}")
     return OK

@@ -11,9 +11,12 @@ import typer
 
 from accelsim.hardware import Accelerator
 from accelsim.isa import Program
+from accelsim.network.substitution import trace_on
 from accelsim.report import tables
+from accelsim.report.comparison import comparison_summary, comparison_table
 
 from .application import application, guarded
+from .arithmetic import Labels, effect
 from .models import Source, open_model, stdout_free
 from .options import Config, Engine, Input, Json, Lanes, read_inputs
 from .output import progress, write_json, write_tables
@@ -22,6 +25,7 @@ from .status import OK, WRONG_OUTPUTS, CallError
 
 if TYPE_CHECKING:
     from accelsim.machine import Result
+    from accelsim.report.comparison import Comparison
     from accelsim.verification import Verification
 
 
@@ -33,6 +37,7 @@ class _Run:
     x: Any
     source: Source | None
     notes: tuple[str, ...]
+    effect: Comparison | None = None
 
 
 @application.command()
@@ -50,6 +55,7 @@ def run(
     engine: Engine = None,
     lanes: Lanes = "host",
     inputs: Input = None,
+    labels: Labels = None,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -63,13 +69,19 @@ def run(
     """Simulate a model or a program, check its layers, and show where the cycles and bytes go.
 
     The layers of a PyTorch model are compared with PyTorch's own, the outputs of a saved network with the integer
-    reference executor; a program is compared with nothing.
+    reference executor; a program is compared with nothing. What a requant unit changes whose arithmetic is not the
+    engine's is counted by layer.
     """
     from accelsim.machine import simulate
 
     accelerator = Accelerator.from_yaml(config)
     x = read_inputs(inputs)
-    job = _program(what, accelerator, engine, x) if is_program(what) else _model(what, accelerator, engine, lanes, x)
+    if is_program(what):
+        if labels is not None:
+            raise CallError(f"--labels {labels}: {what} is a program, which is compared with nothing")
+        job = _program(what, accelerator, engine, x)
+    else:
+        job = _model(what, accelerator, engine, lanes, x, labels)
     with progress("simulate"):
         if job.x is None:
             result = simulate(job.program, accelerator=accelerator)
@@ -86,6 +98,7 @@ def run(
         document |= {
             "check": None if check is None else {"outputs": check[0], "differing": check[1]},
             "verification": None if verification is None else verification.to_dict(),
+            "effect": None if job.effect is None else dataclasses.asdict(job.effect),
             "notes": notes,
             "pictures": [str(path) for path in pictures],
         }
@@ -94,7 +107,9 @@ def run(
         parts = [tables.cycle_table(result), tables.traffic_table(result)]
         parts += [tables.output_table(result.outputs)] if result.outputs else []
         parts += [tables.verification_table(verification)] if verification is not None else []
+        parts += [comparison_table(job.effect)] if job.effect is not None else []
         lines = [tables.run_summary(result), *notes]
+        lines += [comparison_summary(job.effect)] if job.effect is not None else []
         if check is not None:
             lines.append(f"{check[0]:,} outputs compared with the integer reference: {check[1]:,} differ")
         if pictures:
@@ -104,7 +119,7 @@ def run(
     return WRONG_OUTPUTS if wrong else OK
 
 
-def _model(what: str, accelerator: Accelerator, engine: str | None, lanes: str, x: Any) -> _Run:
+def _model(what: str, accelerator: Accelerator, engine: str | None, lanes: str, x: Any, labels: Path | None) -> _Run:
     from accelsim.compiler import compile
 
     source = open_model(what, engine, lanes, x)
@@ -113,7 +128,7 @@ def _model(what: str, accelerator: Accelerator, engine: str | None, lanes: str, 
     notes = source.network.notes
     if source.x is None:
         notes = (*notes, "timing only: a saved network carries no example input; give one with --input")
-    return _Run(program, source.x, source, notes)
+    return _Run(program, source.x, source, notes, effect(source.network, source.x, accelerator, labels))
 
 
 def _program(what: str, accelerator: Accelerator, engine: str | None, x: Any) -> _Run:
@@ -145,10 +160,9 @@ def _check(job: _Run, result: Result) -> tuple[int, int] | None:
     """How many outputs of a saved network were compared with the integer reference executor, and how many differ."""
     if job.source is None or job.x is None:
         return None
-    expected = job.source.network.run(job.x)
-    compared = sum(output.quantized.size for output in expected)
-    pairs = zip(result.outputs, expected, strict=True)
-    return compared, sum(int(np.count_nonzero(a.quantized != b.quantized)) for a, b in pairs)
+    expected = trace_on(job.source.network, result.accelerator.requant_unit.arithmetic, job.x)
+    codes = [(output.quantized, expected[output.name]) for output in result.outputs]
+    return sum(b.size for _, b in codes), sum(int(np.count_nonzero(a != b)) for a, b in codes)
 
 
 def _draw(result: Result, plot: Path | None) -> tuple[tuple[Path, ...], tuple[str, ...]]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from accelsim.hardware import Accelerator
+from accelsim.report.comparison import comparison_summary, comparison_table
 from accelsim.report.tables import verification_table
 
 from .application import application, guarded
+from .arithmetic import Labels, effect
 from .models import open_model, saved_kind, stdout_free
 from .options import Engine, Input, Json, Lanes, Model, read_inputs
 from .output import progress, write_json, write_tables
@@ -27,9 +30,13 @@ def verify(
     engine: Engine = None,
     lanes: Lanes = "host",
     inputs: Input = None,
+    labels: Labels = None,
     as_json: Json = False,
 ) -> int:
-    """Compare every layer's outputs with PyTorch's, bit for bit. Exit status 1 if a difference is unexplained."""
+    """Compare every layer's outputs with PyTorch's, bit for bit. Exit status 1 if a difference is unexplained.
+
+    What a requant unit changes whose arithmetic is not the engine's is explained, and counted by layer.
+    """
     from accelsim.compiler import compile
     from accelsim.machine import simulate
     from accelsim.verification import compare
@@ -44,8 +51,12 @@ def verify(
         result = simulate(program, source.x, accelerator=accelerator)
     with progress("compare with PyTorch"), stdout_free():
         verification = compare(source.network, result, source.model, source.x)
+    changes = effect(source.network, source.x, accelerator, labels)
     if as_json:
-        write_json(verification.to_dict())
-    else:
+        write_json(verification.to_dict() | {"effect": None if changes is None else dataclasses.asdict(changes)})
+    elif changes is None:
         write_tables(verification_table(verification), "\n".join(verification.notes))
+    else:
+        notes = [*verification.notes, comparison_summary(changes)]
+        write_tables(verification_table(verification), comparison_table(changes), "\n".join(notes))
     return WRONG_OUTPUTS if verification.mismatches else OK

@@ -16,7 +16,7 @@ from accelsim.errors import AssemblyError, CompileError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Halt, Port, Probe, Program
 from accelsim.network import Network
-from accelsim.network.substitution import LayerUnit, layer_unit, matrix_nodes
+from accelsim.network.substitution import LayerUnit, layer_units
 
 from .emission import Emitter
 from .emit_matrix import MatrixEmitter
@@ -66,8 +66,7 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
     """As `compile`, with the decisions beside the program."""
     if effort not in (0, 1, 2):
         raise CompileError(f"effort={effort!r}: allowed are 0, 1 and 2")
-    arithmetic = accelerator.requant_unit.arithmetic
-    units = {node.name: layer_unit(network, node, arithmetic) for node in matrix_nodes(network)}
+    units = layer_units(network, accelerator.requant_unit.arithmetic)
     lowered = lower(network, units)
     placement = place(lowered, accelerator.buffers.activation.bytes, layouts(lowered, accelerator))
     fusions = fuse(lowered, placement, accelerator, effort)

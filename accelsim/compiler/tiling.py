@@ -238,13 +238,14 @@ def _output_tiles(shape: Shape, accelerator: Accelerator, effort: int) -> Iterat
     """(outputs, groups) of a tile: several whole groups, one, or a part of one."""
     columns = accelerator.mac_array.columns
     if shape.groups > 1:
-        groups = shape.groups
-        for groups in _halves(shape.groups, max(columns // shape.group_outputs, 1), effort):
+        grain = max(columns // shape.group_outputs, 1)
+        for groups in _halves(shape.groups, grain, effort):
             yield groups * shape.group_outputs, groups
         # Fewer than fill the columns pay only where the constants of those do not fit: 255 thresholds a channel.
-        while groups > 1 and 4 * shape.planes * groups * shape.group_outputs > accelerator.buffers.parameter.bytes:
-            groups = -(-groups // 2)
-            yield groups * shape.group_outputs, groups
+        grain = min(grain, shape.groups)
+        while grain > 1 and 4 * shape.planes * grain * shape.group_outputs > accelerator.buffers.parameter.bytes:
+            grain = -(-grain // 2)
+            yield grain * shape.group_outputs, grain
     for outputs in _halves(shape.group_outputs, columns, effort):
         if shape.groups == 1 or outputs < shape.group_outputs:
             yield outputs, 1

@@ -96,6 +96,11 @@ class Arithmetic(_Part):
             return self.name
         return {self.name: {"multiplier_bits": self.multiplier_bits}}
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether it gives every layer the engine's own codes."""
+        return self.name in ("float32_exact", "thresholds")
+
     def __str__(self) -> str:
         return self.name if self.multiplier_bits is None else f"{self.name} {{multiplier_bits: {self.multiplier_bits}}}"
 

@@ -97,11 +97,32 @@ def layer_unit(network: Network, node: Convolution | Linear, arithmetic: Arithme
     return LayerUnit(Gemmlowp.of(scales) if arithmetic.name == "gemmlowp" else Textbook.of(scales))
 
 
+def layer_units(network: Network, arithmetic: Arithmetic) -> dict[str, LayerUnit]:
+    """The requantisation of every layer of sums by a unit of that arithmetic, by name."""
+    return {node.name: layer_unit(network, node, arithmetic) for node in matrix_nodes(network)}
+
+
+def trace_on(network: Network, arithmetic: Arithmetic, x: Any) -> dict[str, np.ndarray]:
+    """As `Network.trace`, on a machine whose requant unit has that arithmetic."""
+    if arithmetic.is_exact:
+        return network.trace(x)
+    return trace_substituted(network, lambda node: layer_unit(network, node, arithmetic).rule, x)
+
+
 def layer_accumulators(network: Network, node: Convolution | Linear, values: dict[str, np.ndarray]) -> np.ndarray:
     """The exact sums of a layer on inputs taken from `values`, int32, channels last; several batches in a row."""
     source = values[node.inputs[0]]
     parts = np.split(source, source.shape[0] // network.values[node.inputs[0]].shape[0])
     return np.concatenate([accumulators(network, node, part) for part in parts])
+
+
+def layer_codes(
+    network: Network, node: Convolution | Linear, rule: Requantizer, values: dict[str, np.ndarray]
+) -> np.ndarray:
+    """A layer on inputs taken from `values`, requantised by `rule`; several batches in a row."""
+    codes = channels_in_place(node, rule.apply(layer_accumulators(network, node, values)))
+    value = network.values[node.name]
+    return codes.astype(value.affine.dtype).reshape(-1, *value.shape[1:])
 
 
 def trace_substituted(

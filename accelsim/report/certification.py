@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from accelsim.arithmetic.certificate import Certificate
-from accelsim.network import Network
+from accelsim.network import Network, Node
 from accelsim.network.substitution import certify_layer, matrix_nodes
 
 from .tables import percent, plain_table
@@ -45,18 +45,22 @@ def certify(
     for index, node in enumerate(nodes):
         advance(index, len(nodes))
         found = certify_layer(network, node, multiplier_bits)
-        summary = LayerCertification(
-            layer=node.name,
-            kind=type(node).__name__,
-            channels=len(found.certified),
-            certified=int(found.certified.sum()),
-            differing=int(found.differing.sum()),
-            reachable=int(found.reach.count.sum()),
-            worst=int(found.worst.max(initial=0)),
-            bits=int(found.bits.max(initial=0)),
-        )
-        result[node.name] = (summary, found)
+        result[node.name] = (summary(node, found), found)
     return result
+
+
+def summary(node: Node, found: Certificate) -> LayerCertification:
+    """What is proved of one layer."""
+    return LayerCertification(
+        layer=node.name,
+        kind=type(node).__name__,
+        channels=len(found.certified),
+        certified=int(found.certified.sum()),
+        differing=int(found.differing.sum()),
+        reachable=int(found.reach.count.sum()),
+        worst=int(found.worst.max(initial=0)),
+        bits=int(found.bits.max(initial=0)),
+    )
 
 
 def certification_table(network: Network, rows: list[LayerCertification], multiplier_bits: int) -> Table:

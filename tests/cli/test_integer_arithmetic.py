@@ -170,3 +170,52 @@ def test_extract_counts_what_uniform_lanes_change_here(lanes: None) -> None:
     assert (
         json.loads(call("extract", "lanes_of_sums:model", "--engine", "fbgemm", "--json").out)["uniform_lanes"] is None
     )
+
+
+def machine(saved: Path, arithmetic: str) -> Path:
+    """The edge configuration with another requant unit."""
+    text = (Path(__file__).parents[2] / "configs" / "edge_16x16.yaml").read_text()
+    path = saved / "machine.yaml"
+    path.write_text(text.replace("float32_exact", arithmetic))
+    return path
+
+
+def test_a_machine_in_fixed_point_says_what_is_proved_and_what_it_changes(saved: Path) -> None:
+    config = machine(saved, "{fixed_point: {multiplier_bits: 31}}")
+    out = saved / "net.bin"
+    called = call("compile", config, saved / "net.accelsim", "--out", out, "--json")
+    assert called.status == 0, called.err
+    document = json.loads(called.out)
+    (layer,) = document["certificates"]
+    assert (layer["certified"], layer["channels"], layer["differing"], layer["worst"]) == (1, 2, 64, 1)
+    assert document["layers"][0]["instructions"]["requant_fixed"] == 1
+    assert "differing" in call("compile", config, saved / "net.accelsim", "--out", out).out
+    words = ["run", config, saved / "net.accelsim", "--input", saved / "x.npy", "--labels", saved / "y.npy"]
+    words += ["--plot", saved / "net.png"]
+    called = call(*words, "--json")
+    assert called.status == 0, called.err
+    document = json.loads(called.out)
+    assert document["check"] == {"outputs": 8, "differing": 0}
+    # The ties 1/2 and 3/2 of channel 0 go to even, plus 5; a shift sends both up or both down.
+    assert [row[0] for row in document["outputs"][0]["codes"]] in ([5, 6, 6, 7], [5, 5, 6, 6])
+    (layer,) = document["effect"]["layers"]
+    assert (layer["outputs"], layer["differing"], layer["worst"], layer["carried"]) == (8, 1, 1, 1)
+    assert (document["effect"]["accuracy"], document["effect"]["reference_accuracy"]) == (0.75, 0.75)
+    assert "accuracy 75.0 %" in call(*words).out
+
+
+def test_a_machine_of_the_engine_s_arithmetic_has_no_effect_to_label(saved: Path) -> None:
+    words = [saved / "net.accelsim", "--input", saved / "x.npy", "--plot", saved / "net.png"]
+    config = machine(saved, "float32_exact")
+    assert json.loads(call("run", config, *words, "--json").out)["effect"] is None
+    called = call("run", config, *words, "--labels", saved / "y.npy")
+    assert called.status == 2
+    assert "float32_exact changes no output" in called.err
+
+
+def test_a_program_for_another_arithmetic_is_refused(saved: Path) -> None:
+    assert call("compile", machine(saved, "gemmlowp"), saved / "net.accelsim", "--out", saved / "net.bin").status == 0
+    called = call("run", machine(saved, "thresholds"), saved / "net.bin", "--plot", saved / "net.png")
+    assert called.status != 0
+    assert "requant_gemmlowp" in called.err
+    assert "compile the network for this machine" in called.err

@@ -105,14 +105,40 @@ class Machine:
                 ]
                 word = tile.accumulator + m * (tile.channels + tile.accumulator_gap) + c
                 total = self.memories[Memory.ACCUMULATOR][word]
-                if tile.steps & Step.OFFSET:
-                    total += struct.unpack("<i", words.pop(0))[0]
-                constants = [struct.unpack("<f", word)[0] for word in words]
-                code = finish(pipeline(total, tile.steps, constants), tile)
+                code = _integer_code(tile, total, words)
+                if code is None:
+                    if tile.steps & Step.OFFSET:
+                        total += struct.unpack("<i", words.pop(0))[0]
+                    constants = [struct.unpack("<f", word)[0] for word in words]
+                    code = finish(pipeline(total, tile.steps, constants), tile)
                 results[tile.out + image * tile.image_pitch + oy * tile.line_pitch + ox * tile.pixel_pitch + c] = (
                     code & 255
                 )
         return results
+
+
+def _integer_code(tile: Any, total: int, words: list[bytes]) -> int | None:
+    """The code of a sum by an instruction without binary32, in Python's integers and fractions; None for others."""
+    values = [int.from_bytes(word, "little", signed=True) for word in words]
+    match tile.mnemonic:
+        case "requant_fixed":
+            offset = int.from_bytes(words[1] + words[2], "little", signed=True)
+            code = (total * values[0] + offset) // 2 ** values[3]
+        case "requant_thresholds":
+            return int(tile.minimum + sum(total >= threshold for threshold in values))
+        case "requant_gemmlowp":
+            bias, multiplier, shift = values
+            total = min(max((total + bias) * 2 ** max(-shift, 0), -(2**31)), 2**31 - 1)
+            high = (total * multiplier + 2**30) // 2**31
+            magnitude = (abs(high) * 2 + 2 ** max(shift, 0)) // 2 ** (max(shift, 0) + 1)
+            code = (magnitude if high >= 0 else -magnitude) + tile.zero_point
+        case "requant_textbook":
+            significand = int.from_bytes(words[1] + words[2], "little")
+            # Python rounds a fraction's half to even.
+            code = round(Fraction((total + values[0]) * significand, 2 ** values[3])) + tile.zero_point
+        case _:
+            return None
+    return int(min(max(code, tile.minimum), tile.maximum))
 
 
 def _rows(transfer: Any) -> Any:

@@ -25,7 +25,11 @@ from accelsim.isa import (
     Port,
     Program,
     Reduction,
+    RequantFixed,
+    RequantGemmlowp,
     Requantize,
+    RequantTextbook,
+    RequantThresholds,
     Segment,
     Store,
     Unit,
@@ -186,7 +190,7 @@ def random_post(random: Random) -> Instruction:
         "maximum": random.choice([255, 200]),
     }
     last = random.choice([Step(0), Step.ZERO_POINT_FIRST, Step.FUSED_ZERO_POINT])
-    kind = random.choice(["requantize", "add", "add_fixed", "multiply", "lookup", "max", "sum"])
+    kind = random.choice(["requantize", "integer", "add", "add_fixed", "multiply", "lookup", "max", "sum"])
     if kind == "requantize":
         channels, width = random.randint(1, 9), random.randint(1, 4)
         steps = last | Step.MULTIPLIER
@@ -202,6 +206,18 @@ def random_post(random: Random) -> Instruction:
             out=out, accumulator=3, accumulator_gap=random.choice([0, 2]), channels=channels,
             **constants, **tile, **pitches, **clamp,
         )  # fmt: skip
+    if kind == "integer":
+        channels, width = random.randint(1, 6), random.randint(1, 4)
+        tile = {"images": random.randint(1, 2), "out_height": random.randint(1, 3), "out_width": width}
+        tile |= {"pixel_pitch": channels + 1, "line_pitch": width * (channels + 1), "image_pitch": 200}
+        tile |= {"out": out, "accumulator": 3, "accumulator_gap": random.choice([0, 2])}
+        tile |= {"channels": channels, "parameters": 256}
+        form: Any = random.choice([RequantFixed, RequantThresholds, RequantGemmlowp, RequantTextbook])
+        if form is RequantThresholds:
+            clamp["maximum"] = clamp["minimum"] + random.choice([0, 1, 7, 30])
+        if form in (RequantFixed, RequantThresholds):
+            del clamp["zero_point"]
+        return form(**tile, **clamp)
     length, rows = random.randint(1, 40), random.randint(1, 3)
     shape = {"length": length, "lines": rows, "out": out, "out_pitch": length + random.randint(0, 2)}
     if kind == "lookup":

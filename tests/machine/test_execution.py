@@ -42,7 +42,7 @@ class Bench:
             plain.memories[memory].update(enumerate(row.tolist(), start))
 
     def run(self, instruction: Instruction) -> None:
-        step(0, instruction, self.memories)
+        step(0, instruction, self.memories, small.accelerator().requant_unit.arithmetic)
         for plain in self.plain:
             plain.execute(instruction)
 
@@ -54,9 +54,13 @@ class Bench:
                 np.testing.assert_array_equal(content[min(run, len(content) - 1)], expected, memory.name)
 
 
-def constants(random: Random, tile: Requantize) -> np.ndarray:
+def constants(random: Random, tile: Any) -> np.ndarray:
     """Random constants of ordinary size, (1, bytes)."""
-    planes = []
+    planes: list[bytes] = []
+    if not isinstance(tile, Requantize):
+        columns = [integer_constants(random, tile) for _ in range(tile.channels)]
+        every = np.array(columns, np.int64).reshape(tile.channels, tile.planes)
+        return np.ascontiguousarray(every.T.astype(np.uint32)).view(np.uint8).reshape(1, -1)
     for name, reads in CONSTANTS:
         if tile.steps & reads:
             if name == "offset":
@@ -65,6 +69,25 @@ def constants(random: Random, tile: Requantize) -> np.ndarray:
                 values = [random.choice([-1, 1]) * random.uniform(0.05, 1.5) for _ in range(tile.channels)]
                 planes.append(np.array(values, np.float32).tobytes())
     return np.frombuffer(b"".join(planes), np.uint8)[None]
+
+
+def integer_constants(random: Random, tile: Any) -> list[int]:
+    """The words of one channel; sums of magnitude 30,000 meet ties, clamps and both signs."""
+    bias, shift = random.randint(-40000, 40000), random.randint(3, 12)
+    match tile.mnemonic:
+        case "requant_fixed":
+            bits = random.randint(1, 31)
+            offset = random.choice([bias << shift, random.randint(-(2**61), 2**61)])
+            shift = random.choice([shift + bits, random.randint(0, 54)])
+            return [random.randrange(2**bits), offset & (2**32 - 1), offset >> 32 & (2**32 - 1), min(shift, 54)]
+        case "requant_thresholds":
+            return [value & (2**32 - 1) for value in sorted(random.randint(-31000, 31000) for _ in range(tile.planes))]
+        case "requant_gemmlowp":
+            multiplier = random.choice([2**30, random.randrange(2**30, 2**31), random.randrange(2**31)])
+            return [bias & (2**32 - 1), multiplier, random.choice([shift, random.randint(-30, 31)]) & (2**32 - 1)]
+    significand = random.choice([2**52, random.randrange(2**52, 2**53)])
+    shift = random.choice([shift + 53, shift + 53, random.randint(27, 88)])
+    return [bias & (2**32 - 1), significand & (2**32 - 1), significand >> 32, shift]
 
 
 DIFFERING: list[set[Memory]] = [
@@ -83,7 +106,7 @@ def test_transfers_and_post_instructions_equal_plain_python(seed: int) -> None:
     bench = Bench(random, *random.choice([(1, set()), *((3, memories) for memories in DIFFERING)]))
     for _ in range(12):
         instruction = small.random_instruction(random)
-        if isinstance(instruction, Requantize):
+        if hasattr(instruction, "parameters"):
             bench.write(Memory.PARAMETER, instruction.parameters, constants(random, instruction))
         bench.run(instruction)
     bench.check()

@@ -1,0 +1,63 @@
+"""What the arithmetic of a machine's requant unit does to a network: shared by `compile`, `run` and `verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from accelsim.arithmetic.fixed_point import MOST_MULTIPLIER_BITS
+from accelsim.hardware import Accelerator
+from accelsim.network import Network
+from accelsim.network.substitution import LayerUnit
+from accelsim.report.certification import LayerCertification, certification_table, summary
+from accelsim.report.comparison import Comparison, compare
+
+from .options import read_inputs
+from .output import progress
+from .status import CallError
+
+Labels = Annotated[
+    Path | None,
+    typer.Option(metavar="Y.npy", help="Index of the right output of each row, for accuracies.", show_default=False),
+]
+
+
+def read_labels(path: Path | None) -> np.ndarray | None:
+    """The integers in a file. Raises CallError for anything else."""
+    labels = None if path is None else read_inputs([path])
+    if labels is not None and labels.dtype.kind not in "iu":
+        raise CallError(f"--labels: dtype {labels.dtype}; labels are integers")
+    return labels
+
+
+def effect(network: Network, x: Any, accelerator: Accelerator, labels: Path | None) -> Comparison | None:
+    """The network in the machine's arithmetic beside its engine's; None where the machine's is the engine's.
+
+    Raises CallError for labels where nothing changes, or where there is no input.
+    """
+    arithmetic = accelerator.requant_unit.arithmetic
+    if arithmetic.name == "float32_exact" or x is None:
+        if labels is not None:
+            why = "there is no input to compare on" if x is None else f"{arithmetic} changes no output"
+            raise CallError(f"--labels {labels}: {why}; `accelsim compare --labels` takes any arithmetic")
+        return None
+    bits = arithmetic.multiplier_bits or MOST_MULTIPLIER_BITS
+    with progress(f"compare with {arithmetic}"):
+        return compare(network, x, [arithmetic.name], read_labels(labels), multiplier_bits=bits)[0]
+
+
+def certificates(network: Network, units: Mapping[str, LayerUnit]) -> list[LayerCertification]:
+    """By layer what is proved of the machine's fixed-point constants; empty for another arithmetic."""
+    nodes = {node.name: node for node in network.nodes}
+    return [summary(nodes[name], unit.certificate) for name, unit in units.items() if unit.certificate is not None]
+
+
+def certificates_table(network: Network, rows: list[LayerCertification], accelerator: Accelerator) -> list[Table]:
+    """The same for people, or nothing."""
+    bits = accelerator.requant_unit.arithmetic.multiplier_bits
+    return [certification_table(network, rows, bits)] if rows and bits is not None else []
