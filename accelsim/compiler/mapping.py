@@ -82,10 +82,7 @@ def _side_by_side(accelerator: Accelerator, work: Work, abreast: int) -> int:
 def mac_mapping(accelerator: Accelerator, work: Work, abreast: int) -> Mapping:
     """The estimate: folds of the array, each as long as what streams or what is preloaded."""
     side = _side_by_side(accelerator, work, abreast)
-    full, rest = divmod(work.groups, side)
-    time = full * _set_cycles(accelerator, work, abreast, side)
-    if rest:
-        time += _set_cycles(accelerator, work, abreast, rest)
+    time = sum(count * _set_cycles(accelerator, work, abreast, groups) for groups, count in _pieces(work.groups, side))
     return Mapping(abreast, side, time + 2 * accelerator.mac_array.rows + accelerator.mac_array.columns)
 
 
@@ -98,27 +95,27 @@ def _set_cycles(accelerator: Accelerator, work: Work, abreast: int, side: int) -
     vectors = work.lines * -(-work.pixels // abreast)
     parts = _parts(work, abreast, side, rows, buffers.activation.banks)
     port = -(-abreast * min(width, columns) // buffers.accumulator.banks)
-    if array.dataflow == "input_stationary":
-        held = min(columns, vectors)
-        drain = -(-width // columns) * held * port
-        time = sum(count * max(abreast * width, held * cycles, drain) for (_, cycles), count in parts.items())
-        return -(-vectors // columns) * time
     weights = 1
     if abreast > 1:
         reduction = work.kernel[0] * work.kernel[1] * work.channels
         runs = min(abreast, -(-work.kernel[1] // work.stride))
         weights = access_cycles(outputs, reduction, buffers.weight.banks, runs, work.stride * work.channels)
     blocks = -(-width // columns)
+    if array.dataflow == "input_stationary":
+        return sum(
+            folds * count * max(abreast * width, held * cycles, blocks * held * port)
+            for held, folds in _pieces(vectors, columns)
+            for (_, cycles), count in parts.items()
+        )
     if array.dataflow == "weight_stationary":
         return blocks * sum(
             count * max(vectors * max(cycles, port), depth * weights) for (depth, cycles), count in parts.items()
         )
-    time = 0
-    for folds, held in ((vectors // rows, rows), (1, vectors % rows)):
-        if held:
-            streamed = sum(count * max(depth * weights, held * cycles) for (depth, cycles), count in parts.items())
-            time += folds * max(streamed, held * port)
-    return blocks * time
+    return blocks * sum(
+        folds
+        * max(sum(count * max(depth * weights, held * cycles) for (depth, cycles), count in parts.items()), held * port)
+        for held, folds in _pieces(vectors, rows)
+    )
 
 
 def _parts(work: Work, abreast: int, side: int, rows: int, banks: int) -> Counter[tuple[int, int]]:
@@ -128,5 +125,13 @@ def _parts(work: Work, abreast: int, side: int, rows: int, banks: int) -> Counte
     if work.pitches is not None:
         pitches = work.dilation[0] * work.pitches[0], work.dilation[1] * work.pitches[1]
         return Counter((chunk.rows, chunk.cycles) for chunk in chunks(taps, pitches, channels, rows, banks))
-    full, rest = divmod(taps[0] * taps[1] * channels, rows)
-    return Counter({(size, -(-size // banks)): count for size, count in ((rows, full), (rest, 1)) if size and count})
+    return Counter({(size, -(-size // banks)): count for size, count in _pieces(taps[0] * taps[1] * channels, rows)})
+
+
+def _pieces(total: int, size: int) -> Iterator[tuple[int, int]]:
+    """`total` cut into pieces of `size` and a rest: (how large, how many)."""
+    full, rest = divmod(total, size)
+    if full:
+        yield size, full
+    if rest:
+        yield rest, 1
