@@ -125,7 +125,7 @@ def fold_cycles(operation: Matrix, machine: accelsim.Accelerator) -> int:
     window = operation.window
     side_by_side = [*range(1, max(columns // outputs, rows // (math.prod(taps) * across * channels), 1) + 1)]
     abreast = [1]
-    if dataflow != "input_stationary" and window.dilation[2] == 1 and window.stride[2] <= across:
+    if window.dilation[2] == 1 and window.stride[2] <= across:
         abreast += range(2, min(pixels, columns // outputs) + 1)
     found = []
     for side, together in itertools.product(side_by_side, abreast):
@@ -139,7 +139,7 @@ def fold_cycles(operation: Matrix, machine: accelsim.Accelerator) -> int:
         elif dataflow == "output_stationary":
             cycles = -(-vectors // rows) * -(-n // columns) * k
         else:
-            cycles = -(-vectors // columns) * -(-k // rows) * n
+            cycles = -(-vectors // columns) * -(-k // rows) * n * together
         found.append(cycles * -(-operation.groups // side))
     return min(found)
 

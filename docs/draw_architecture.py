@@ -7,7 +7,7 @@ The timelines are computed by the machine's own timing rules.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import matplotlib
@@ -195,11 +195,41 @@ def overlap() -> plt.Figure:
     return figure
 
 
+def abreast() -> plt.Figure:
+    """One line of three taps, two depthwise groups, four pixels abreast: which cell holds which weight."""
+    taps, groups, pixels = 3, 2, 4
+    figure, axes = canvas(9.6, 4.4, 12, 5.5)
+    colours = (UNIT, MEMORY)
+    width, height, left, top = 0.8, 0.34, 3.2, 4.6
+    for pixel, group in product(range(pixels), range(groups)):
+        column = pixel * groups + group
+        x = left + column * width
+        axes.text(x + width / 2, top + 0.12, f"group {group}", ha="center", fontsize=6.5, color=INK)
+        for place, channel in product(range(taps + pixels - 1), range(groups)):
+            tap = place - pixel
+            mine = channel == group and 0 <= tap < taps
+            y = top - (place * groups + channel + 1) * height
+            colour = colours[group] if mine else "white"
+            axes.add_patch(Rectangle((x, y), width, height, facecolor=colour, edgecolor=GREY, linewidth=0.6))
+            text = f"w[{group}, {tap}]" if mine else "0"
+            axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=6.5, color=INK)
+    for pixel in range(pixels):
+        x = left + (pixel + 0.5) * groups * width
+        axes.text(x, top + 0.42, f"output ox + {pixel}", ha="center", fontsize=8, color=INK)
+        axes.plot([left + pixel * groups * width] * 2, [top, top - 12 * height], color=INK, linewidth=1)
+    for place, channel in product(range(taps + pixels - 1), range(groups)):
+        y = top - (place * groups + channel + 0.5) * height
+        axes.text(
+            left - 0.1, y, f"pixel x + {place}, channel {channel}", ha="right", va="center", fontsize=7, color=INK
+        )
+    return figure
+
+
 def main() -> None:
     """Write the pictures."""
     IMAGES.mkdir(exist_ok=True)
     plt.rcParams.update({"svg.hashsalt": "accelsim", "font.family": "DejaVu Sans"})
-    for name, draw in (("machine", machine), ("array", array), ("overlap", overlap)):
+    for name, draw in (("machine", machine), ("array", array), ("overlap", overlap), ("abreast", abreast)):
         figure = draw()
         figure.savefig(IMAGES / f"{name}.svg", bbox_inches="tight", metadata={"Date": None})
         plt.close(figure)

@@ -42,14 +42,6 @@ class Mapping:
     cycles: int
 
 
-def side_by_side(accelerator: Accelerator, reduction: int, outputs: int, groups: int, abreast: int = 1) -> int:
-    """Groups of `reduction` x `outputs` that the array takes next to one another, at least one."""
-    array = accelerator.mac_array
-    one_by_one = array.dataflow == "input_stationary"
-    fitting = array.rows // reduction if one_by_one else array.columns // (abreast * outputs)
-    return min(max(fitting, 1), groups)
-
-
 def gap(held: int, together: int, banks: int) -> int:
     """Places to leave free after the `held` ones of a pixel, so that the `together` ones that an access takes of each
     pixel follow one another bank after bank."""
@@ -67,7 +59,7 @@ def _abreast(accelerator: Accelerator, work: Work) -> Iterator[int]:
     """1, and the smallest numbers of pixels abreast that cut a line into fewer vectors."""
     yield 1
     array = accelerator.mac_array
-    if array.dataflow == "input_stationary" or work.dilation[1] > 1 or work.stride > work.kernel[1]:
+    if work.dilation[1] > 1 or work.stride > work.kernel[1]:
         return
     vectors = work.pixels
     for abreast in range(2, min(work.pixels, array.columns * work.groups // work.outputs, _ABREAST) + 1):
@@ -76,15 +68,21 @@ def _abreast(accelerator: Accelerator, work: Work) -> Iterator[int]:
             yield abreast
 
 
+def _side_by_side(accelerator: Accelerator, work: Work, abreast: int) -> int:
+    """Groups that the array takes next to one another, at least one."""
+    array = accelerator.mac_array
+    fitting = array.columns // (abreast * work.outputs // work.groups)
+    if array.dataflow == "input_stationary":
+        reduction = work.kernel[0] * (work.kernel[1] + (abreast - 1) * work.stride) * work.channels
+        fitting = min(array.rows // reduction, fitting if abreast > 1 else work.groups)
+    return min(max(fitting, 1), work.groups)
+
+
 @lru_cache(maxsize=1 << 14)
 def mac_mapping(accelerator: Accelerator, work: Work, abreast: int) -> Mapping:
     """The estimate: folds of the array, each as long as what streams or what is preloaded."""
-    outputs, reduction = work.outputs // work.groups, work.kernel[0] * work.kernel[1] * work.channels
-    side = side_by_side(accelerator, reduction, outputs, work.groups, abreast)
-    full, rest = divmod(work.groups, side)
-    time = full * _set_cycles(accelerator, work, abreast, side)
-    if rest:
-        time += _set_cycles(accelerator, work, abreast, rest)
+    side = _side_by_side(accelerator, work, abreast)
+    time = sum(count * _set_cycles(accelerator, work, abreast, groups) for groups, count in _pieces(work.groups, side))
     return Mapping(abreast, side, time + 2 * accelerator.mac_array.rows + accelerator.mac_array.columns)
 
 
@@ -96,10 +94,6 @@ def _set_cycles(accelerator: Accelerator, work: Work, abreast: int, side: int) -
     width = side * outputs
     vectors = work.lines * -(-work.pixels // abreast)
     parts = _parts(work, abreast, side, rows, buffers.activation.banks)
-    if array.dataflow == "input_stationary":
-        held = min(columns, vectors)
-        time = sum(count * max(width, held * cycles) for (_, cycles), count in parts.items())
-        return -(-vectors // columns) * time
     port = -(-abreast * min(width, columns) // buffers.accumulator.banks)
     weights = 1
     if abreast > 1:
@@ -107,16 +101,21 @@ def _set_cycles(accelerator: Accelerator, work: Work, abreast: int, side: int) -
         runs = min(abreast, -(-work.kernel[1] // work.stride))
         weights = access_cycles(outputs, reduction, buffers.weight.banks, runs, work.stride * work.channels)
     blocks = -(-width // columns)
+    if array.dataflow == "input_stationary":
+        return sum(
+            folds * count * max(abreast * width, held * cycles, blocks * held * port)
+            for held, folds in _pieces(vectors, columns)
+            for (_, cycles), count in parts.items()
+        )
     if array.dataflow == "weight_stationary":
         return blocks * sum(
             count * max(vectors * max(cycles, port), depth * weights) for (depth, cycles), count in parts.items()
         )
-    time = 0
-    for folds, held in ((vectors // rows, rows), (1, vectors % rows)):
-        if held:
-            streamed = sum(count * max(depth * weights, held * cycles) for (depth, cycles), count in parts.items())
-            time += folds * max(streamed, held * port)
-    return blocks * time
+    return blocks * sum(
+        folds
+        * max(sum(count * max(depth * weights, held * cycles) for (depth, cycles), count in parts.items()), held * port)
+        for held, folds in _pieces(vectors, rows)
+    )
 
 
 def _parts(work: Work, abreast: int, side: int, rows: int, banks: int) -> Counter[tuple[int, int]]:
@@ -126,5 +125,13 @@ def _parts(work: Work, abreast: int, side: int, rows: int, banks: int) -> Counte
     if work.pitches is not None:
         pitches = work.dilation[0] * work.pitches[0], work.dilation[1] * work.pitches[1]
         return Counter((chunk.rows, chunk.cycles) for chunk in chunks(taps, pitches, channels, rows, banks))
-    full, rest = divmod(taps[0] * taps[1] * channels, rows)
-    return Counter({(size, -(-size // banks)): count for size, count in ((rows, full), (rest, 1)) if size and count})
+    return Counter({(size, -(-size // banks)): count for size, count in _pieces(taps[0] * taps[1] * channels, rows)})
+
+
+def _pieces(total: int, size: int) -> Iterator[tuple[int, int]]:
+    """`total` cut into pieces of `size` and a rest: (how large, how many)."""
+    full, rest = divmod(total, size)
+    if full:
+        yield size, full
+    if rest:
+        yield rest, 1

@@ -1,7 +1,8 @@
 """From network to program: the passes in order.
 
 lower         nodes -> operations on stored tensors (lowering.py)
-place         which tensors stay in the activation buffer (residency.py), and with which gaps (layout.py)
+lay out       which of them get gaps between pixels, if they stay on the chip (layout.py)
+place         which tensors stay in the activation buffer (residency.py)
 fuse          which element-wise operations work on the tiles of the matrix operation before them (fusion.py)
 tile, emit    operations -> instructions, each matrix operation cut as a search over costs says (tiling.py, emit_*.py)
 synchronize   wait and signal fields (synchronization.py)

@@ -31,9 +31,10 @@ _Step = Callable[[GroupSet, Times], Times]
 class Tile:
     """What the timing of a MAC instruction depends on.
 
-    `vectors` of activations, each for `abreast` pixels. A row of weights is `weight_runs` runs, `weight_step` apart, of
-    weights `weight_pitch` apart; the sums of a vector are `abreast` runs of neighbouring words, `accumulator_pitch`
-    apart. `weight_banks` and `accumulator_banks` are 0 for memories that never conflict.
+    `vectors` of activations, each for `abreast` pixels; the sum of one output has `reduction` terms. A row of weights
+    is `weight_runs` runs, `weight_step` apart, of weights `weight_pitch` apart; the sums of a vector are `abreast` runs
+    of neighbouring words, `accumulator_pitch` apart. `weight_banks` and `accumulator_banks` are 0 for memories that
+    never conflict.
     """
 
     rows: int
@@ -41,6 +42,7 @@ class Tile:
     vectors: int
     sets: tuple[GroupSet, ...]
     abreast: int
+    reduction: int
     weight_runs: int
     weight_step: int
     weight_pitch: int
@@ -69,19 +71,22 @@ class Tile:
 def tile_of(mac: Mac, accelerator: Accelerator) -> Tile:
     """The tile of an instruction on a configuration."""
     array, buffers = accelerator.mac_array, accelerator.buffers
+    abreast, outputs, runs = mac.pixels_abreast, mac.outputs // mac.groups, 1
+    fitting, pitch = array.columns // (abreast * outputs), mac.weight_pitch_n
     if array.dataflow == "input_stationary":
-        fitting, pitch = array.rows // mac.reduction, mac.weight_pitch_k
-    else:
-        fitting, pitch = array.columns // (mac.pixels_abreast * mac.outputs // mac.groups), mac.weight_pitch_n
+        rows = mac.kernel_height * mac.taps_abreast * mac.channels // mac.groups
+        fitting, pitch = min(array.rows // rows, fitting if abreast > 1 else mac.groups), mac.weight_pitch_k
+    elif abreast > 1:
+        # An input pixel meets the taps x, x + stride, ... of the pixels abreast, the last pixel first.
+        runs = min(abreast, -(-mac.kernel_width // mac.stride_x))
     side_by_side = min(max(fitting, 1), mac.groups)
-    # An input pixel meets the taps x, x + stride, ... of the pixels abreast, the last pixel first.
-    runs = min(mac.pixels_abreast, -(-mac.kernel_width // mac.stride_x)) if mac.pixels_abreast > 1 else 1
     return Tile(
         rows=array.rows,
         columns=array.columns,
         vectors=mac.vectors,
         sets=group_sets(mac, side_by_side, array.rows, buffers.activation.banks),
-        abreast=mac.pixels_abreast,
+        abreast=abreast,
+        reduction=mac.reduction,
         weight_runs=runs,
         weight_step=mac.stride_x * mac.channels // mac.groups * mac.weight_pitch_k % buffers.weight.banks,
         weight_pitch=pitch % buffers.weight.banks,
@@ -235,12 +240,12 @@ def _output_stationary_first(tile: Tile, times: Times) -> int:
 def _input_stationary(tile: Tile, times: Times) -> Times:
     def block(outputs: int, columns: int, weights: int, times: Times) -> Times:
         first, last, draining, drained = times
-        last = max(last + weights, draining) + (outputs - 1) * weights
+        last = max(last + weights, draining) + (tile.abreast * outputs - 1) * weights
         draining = max(last, drained)
         return first, last, draining, draining + columns * tile.accumulator_cycles(outputs)
 
     def fold(item: GroupSet, columns: int, chunk: Chunk, times: Times) -> Times:
-        weights = tile.weight_cycles(chunk.rows // item.groups)
+        weights = tile.weight_cycles(min(chunk.rows // item.groups, tile.reduction))
         first, last, draining, drained = times
         first = max(last + weights, draining, first + columns * chunk.cycles)
         times = first, first - weights, draining, drained
@@ -263,7 +268,7 @@ def _input_stationary(tile: Tile, times: Times) -> Times:
 
 def _input_stationary_vectors(tile: Tile) -> int:
     folds = -(-tile.vectors // tile.columns)
-    return folds * sum(item.count * len(item.chunks) * item.outputs for item in tile.sets)
+    return folds * tile.abreast * sum(item.count * len(item.chunks) * item.outputs for item in tile.sets)
 
 
 def _input_stationary_first(tile: Tile, times: Times) -> int:

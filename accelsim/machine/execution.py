@@ -91,16 +91,11 @@ def check_fields(instructions: tuple[Instruction, ...], accelerator: Accelerator
 
 
 def _check_abreast(index: int, mac: Mac, accelerator: Accelerator) -> None:
-    array, columns = accelerator.mac_array, mac.pixels_abreast * mac.outputs // mac.groups
-    if array.dataflow == "input_stationary":
+    taken, columns = mac.pixels_abreast * mac.outputs // mac.groups, accelerator.mac_array.columns
+    if taken > columns:
         raise MachineError(
-            f"{describe(index, mac)}: pixels_abreast={mac.pixels_abreast} on an input stationary array, whose columns "
-            "hold one pixel each; take pixels_abreast=1"
-        )
-    if columns > array.columns:
-        raise MachineError(
-            f"{describe(index, mac)}: pixels_abreast={mac.pixels_abreast} takes {columns} columns for one group, of "
-            f"{array.columns}; take fewer pixels abreast"
+            f"{describe(index, mac)}: pixels_abreast={mac.pixels_abreast} takes {taken} columns for one group, of "
+            f"{columns}; take fewer pixels abreast"
         )
 
 

@@ -109,7 +109,7 @@ def _mac(mac: Mac, accelerator: Accelerator) -> Iterator[Move]:
         yield Memory.WEIGHT, weights, 0
     else:
         yield Memory.ACTIVATION, activations, 0
-        yield Memory.WEIGHT, -(-mac.pixels // array.columns) * weights, 0
+        yield Memory.WEIGHT, -(-mac.vectors // array.columns) * weights, 0
     for item in tile.sets:
         folds = len(item.chunks)
         words = 4 * mac.pixels * item.outputs * item.count

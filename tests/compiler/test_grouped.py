@@ -35,11 +35,12 @@ def layer(channels: int, size: int, stride: int = 1) -> accelsim.Network:
     return draft.network(draft.convolution(source, channels, 3, stride=stride, padding=1, groups=channels))
 
 
-@pytest.mark.parametrize("dataflow", ["weight_stationary", "output_stationary"])
+@pytest.mark.parametrize("dataflow", ["weight_stationary", "output_stationary", "input_stationary"])
 @pytest.mark.parametrize(("channels", "size"), [(32, 56), (24, 28), (64, 14)])
 def test_depthwise_takes_a_third_of_one_group_a_fold(dataflow: str, channels: int, size: int) -> None:
     """The whole run, loads and stores included, against the vectors alone of folds that hold one group: each of
-    3 x 3 rows and a column, one for every output. Output stationary a fold of 16 outputs takes 16 cycles to fill."""
+    3 x 3 rows and a column, one for every output. (Output and input stationary, a fold of 16 pixels of one group takes
+    16 cycles to fill.)"""
     result = accelsim.simulate(accelsim.compile(layer(channels, size), machine(dataflow)))
     assert 3 * result.cycles <= channels * size * size
     assert result.units["mac"].get("bank_conflict", 0) == 0
@@ -94,7 +95,7 @@ def test_the_estimate_is_what_the_array_takes(seed: int) -> None:
     """The search compares mappings by an estimate; the machine, given instructions laid out as the estimate assumes,
     takes about that: the estimate has no fill between folds."""
     rng = np.random.default_rng(seed)
-    dataflow = str(rng.choice(["weight_stationary", "output_stationary"]))
+    dataflow = str(rng.choice(["weight_stationary", "output_stationary", "input_stationary"]))
     accelerator = machine(dataflow, int(rng.integers(1, 17)), int(rng.integers(1, 17)))
     kernel, stride = int(rng.integers(1, 6)), int(rng.integers(1, 3))
     pixels, lines, groups = int(rng.integers(1, 40)), int(rng.integers(1, 20)), int(rng.integers(1, 20))

@@ -87,11 +87,12 @@ class Addresses:
 
     def group_sets(self) -> Iterator[range]:
         """As many groups next to one another as have room, at least one."""
-        lanes, each = self.machine.columns, self.outputs
+        mac, step = self.mac, self.machine.columns // (self.mac.pixels_abreast * self.outputs)
         if self.machine.dataflow == "input_stationary":
-            lanes, each = self.machine.rows, self.channels * self.mac.taps
-        each *= self.mac.pixels_abreast
-        step = max(1, lanes // each)
+            across = (mac.pixels_abreast - 1) * mac.stride_x + mac.kernel_width
+            fitting = self.machine.rows // (mac.kernel_height * across * self.channels)
+            step = fitting if mac.pixels_abreast == 1 else min(step, fitting)
+        step = max(1, step)
         for start in range(0, self.mac.groups, step):
             yield range(start, min(start + step, self.mac.groups))
 
@@ -172,6 +173,28 @@ class Addresses:
             pixel, tap = pixel - 1, tap + mac.stride_x
         return Access(tuple(addresses), tuple(lanes), (None,) * len(lanes))
 
+    def weight_column(self, chunk: list[tuple[int, int, int]], pixel: int, output: int) -> Access:
+        """One output of one pixel abreast, for every index of a chunk. Its taps lie one after the other, so the
+        generator goes on from where the last chunk ended, as often as a chunk may hold taps of one pixel; what belongs
+        to the next chunk takes its turn."""
+        mac = self.mac
+        if mac.pixels_abreast == 1:
+            return self.weights([(k, output) for k in chunk])
+        group = output // self.outputs
+        tap_of: dict[int, int] = {}
+        for lane, (ky, x, channel) in enumerate(chunk):
+            tap = x - pixel * mac.stride_x
+            if channel // self.channels == group and 0 <= tap < mac.kernel_width:
+                tap_of[(ky * mac.kernel_width + tap) * self.channels + channel % self.channels] = lane
+        groups = len({channel // self.channels for _, _, channel in chunk})
+        turns = min(len(chunk) // groups, mac.kernel_height * mac.kernel_width * self.channels)
+        assert len(tap_of) <= turns
+        first = min(tap_of, default=0)
+        taps = range(first, first + turns)
+        assert set(tap_of) <= set(taps)
+        addresses = tuple(mac.weight + k * mac.weight_pitch_k + output * mac.weight_pitch_n for k in taps)
+        return Access(addresses, tuple(tap_of.get(k) for k in taps), (None,) * turns)
+
     def sums(self, spot: Spot, outputs: range, accumulate: bool) -> Write:
         """Where the results of the columns go; the pixels after the line's end are masked."""
         mac = self.mac
@@ -233,7 +256,8 @@ def input_stationary(loops: Addresses, index: int) -> list[Phase]:
                 add = bool(loops.mac.accumulate) or number > 0
                 vectors = []
                 for outputs in loops.columns(groups, loops.machine.columns):
-                    block = [Vector(loops.weights([(k, n) for k in chunk]), slot=s) for s, n in enumerate(outputs)]
+                    columns = [(pixel, n) for pixel in range(loops.mac.pixels_abreast) for n in outputs]
+                    block = [Vector(loops.weight_column(chunk, *at), slot=s) for s, at in enumerate(columns)]
                     block[0].first_of_block = True
                     block[-1].commands = tuple(loops.sums(m, outputs, add) for m in held)
                     vectors += block
