@@ -29,7 +29,13 @@ class _Plan:
 
 
 def emit_product(emitter: Emitter, operation: MatrixProduct) -> None:
-    """For each matrix of the batch, column block after column block, the tiles of rows."""
+    """For each matrix of the batch, column block after column block, the tiles of rows. Raises CompileError."""
+    arithmetic = emitter.accelerator.requant_unit.arithmetic
+    if arithmetic.name != "float32_exact":
+        raise CompileError(
+            f"a product of two activations is requantised in float32_exact only, and this machine's requant unit has "
+            f"{arithmetic}; set requant_unit.arithmetic: float32_exact"
+        )
     source, weights, target = operation.source, operation.weights, operation.target
     *batch, rows, length = source.shape
     columns = target.shape[-1]

@@ -13,7 +13,7 @@ from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import KernelSet
 from accelsim.network import Linear, Network, Value, Weights
 
-from .calling import call
+from .calling import EDGE, call
 
 
 @pytest.fixture
@@ -219,3 +219,36 @@ def test_a_program_for_another_arithmetic_is_refused(saved: Path) -> None:
     assert called.status != 0
     assert "requant_gemmlowp" in called.err
     assert "compile the network for this machine" in called.err
+
+
+NORMS = """
+import torch
+
+def model():
+    raw = torch.arange(-40, 5 * 16 - 40, dtype=torch.int8).reshape(5, 16)
+    packed = torch.ops.quantized.linear_prepack(torch._make_per_tensor_quantized_tensor(raw, 0.01, 0), None)
+    x = torch._make_per_tensor_quantized_tensor(torch.arange(32, dtype=torch.uint8).reshape(2, 16), 0.25, 7)
+
+    def run(x):
+        y = torch.ops.quantized.layer_norm(x, [16], None, None, 1e-5, 0.02, 128)
+        return torch.ops.quantized.linear(y, packed, 0.05, 128)
+
+    return run, x
+"""
+
+
+def test_what_the_machine_has_no_instruction_for_stops_at_the_compiler_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "norms.py").write_text(NORMS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert call("extract", "norms:model", "--engine", "fbgemm", "--out", "net").status == 0
+    assert json.loads(call("certify", "net", "--json").out)["layers"][0]["channels"] == 5
+    (layer,) = json.loads(call("compare", "norms:model", "--engine", "fbgemm", "--with", "qnnpack", "--json").out)[
+        "comparisons"
+    ][0]["layers"]
+    assert layer["outputs"] == 10
+    called = call("compile", EDGE, "net", "--out", "program")
+    assert called.status != 0
+    assert "layer_norm: the machine has no instruction for a layer norm" in called.err

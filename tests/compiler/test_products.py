@@ -136,3 +136,10 @@ def test_a_product_that_does_not_fit_names_the_buffer(buffer: str, size: int) ->
     machine["buffers"][buffer] = {"bytes": size, "banks": 1}
     with pytest.raises(CompileError, match=rf"y: .* the {buffer} buffer.*enlarge buffers.{buffer}.bytes"):
         accelsim.compile(_small((3, 7)), accelsim.Accelerator.from_dict(machine))
+
+
+def test_a_product_needs_exact_requantisation() -> None:
+    machine = EDGE.to_dict()
+    machine["requant_unit"]["arithmetic"] = "thresholds"
+    with pytest.raises(CompileError, match=r"thresholds.*float32_exact|float32_exact.*thresholds"):
+        accelsim.compile(_small((3, 7)), accelsim.Accelerator.from_dict(machine))
