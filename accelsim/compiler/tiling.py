@@ -246,7 +246,7 @@ def _plan(
     """The plan with its cost, or None where it does not fit."""
     images, lines, pixels = positions
     outputs, groups, channels = block
-    buffers, width = accelerator.buffers, accelerator.dram.bytes_per_cycle
+    buffers, width, grain = accelerator.buffers, accelerator.dram_bytes_per_cycle, accelerator.dram.grain
     parts = -(-shape.group_channels // channels)
     in_lines, in_pixels = shape.input_lines(lines), shape.input_pixels(pixels)
     taken = groups * shape.group_channels if shape.groups > 1 else shape.channels
@@ -294,9 +294,9 @@ def _plan(
     )
     dram = in_loads + weight_loads + out_bytes + 4 * shape.planes * shape.outputs
     row = channels if not whole_input else taken
-    efficiency_in = _efficiency(row if row < shape.channels else in_pixels * row, width)
+    efficiency_in = _efficiency(row if row < shape.channels else in_pixels * row, grain)
     stored = outputs if not gather and outputs < shape.outputs else shape.outputs * pixels
-    efficiency_out = _efficiency(stored, width)
+    efficiency_out = _efficiency(stored, grain)
     instructions = tiles * out_blocks * (depth_parts + 2)
     bus = (
         in_loads / efficiency_in

@@ -140,6 +140,11 @@ class Dram(_Part):
         """The parts behind the bus; None for the flat model."""
         return None if self.preset is None else PRESETS[self.preset]
 
+    @property
+    def grain(self) -> int:
+        """Bytes that are moved at least: a beat, or a burst."""
+        return self.bytes_per_cycle if self.timings is None else self.timings.burst_bytes
+
 
 class Queues(_Part):
     """Depth in instructions of each of the four queues that the fetcher fills."""
@@ -161,6 +166,14 @@ class Accelerator(_Part):
     vector_unit: VectorUnit = VectorUnit()
     dram: Dram = Dram()
     queues: Queues = Queues()
+
+    @property
+    def dram_bytes_per_cycle(self) -> float:
+        """What DRAM moves in a cycle at most: a beat of the bus, or what the pins do where that is less."""
+        dram, timings = self.dram, self.dram.timings
+        if timings is None:
+            return dram.bytes_per_cycle
+        return min(dram.bytes_per_cycle, timings.burst_bytes / timings.burst * timings.mhz / self.clock_mhz)
 
     @classmethod
     def from_dict(cls, data: Any, where: str = "configuration") -> Accelerator:

@@ -171,7 +171,8 @@ class BankedArbiter:
     """The way to the controller and back: grants in order of request, whole bursts, `ENTRIES` of them on their way.
 
     A read takes one cycle of the way there, a write as long as its data take; read data come back in order of grant, in
-    beats of the bus, when all of a burst has arrived from the pins. A burst's entry is free again when its data have left.
+    beats of the bus, when all of a burst has arrived from the pins. A burst's entry is free again when its data have left
+    and so have those of the bursts before it.
     """
 
     #: Cycles that are decided ahead at a time: what another's request makes void is worked out again.
