@@ -78,10 +78,21 @@ def program_table(summary: dict[str, Any]) -> Table:
     return table
 
 
-def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
-    """How each layer of the MAC array was cut: a tile's sizes, the order, and the estimate with what bounds it."""
+def plan_table(plans: Sequence[Mapping[str, Any]], accumulator_bits: int) -> Table:
+    """How each layer of the MAC array was cut: a tile's sizes, the order, and the estimate with what bounds it; and the
+    bits that its sums may take, marked where the accumulators have fewer."""
     columns = ("layer", "bound by", "tile: images x lines x pixels", "outputs", "groups", "input channels")
-    table = plain_table("Tiles by layer", (*columns, "outermost", "cycles (estimate)", "DRAM bytes"), left=2)
+    over = [plan["layer"] for plan in plans if (plan["sum_bits"] or 0) > accumulator_bits]
+    caption = (
+        f"! sums of weights and codes that fit each other worst take more than the accumulators' {accumulator_bits} bits; a run "
+        "that comes to one stops with an error"
+    )
+    table = plain_table(
+        "Tiles by layer",
+        (*columns, "outermost", "cycles (estimate)", "DRAM bytes", "bits of sums"),
+        left=2,
+        caption=caption if over else "",
+    )
     for plan in plans:
         table.add_row(
             plan["layer"],
@@ -93,5 +104,6 @@ def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
             "positions" if plan["spatial_outer"] else "outputs",
             f"{plan['cost']:,.0f}",
             f"{plan['dram']:,}",
+            f"{plan['sum_bits'] or '-'}{' !' if plan['layer'] in over else ''}",
         )
     return table

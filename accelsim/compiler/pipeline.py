@@ -4,6 +4,8 @@ lower         nodes -> operations on stored tensors (lowering.py)
 place         which tensors stay in the activation buffer (residency.py)
 tile, emit    operations -> instructions, each matrix operation cut as a search over costs says (tiling.py, emit_*.py)
 synchronize   wait and signal fields (synchronization.py)
+
+What each leaves is kept in the Compilation; `dump.py` writes it down.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 
 from accelsim.errors import AssemblyError, CompileError
 from accelsim.hardware import Accelerator
-from accelsim.isa import Halt, Port, Probe, Program
+from accelsim.isa import Halt, Instruction, Port, Probe, Program
 from accelsim.network import Network
 
 from .emission import Emitter
@@ -28,12 +30,14 @@ from .tiling import MatrixPlan, Room, choose
 
 @dataclass(frozen=True)
 class Compilation:
-    """A program and what was decided on the way: for each operation its layer's name and, for a matrix, its plan."""
+    """A program and what every pass left on the way: the operations, where their tensors live, for each operation its
+    layer's name and, for a matrix, its plan, and the instructions before they were synchronised."""
 
     program: Program
     lowered: Lowered
     placement: Placement
     plans: tuple[tuple[str, MatrixPlan | None], ...]
+    emitted: tuple[Instruction, ...]
 
 
 def compile(network: Network, accelerator: Accelerator, *, effort: int = 1) -> Program:
@@ -84,7 +88,7 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
         probes=_probes(emitter, network),
         code=emitter.image.end,
     )
-    return Compilation(program, lowered, placement, tuple(plans))
+    return Compilation(program, lowered, placement, tuple(plans), tuple(emitter.instructions))
 
 
 def _emit(emitter: Emitter, name: str, operation: Operation, effort: int) -> MatrixPlan | None:

@@ -146,7 +146,7 @@ def _best(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> Ma
 
 def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> Iterator[MatrixPlan]:
     buffers = accelerator.buffers
-    words = buffers.accumulator.bytes // 4
+    words = buffers.accumulator.words
     for outputs, groups in _output_tiles(shape, accelerator, effort):
         planes = 4 * shape.planes * outputs
         if planes > buffers.parameter.bytes:
@@ -267,7 +267,7 @@ def _plan(
     doubled = 2 * (in_tile + out_tile) <= room.staging
     weight_tile = shape.taps * channels * outputs
     weight_slots = buffers.weight.bytes // weight_tile
-    accumulators = buffers.accumulator.bytes // 4 // (count * outputs)
+    accumulators = buffers.accumulator.words // (count * outputs)
     # What is loaded how often; a tile that is still there is not loaded again.
     depth_parts = shape.kernel[0] * parts
     in_slots = _input_slots(room, in_tile, out_tile)
@@ -365,7 +365,7 @@ def _shortage(shape: Shape, accelerator: Accelerator, room: Room) -> str:
     needs = [
         ("parameter", 4 * shape.planes * least, buffers.parameter.bytes),
         ("weight", shape.taps * least, buffers.weight.bytes),
-        ("accumulator", 4 * least, buffers.accumulator.bytes),
+        ("accumulator", -(-least * buffers.accumulator.bits // 8), buffers.accumulator.bytes),
     ]
     box = shape.input_lines(1) * shape.input_pixels(1)
     staging = (0 if room.source_resident else box) + (0 if room.target_resident else least)

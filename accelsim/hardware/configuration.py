@@ -52,10 +52,16 @@ class Scratchpad(_Part):
 
 
 class AccumulatorMemory(_Part):
-    """`bytes` of 32-bit words in `banks` one word wide, interleaved by word address."""
+    """`bytes` of words of `bits` in `banks` one word wide, interleaved by word address."""
 
     bytes: Bytes
     banks: Count = 16
+    bits: Annotated[int, Field(ge=16, le=32)] = 32
+
+    @property
+    def words(self) -> int:
+        """How many accumulators there are."""
+        return self.bytes * 8 // self.bits
 
 
 class Buffers(_Part):
