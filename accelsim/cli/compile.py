@@ -68,6 +68,9 @@ def compile(
     elif dumped is not None:
         write_text(dumped)
     else:
-        tables = [program_table(summary), *([plan_table(plans, accelerator.buffers.accumulator.bits)] if explain else [])]
+        tables = [
+            program_table(summary),
+            *([plan_table(plans, accelerator.buffers.accumulator.bits)] if explain else []),
+        ]
         write_tables(*tables, f"written to {out}")
     return OK

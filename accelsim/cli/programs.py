@@ -84,7 +84,7 @@ def plan_table(plans: Sequence[Mapping[str, Any]], accumulator_bits: int) -> Tab
     columns = ("layer", "bound by", "tile: images x lines x pixels", "outputs", "groups", "input channels")
     over = [plan["layer"] for plan in plans if (plan["sum_bits"] or 0) > accumulator_bits]
     caption = (
-        f"! sums of weights and codes that fit each other worst take more than the accumulators' {accumulator_bits} bits; a run "
+        f"! codes that fit the weights worst make sums of more than the accumulators' {accumulator_bits} bits; a run "
         "that comes to one stops with an error"
     )
     table = plain_table(

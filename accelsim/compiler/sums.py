@@ -1,4 +1,4 @@
-"""How many bits the sums of each layer can take: told by `accelsim compile --explain`, beside what the accumulators have."""
+"""How many bits the sums of each layer can take: what `accelsim compile --explain` tells."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from accelsim.network.substitution import matrix_nodes, reachable_sums
 def sum_bits(network: Network) -> dict[str, int]:
     """For each convolution and linear layer the least width that holds every sum which its weights allow.
 
-    The sums are those of the machine: raw codes, padded with the zero point. A part of a sum needs no more than the whole,
-    for zero is among the products of every term.
+    The sums are those of the machine: raw codes, padded with the zero point. A part of a sum needs no more than the
+    whole, for zero is among the products of every term.
     """
     bits = {}
     for node in matrix_nodes(network):

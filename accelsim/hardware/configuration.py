@@ -124,7 +124,7 @@ class Dram(_Part):
     """`bytes_per_cycle` on the data bus; the first byte of a transfer arrives `latency` cycles after its request.
 
     Units share the bus in grants of at most `burst_beats` beats. `model: banked` puts the banks, rows and pins of a
-    `preset` behind the bus: then `latency` is that of the way to the controller and back alone, and DRAM's comes on top.
+    `preset` behind the bus: then `latency` is that of the way to the controller and back alone; DRAM's comes on top.
     """
 
     model: Literal["flat", "banked"] = "flat"

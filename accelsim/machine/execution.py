@@ -113,9 +113,9 @@ def _mac(index: int, mac: Mac, memories: Memories) -> None:
             word = mac.accumulator + pixel * mac.outputs + output
             raise MachineError(
                 f"{describe(index, mac)}: the sum in accumulator word {word:#x} is {int(total[run, pixel, output])} "
-                f"(pixel {pixel}, output {output}, run {run}), which {memories.accumulator_bits} bits do not hold; split the "
-                "reduction and requantise the parts, scale the operands down, or set buffers.accumulator.bits to more "
-                "(32 at most)"
+                f"(pixel {pixel}, output {output}, run {run}), which {memories.accumulator_bits} bits do not hold; "
+                "split the reduction and requantise the parts, scale the operands down, or raise "
+                "buffers.accumulator.bits (32 at most)"
             )
     accumulators.write(block, total)
 

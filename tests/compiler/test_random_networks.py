@@ -145,8 +145,9 @@ def check(seed: int) -> bool:
     )
     assert sum(layer.cycles for layer in result.layers) == result.cycles
     for memory, moved in result.traffic.items():
-        by_layer = [layer.traffic[memory] for layer in result.layers]
-        assert (sum(part.read for part in by_layer), sum(part.written for part in by_layer)) == (moved.read, moved.written)
+        parts = [layer.traffic[memory] for layer in result.layers]
+        assert sum(part.read for part in parts) == moved.read, memory
+        assert sum(part.written for part in parts) == moved.written, memory
     assert all(sum(causes.values()) == result.cycles for causes in result.units.values())
     assert all(0 <= layer.utilization <= 1 for layer in result.layers)
     outputs = sum(int(np.prod(draft.values[name].shape)) for name in network.outputs)

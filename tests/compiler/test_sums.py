@@ -24,7 +24,7 @@ def with_bits(bits: int, size: int = 65536) -> accelsim.Accelerator:
 
 
 def worst(draft: Draft, network: accelsim.Network) -> tuple[np.ndarray, int]:
-    """The codes (1, inputs) for which one output's sum is the farthest from zero, and that sum, by trying each output."""
+    """The codes (1, inputs) for which one output's sum is the farthest from zero, and that sum: each output tried."""
     weights = network.nodes[0].weights.codes.astype(int)  # type: ignore[union-attr]
     best = max(
         (np.where(sign * row > 0, 255, 0) for row in weights for sign in (1, -1)),

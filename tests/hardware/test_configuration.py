@@ -99,7 +99,9 @@ def test_a_banked_dram_needs_a_preset_and_only_that(dram: dict[str, str], said: 
 
 
 def test_a_banked_dram_moves_what_the_bus_and_the_pins_can() -> None:
-    machine = Accelerator.from_dict(plain() | {"dram": {"model": "banked", "preset": "ddr4_2400", "bytes_per_cycle": 64}})
+    machine = Accelerator.from_dict(
+        plain() | {"dram": {"model": "banked", "preset": "ddr4_2400", "bytes_per_cycle": 64}}
+    )
     assert machine.dram_bytes_per_cycle == pytest.approx(19.2e9 / 500e6)
     assert machine.replace(**{"dram.bytes_per_cycle": 8}).dram_bytes_per_cycle == 8
 

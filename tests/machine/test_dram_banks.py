@@ -94,7 +94,7 @@ def test_the_first_read_by_hand() -> None:
     assert (ending.start, ending.free, ending.end) == (1, 2, 42)
     # Of the 37 cycles before its first beat 16 wait for the row.
     assert (ending.beats, ending.row, ending.latency) == (4, 16, 21)
-    # The same row again is open: 16 cycles fewer. Another row of the bank: precharged (2 + tRAS 39), activated 16 later.
+    # The same row again is open: 16 cycles fewer. Another row of the bank: precharged, 16 more.
     arbiter.ask(Requester.LOAD, (4 * 64, 64, ()), 1, 100)
     hit = arbiter.advance()
     assert hit is not None
