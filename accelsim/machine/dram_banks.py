@@ -192,14 +192,10 @@ class BankedArbiter:
         self._left = 0  # bursts that the holder's grant still has
         self._way = 0  # the way to the controller is free
         self._back = 0  # so is the way back
-        self._entries: deque[tuple[int, int]] = deque(
-            [(0, 0)] * ENTRIES, ENTRIES
-        )  # free from, cycles that its row cost
-        self._before: tuple[Requester | None, int, int] = (
-            None,
-            0,
-            0,
-        )  # the last burst: whose, granted, data on the pins
+        # Of each entry, in order: from when it is free, and the cycles that its row cost.
+        self._entries: deque[tuple[int, int]] = deque([(0, 0)] * ENTRIES, ENTRIES)
+        # Of the last burst: whose it is, when it was granted, when its data had arrived.
+        self._before: tuple[Requester | None, int, int] = (None, 0, 0)
         self._charged = dict.fromkeys(Requester, 0)  # up to which cycle each requester's waits are accounted for
 
     @classmethod
