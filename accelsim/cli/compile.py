@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
+from accelsim.compiler.dump import PASSES, dump
 from accelsim.hardware import Accelerator
 
 from .application import application, guarded
 from .arithmetic import certificates, certificates_table
 from .models import open_model
-from .options import Config, Engine, Input, Json, Lanes, Model, read_inputs
-from .output import progress, write_json, write_tables
+from .options import Config, Engine, Input, Json, Lanes, Model, one_of, read_inputs
+from .output import progress, write_json, write_tables, write_text
 from .programs import plan_table, program_summary, program_table
 from .status import OK
 
@@ -32,10 +33,21 @@ def compile(
     explain: Annotated[
         bool, typer.Option("--explain", help="Print how layers were cut, and what bounds each.")
     ] = False,
+    dump_after: Annotated[
+        str | None,
+        typer.Option(
+            "--dump-after",
+            parser=one_of(tuple(PASSES)),
+            metavar="PASS",
+            help=f"Write what a pass leaves in place of the tables. The passes, in order: {', '.join(PASSES)}.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Compile a model for an accelerator and save the program."""
     from accelsim.compiler import compile_with_plans
+    from accelsim.compiler.sums import sum_bits
 
     accelerator = Accelerator.from_yaml(config)
     network = open_model(model, engine, lanes, read_inputs(inputs)).network
@@ -44,17 +56,30 @@ def compile(
     program = compilation.program
     program.save(out)
     summary = program_summary(program) | {"out": str(out)}
+    needed = sum_bits(network) if explain else {}
     plans = [
-        {"layer": name, **dataclasses.asdict(plan), "fused": compilation.fused_layer(index)}
+        {
+            "layer": name,
+            **dataclasses.asdict(plan),
+            "fused": compilation.fused_layer(index),
+            "sum_bits": needed.get(name),
+        }
         for index, (name, plan) in enumerate(compilation.plans)
         if plan is not None
     ]
     proved = certificates(network, compilation.units)
+    dumped = None if dump_after is None else dump(compilation, dump_after)
     if as_json:
-        document = summary | ({"plans": plans} if explain else {})
-        write_json(document | {"certificates": [dataclasses.asdict(row) | {"share": row.share} for row in proved]})
+        more = {"plans": plans} if explain else {}
+        more["certificates"] = [dataclasses.asdict(row) | {"share": row.share} for row in proved]
+        write_json(summary | more | ({} if dumped is None else {"after": dump_after, "dump": dumped.splitlines()}))
+    elif dumped is not None:
+        write_text(dumped)
     else:
-        tables = [program_table(summary), *([plan_table(plans)] if explain else [])]
+        tables = [
+            program_table(summary),
+            *([plan_table(plans, accelerator.buffers.accumulator.bits)] if explain else []),
+        ]
         tables += certificates_table(network, proved, accelerator)
         write_tables(*tables, f"written to {out}")
     return OK

@@ -15,7 +15,9 @@ from accelsim.errors import InputError
 _LANES = ("host", *get_args(AtenKernels))
 
 
-def _one_of(names: tuple[str, ...]) -> Callable[[str], str]:
+def one_of(names: tuple[str, ...]) -> Callable[[str], str]:
+    """A parser that takes these words alone."""
+
     def parse(text: str) -> str:
         if text not in names:
             raise typer.BadParameter(f"{text!r} is not one of {', '.join(names)}")
@@ -37,7 +39,7 @@ Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to s
 Engine = Annotated[
     str | None,
     typer.Option(
-        parser=_one_of(ENGINES),
+        parser=one_of(ENGINES),
         metavar="|".join(ENGINES),
         help="Whose arithmetic is meant; PyTorch's quantised engine is set to it while the model is made. "
         "By default that engine as the model's callable leaves it.",
@@ -47,7 +49,7 @@ Engine = Annotated[
 Lanes = Annotated[
     str,
     typer.Option(
-        parser=_one_of(_LANES),
+        parser=one_of(_LANES),
         metavar="|".join(_LANES),
         help="PyTorch kernel set whose vector lanes decide roundings; host is this computer's.",
     ),

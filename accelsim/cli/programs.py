@@ -78,11 +78,17 @@ def program_table(summary: dict[str, Any]) -> Table:
     return table
 
 
-def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
-    """How each layer of the MAC array was cut: a tile's sizes, the order, and the estimate with what bounds it."""
+def plan_table(plans: Sequence[Mapping[str, Any]], accumulator_bits: int) -> Table:
+    """How each layer of the MAC array was cut: a tile's sizes, the order, and the estimate with what bounds it; and the
+    bits that its sums may take, marked where the accumulators have fewer."""
     tile = ("tile: images x lines x pixels", "outputs", "groups", "input channels", "pixels abreast")
-    columns = ("layer", "bound by", *tile, "outermost", "cycles (estimate)", "DRAM bytes", "fused")
-    table = plain_table("Tiles by layer", columns, left=2)
+    columns = ("layer", "bound by", *tile, "outermost", "cycles (estimate)", "DRAM bytes", "fused", "bits of sums")
+    over = [plan["layer"] for plan in plans if (plan["sum_bits"] or 0) > accumulator_bits]
+    caption = (
+        f"! codes that fit the weights worst make sums of more than the accumulators' {accumulator_bits} bits; a run "
+        "that comes to one stops with an error"
+    )
+    table = plain_table("Tiles by layer", columns, left=2, caption=caption if over else "")
     for plan in plans:
         table.add_row(
             plan["layer"],
@@ -96,5 +102,6 @@ def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
             f"{plan['cost']:,.0f}",
             f"{plan['dram']:,}",
             plan["fused"] or "-",
+            f"{plan['sum_bits'] or '-'}{' !' if plan['layer'] in over else ''}",
         )
     return table

@@ -127,7 +127,7 @@ class Emitter:
         buffers = accelerator.buffers
         self.weight_ring = Ring("weight", buffers.weight.bytes)
         self.parameter_ring = Ring("parameter", buffers.parameter.bytes)
-        self.accumulator_ring = Ring("accumulator", buffers.accumulator.bytes // 4)
+        self.accumulator_ring = Ring("accumulator", buffers.accumulator.words)
         self.layer = 0
         self.staging = (0, buffers.activation.bytes)
 

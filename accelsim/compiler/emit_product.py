@@ -148,7 +148,7 @@ def _plan(emitter: Emitter, operation: MatrixProduct, planes: int) -> _Plan:
     """
     buffers = emitter.accelerator.buffers
     (*_, rows, length), columns = operation.source.shape, operation.target.shape[-1]
-    words = buffers.accumulator.bytes // 4
+    words = buffers.accumulator.words
     room = emitter.staging[1] - emitter.staging[0]
     a_streamed, out_streamed = (emitter.resident(form.tensor) is None for form in (operation.source, operation.target))
     most = {

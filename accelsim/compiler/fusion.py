@@ -96,7 +96,7 @@ def _fusion(lowered: Lowered, placement: Placement, accelerator: Accelerator, in
     if plain is not None:
         moved = (1 + tail.streamed_in + tail.streamed_out) * then.size
         worked = tail.operands * then.size / accelerator.vector_unit.lanes
-        apart = plain.cost + max(moved / accelerator.dram.bytes_per_cycle, worked)
+        apart = plain.cost + max(moved / accelerator.dram_bytes_per_cycle, worked)
         # Of about equal costs the fewer bytes of DRAM, as among plans.
         if plan.cost > (ABOUT if plan.dram <= plain.dram + moved else 1 / ABOUT) * apart:
             return None

@@ -6,6 +6,8 @@ place         which tensors stay in the activation buffer (residency.py)
 fuse          which element-wise operations work on the tiles of the matrix operation before them (fusion.py)
 tile, emit    operations -> instructions, each matrix operation cut as a search over costs says (tiling.py, emit_*.py)
 synchronize   wait and signal fields (synchronization.py)
+
+What each leaves is kept in the Compilation; `dump.py` writes it down.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from accelsim.errors import AssemblyError, CompileError
 from accelsim.hardware import Accelerator
-from accelsim.isa import Halt, Port, Probe, Program
+from accelsim.isa import Halt, Instruction, Port, Probe, Program
 from accelsim.network import Network
 from accelsim.network.substitution import LayerUnit, layer_units
 
@@ -35,7 +37,8 @@ from .tiling import MatrixPlan, choose
 
 @dataclass(frozen=True)
 class Compilation:
-    """A program and what was decided on the way.
+    """A program and what every pass left on the way: the operations, where their tensors live, and the instructions
+    before they were synchronised.
 
     `plans`: for each operation its layer's name and, for a matrix, its plan; `fusions`: by the number of their matrix
     operation. `units`: how each layer of sums is requantised, with the certificate where that is in fixed point.
@@ -47,6 +50,7 @@ class Compilation:
     fusions: Mapping[int, Fusion]
     plans: tuple[tuple[str, MatrixPlan | None], ...]
     units: Mapping[str, LayerUnit]
+    emitted: tuple[Instruction, ...]
 
     def fused_layer(self, index: int) -> str | None:
         """The layer that works on the tiles of operation `index`."""
@@ -100,7 +104,7 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
         probes=_probes(emitter, network),
         code=emitter.image.end,
     )
-    return Compilation(program, lowered, placement, fusions, tuple(plans), units)
+    return Compilation(program, lowered, placement, fusions, tuple(plans), units, tuple(emitter.instructions))
 
 
 def _emit(emitter: Emitter, name: str, operation: Operation, fusion: Fusion | None, effort: int) -> MatrixPlan | None:

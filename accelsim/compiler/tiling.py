@@ -203,7 +203,7 @@ def best(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> Mat
 
 def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> Iterator[MatrixPlan]:
     buffers = accelerator.buffers
-    words = buffers.accumulator.bytes // 4
+    words = buffers.accumulator.words
     for outputs, groups in _output_tiles(shape, accelerator, effort):
         planes = 4 * shape.planes * outputs
         if planes > buffers.parameter.bytes:
@@ -326,7 +326,7 @@ def _plan(
     tail = room.tail
     if tail is not None and not _consecutive(shape, positions):
         return None
-    buffers, width = accelerator.buffers, accelerator.dram.bytes_per_cycle
+    buffers, width, grain = accelerator.buffers, accelerator.dram_bytes_per_cycle, accelerator.dram.grain
     parts = -(-shape.group_channels // channels)
     in_lines, in_pixels = shape.input_lines(lines), shape.input_pixels(pixels)
     taken = groups * shape.group_channels if shape.groups > 1 else shape.channels
@@ -356,7 +356,7 @@ def _plan(
     weight_tile = shape.taps * channels * outputs
     weight_slots = buffers.weight.bytes // weight_tile
     words = count * (outputs + shape.accumulator_gap(outputs, groups, abreast, side))
-    accumulators = buffers.accumulator.bytes // 4 // words
+    accumulators = buffers.accumulator.words // words
     if accumulators < 1:
         return None
     # What is loaded how often; a tile that is still there is not loaded again.
@@ -394,9 +394,9 @@ def _plan(
         constant_loads *= tiles
     dram = in_loads + weight_loads + out_bytes + constant_loads
     row, pitch = (taken, pitches[0]) if whole_input else (channels, pitches[1])
-    efficiency_in = _efficiency(row if row < shape.channels or row < pitch else in_pixels * row, width)
+    efficiency_in = _efficiency(row if row < shape.channels or row < pitch else in_pixels * row, grain)
     stored = outputs if not gather and outputs < shape.outputs else shape.outputs * pixels
-    efficiency_out = _efficiency(stored, width)
+    efficiency_out = _efficiency(stored, grain)
     instructions = tiles * out_blocks * (depth_parts + 2)
     bus = (
         in_loads / efficiency_in
@@ -471,7 +471,7 @@ def _shortage(shape: Shape, accelerator: Accelerator, room: Room) -> str:
     needs = [
         ("parameter", 4 * shape.planes * least, buffers.parameter.bytes),
         ("weight", shape.taps * least, buffers.weight.bytes),
-        ("accumulator", 4 * least, buffers.accumulator.bytes),
+        ("accumulator", -(-least * buffers.accumulator.bits // 8), buffers.accumulator.bytes),
     ]
     box = shape.input_lines(1) * shape.input_pixels(1)
     staging = (0 if room.source_resident else box) + (0 if room.target_resident else least)

@@ -52,10 +52,16 @@ class Scratchpad(_Part):
 
 
 class AccumulatorMemory(_Part):
-    """`bytes` of 32-bit words in `banks` one word wide, interleaved by word address."""
+    """`bytes` of words of `bits` in `banks` one word wide, interleaved by word address."""
 
     bytes: Bytes
     banks: Count = 16
+    bits: Annotated[int, Field(ge=16, le=32)] = 32
+
+    @property
+    def words(self) -> int:
+        """How many accumulators there are."""
+        return self.bytes * 8 // self.bits
 
 
 class Buffers(_Part):
@@ -123,7 +129,7 @@ class Dram(_Part):
     """`bytes_per_cycle` on the data bus; the first byte of a transfer arrives `latency` cycles after its request.
 
     Units share the bus in grants of at most `burst_beats` beats. `model: banked` puts the banks, rows and pins of a
-    `preset` behind the bus: then `latency` is that of the way to the controller and back alone, and DRAM's comes on top.
+    `preset` behind the bus: then `latency` is that of the way to the controller and back alone; DRAM's comes on top.
     """
 
     model: Literal["flat", "banked"] = "flat"
@@ -144,6 +150,11 @@ class Dram(_Part):
     def timings(self) -> DramTimings | None:
         """The parts behind the bus; None for the flat model."""
         return None if self.preset is None else PRESETS[self.preset]
+
+    @property
+    def grain(self) -> int:
+        """Bytes that are moved at least: a beat, or a burst."""
+        return self.bytes_per_cycle if self.timings is None else self.timings.burst_bytes
 
 
 class Queues(_Part):
@@ -166,6 +177,14 @@ class Accelerator(_Part):
     vector_unit: VectorUnit = VectorUnit()
     dram: Dram = Dram()
     queues: Queues = Queues()
+
+    @property
+    def dram_bytes_per_cycle(self) -> float:
+        """What DRAM moves in a cycle at most: a beat of the bus, or what the pins do where that is less."""
+        dram, timings = self.dram, self.dram.timings
+        if timings is None:
+            return dram.bytes_per_cycle
+        return min(dram.bytes_per_cycle, timings.burst_bytes / timings.burst * timings.mhz / self.clock_mhz)
 
     @classmethod
     def from_dict(cls, data: Any, where: str = "configuration") -> Accelerator:

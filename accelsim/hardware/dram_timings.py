@@ -9,10 +9,10 @@ from dataclasses import dataclass
 class DramTimings:
     """One channel of a DRAM part. Times are clocks of the DRAM, `mhz` a microsecond; two data words a clock and pin.
 
-    `burst_bytes` go over the pins in `burst` clocks. A bank's open row holds `row_bytes` of the channel. `_s` is between
-    different bank groups, `_l` within one. From column command to column command: `ccd`; from the end of written data to
-    a read: `wtr`; from read command to write command: `read_to_write`. From column command to precharge: `rtp` after a
-    read, `cwl + burst + wr` after a write. tRC is `ras + rp`.
+    `burst_bytes` go over the pins in `burst` clocks. A bank's open row holds `row_bytes` of the channel. `_s` is
+    between different bank groups, `_l` within one. From column command to column command: `ccd`; from the end of
+    written data to a read: `wtr`; from read command to write command: `read_to_write`. From column command to
+    precharge: `rtp` after a read, `cwl + burst + wr` after a write. tRC is `ras + rp`.
     """
 
     mhz: int
@@ -41,12 +41,13 @@ class DramTimings:
 
 
 #: Where the numbers are from:
-#: ddr4_2400    64 bits of DDR4-2400 (JESD79-4, 16-16-16), eight chips of 8 Gb x8, Micron MT40A1G8PM-083E, as in DRAMsim3's
-#:              DDR4_8Gb_x8_2400.ini; tRTP (7.5 ns) and read to write (CL - CWL + BL/2 + 2) from the standard.
-#: lpddr4_3200  32 bits of LPDDR4-3200 (JESD209-4, 4 Gb a channel), two x16 channels in step: RL 28, WL 14 (set A), tRCD 18,
-#:              tRPpb 18, tRAS 42, tRRD 10, tFAW 40, tWR 18, tWTR 10, tRTP 7.5, tRFCab 180, tREFI 3904 ns; read to write
-#:              RL + tDQSCKmax + BL/2 - WL + tWPRE. Ramulator's LPDDR4.h has the same in clocks, command lengths deducted.
-#: hbm2         one channel of 128 bits at 2 Gb/s (JESD235), as in DRAMsim3's HBM2_4Gb_x128.ini; read to write as for DDR4.
+#: ddr4_2400    64 bits of DDR4-2400 (JESD79-4, 16-16-16), eight chips of 8 Gb x8, Micron MT40A1G8PM-083E, as in
+#:              DRAMsim3's DDR4_8Gb_x8_2400.ini; tRTP (7.5 ns) and read to write (CL - CWL + BL/2 + 2): the standard.
+#: lpddr4_3200  32 bits of LPDDR4-3200 (JESD209-4, 4 Gb a channel), two x16 channels in step: RL 28, WL 14 (set A),
+#:              tRCD 18, tRPpb 18, tRAS 42, tRRD 10, tFAW 40, tWR 18, tWTR 10, tRTP 7.5, tRFCab 180, tREFI 3904 ns;
+#:              read to write RL + tDQSCKmax + BL/2 - WL + tWPRE. Ramulator's LPDDR4.h has most of these in clocks.
+#: hbm2         one channel of 128 bits at 2 Gb/s (JESD235), as in DRAMsim3's HBM2_4Gb_x128.ini; read to write by
+#:              the formula of DDR4.
 PRESETS = {
     "ddr4_2400": DramTimings(
         mhz=1200,

@@ -32,7 +32,7 @@ In assembly text an instruction is its name and `field=value` pairs: `mac activa
 and so on. Fields with a default may be left out. Sets are written with `+`: `wait=load+post`.
 
 * Units, as bits of `wait` and `signal`: {units}.
-* Memories: {memories}. Addresses are in bytes, in the accumulator memory in 32-bit words.
+* Memories: {memories}. Addresses are in bytes, in the accumulator memory in words.
 * Constants of a `requantize`, in the order of their planes in the parameter buffer, with the steps that read them:
   {constants}."""
 

@@ -21,7 +21,7 @@ from .fields import INSTRUCTION_BYTES, Field, Memory, Unit, Units, binary32, cho
 
 
 class Region(NamedTuple):
-    """Bytes `start..stop` of a memory (the accumulator memory counted in bytes too): the hull of what is touched."""
+    """Bytes `start..stop` of a memory: the hull of what is touched. An accumulator counts as four, of any width."""
 
     memory: Memory
     start: int

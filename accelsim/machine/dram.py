@@ -41,11 +41,11 @@ class Transfer:
 
 
 class Ending(NamedTuple):
-    """The end of a transfer, certain from cycle `start` on: the cycle after its last beat (`end`) and the one from which
-    its requester may have the next request seen (`free`).
+    """The end of a transfer, certain from cycle `start` on: the cycle after its last beat (`end`) and the one from
+    which its requester may have the next request seen (`free`).
 
-    Of the requester's cycles up to `end`, `beats` move data, `conflicts` repeat them for want of scratchpad banks, `row`
-    wait for rows and refreshes, `latency` for the rest of DRAM; the others wait while another has the bus.
+    Of the requester's cycles up to `end`, `beats` move data, `conflicts` repeat them for want of scratchpad banks,
+    `row` wait for rows and refreshes, `latency` for the rest of DRAM; the others wait while another has the bus.
     """
 
     requester: Requester

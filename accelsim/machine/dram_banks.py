@@ -1,9 +1,10 @@
 """DRAM with banks: an in-order controller that prepares rows ahead, and the pins behind it.
 
-The controller works by the DRAM's clock, one command a clock. Bursts enter its queue in the order of the arbiter's grants.
-The oldest burst that has a command which all timings allow has it sent: precharge and activate for the row that it needs,
-as soon as no older burst needs the bank's open row; read and write in the order of the queue, activates too. A refresh
-takes its place in the queue when it is due: it waits for the bursts before it, closes all rows and holds up those behind.
+The controller works by the DRAM's clock, one command a clock. Bursts enter its queue in the order of the arbiter's
+grants. The oldest burst that has a command which all timings allow has it sent: precharge and activate for the row that
+it needs, as soon as no older burst needs the bank's open row; read and write in the order of the queue, activates too.
+A refresh takes its place in the queue when it is due: it waits for the bursts before it, closes all rows and holds up
+those behind.
 
 Since a burst's commands depend on older bursts alone, they are decided one burst after the other, without a clock.
 
@@ -155,8 +156,10 @@ class Controller:
 
 @dataclass(slots=True)
 class BankedTransfer:
-    """The bursts of a request, those before `next` granted; `seen` is the cycle in which the next is seen. What its
-    requester waited for so far: `row`, `contention`."""
+    """The bursts of a request, those before `next` granted; `asked` is the cycle in which the request for that is seen.
+
+    `row` and `latency` are the cycles that its requester has waited for those so far.
+    """
 
     requester: Requester
     bursts: list[int]
@@ -171,7 +174,8 @@ class BankedArbiter:
     """The way to the controller and back: grants in order of request, whole bursts, `ENTRIES` of them on their way.
 
     A read takes one cycle of the way there, a write as long as its data take; read data come back in order of grant, in
-    beats of the bus, when all of a burst has arrived from the pins. A burst's entry is free again when its data have left.
+    beats of the bus, when all of a burst has arrived from the pins. A burst's entry is free again when its data have
+    left and so have those of the bursts before it.
     """
 
     #: Cycles that are decided ahead at a time: what another's request makes void is worked out again.
@@ -188,14 +192,10 @@ class BankedArbiter:
         self._left = 0  # bursts that the holder's grant still has
         self._way = 0  # the way to the controller is free
         self._back = 0  # so is the way back
-        self._entries: deque[tuple[int, int]] = deque(
-            [(0, 0)] * ENTRIES, ENTRIES
-        )  # free from, cycles that its row cost
-        self._before: tuple[Requester | None, int, int] = (
-            None,
-            0,
-            0,
-        )  # the last burst: whose, granted, data on the pins
+        # Of each entry, in order: from when it is free, and the cycles that its row cost.
+        self._entries: deque[tuple[int, int]] = deque([(0, 0)] * ENTRIES, ENTRIES)
+        # Of the last burst: whose it is, when it was granted, when its data had arrived.
+        self._before: tuple[Requester | None, int, int] = (None, 0, 0)
         self._charged = dict.fromkeys(Requester, 0)  # up to which cycle each requester's waits are accounted for
 
     @classmethod

@@ -50,7 +50,7 @@ def execute(
     `arithmetic`: that of the requant unit.
 
     Raises MachineError, naming the instruction, for a place that is read and was never written, and for a sum that
-    leaves int32.
+    leaves the accumulators' width.
     """
     probes: dict[int, list[int]] = {}
     for number, probe in enumerate(program.probes):
@@ -137,15 +137,17 @@ def _mac(index: int, mac: Mac, memories: Memories) -> None:
         before = accumulators.read(block)
         largest += max(abs(int(before.min())), abs(int(before.max())))
         total = total + (before if largest < 2**31 else before.astype(np.int64))
-    if largest >= 2**31:
-        outside = np.argwhere((total >= 2**31) | (total < -(2**31)))
+    limit = 1 << (memories.accumulator_bits - 1)
+    if largest >= limit:
+        outside = np.argwhere((total >= limit) | (total < -limit))
         if len(outside):
             run, pixel, output = (int(axis) for axis in outside[0])
             word = mac.accumulator + pixel * mac.accumulator_pitch + output
             raise MachineError(
                 f"{describe(index, mac)}: the sum in accumulator word {word:#x} is {int(total[run, pixel, output])} "
-                f"(pixel {pixel}, output {output}, run {run}), which 32 bits do not hold; split the reduction and "
-                "requantise the parts, or scale the operands down"
+                f"(pixel {pixel}, output {output}, run {run}), which {memories.accumulator_bits} bits do not hold; "
+                "split the reduction and requantise the parts, scale the operands down, or raise "
+                "buffers.accumulator.bits (32 at most)"
             )
     accumulators.write(block, total)
 

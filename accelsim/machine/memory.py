@@ -70,9 +70,20 @@ class Storage:
 
 
 class Memories:
-    """Every memory, with the program's words, data image and inputs in DRAM. `places`: `sizes` of the program."""
+    """Every memory, with the program's words, data image and inputs in DRAM. `places`: `sizes` of the program.
 
-    def __init__(self, program: Program, places: dict[Memory, int], codes: list[np.ndarray], runs: int) -> None:
+    An accumulator holds `accumulator_bits`.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        places: dict[Memory, int],
+        codes: list[np.ndarray],
+        runs: int,
+        accumulator_bits: int = 32,
+    ) -> None:
+        self.accumulator_bits = accumulator_bits
         self._storages = {
             memory: Storage(memory, size, runs, np.int32 if memory == Memory.ACCUMULATOR else np.uint8)
             for memory, size in places.items()
@@ -137,7 +148,7 @@ def sizes(program: Program, accelerator: Accelerator) -> dict[Memory, int]:
         Memory.ACTIVATION: buffers.activation.bytes,
         Memory.WEIGHT: buffers.weight.bytes,
         Memory.PARAMETER: buffers.parameter.bytes,
-        Memory.ACCUMULATOR: buffers.accumulator.bytes // 4,
+        Memory.ACCUMULATOR: buffers.accumulator.words,
     }
 
 

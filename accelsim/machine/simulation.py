@@ -47,7 +47,13 @@ def simulate(program: Program, x: Any = None, *, accelerator: Accelerator | None
     places = sizes(program, accelerator)
     step = min(runs, max(1, _ROOM // sum(places.values())))
     batches = (
-        Memories(program, places, [part[start : start + step] for part in codes], min(step, runs - start))
+        Memories(
+            program,
+            places,
+            [part[start : start + step] for part in codes],
+            min(step, runs - start),
+            accelerator.buffers.accumulator.bits,
+        )
         for start in range(0, runs, step)
     )
     first = next(batches)

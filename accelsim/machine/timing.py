@@ -69,6 +69,8 @@ def check_bounds(
     sizes: dict[Memory, int] = {
         memory: getattr(buffers, memory.name.lower()).bytes for memory in Memory if memory != Memory.DRAM
     }
+    # Regions count four bytes a word, however wide the words are.
+    sizes[Memory.ACCUMULATOR] = 4 * buffers.accumulator.words
     code = program.code, program.code + INSTRUCTION_BYTES * len(instructions)
     for index, (reads, writes) in enumerate(touched):
         for region in (*reads, *writes):

@@ -83,6 +83,29 @@ def test_unknown_and_missing_keys_are_named_all_at_once() -> None:
         assert said in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("dram", "said"),
+    [
+        ({"model": "banked"}, "dram: preset: missing; model banked needs one of ddr4_2400, lpddr4_3200, hbm2"),
+        ({"preset": "hbm2"}, "dram: preset: hbm2 belongs to model banked"),
+        ({"model": "banked", "preset": "ddr9"}, "dram.preset: Input should be 'ddr4_2400', 'lpddr4_3200' or 'hbm2'"),
+        ({"model": "paged"}, "dram.model: Input should be 'flat' or 'banked'"),
+    ],
+)
+def test_a_banked_dram_needs_a_preset_and_only_that(dram: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        Accelerator.from_dict(plain() | {"dram": dram}, "some.yaml")
+    assert f"some.yaml: {said}" in str(error.value)
+
+
+def test_a_banked_dram_moves_what_the_bus_and_the_pins_can() -> None:
+    machine = Accelerator.from_dict(
+        plain() | {"dram": {"model": "banked", "preset": "ddr4_2400", "bytes_per_cycle": 64}}
+    )
+    assert machine.dram_bytes_per_cycle == pytest.approx(19.2e9 / 500e6)
+    assert machine.replace(**{"dram.bytes_per_cycle": 8}).dram_bytes_per_cycle == 8
+
+
 @pytest.mark.parametrize("content", ["", "- 1\n- 2\n", "just text", "{a: [}"])
 def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "bad.yaml"

@@ -15,6 +15,8 @@ from accelsim.machine.dataflow import mac_occupancy
 from accelsim.machine.occupancy import Occupancy
 from accelsim.machine.post_timing import post_occupancy
 
+from . import dram_model
+
 
 @dataclass
 class Register:
@@ -72,6 +74,10 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
     words = Worker(depth)  # the buffer of words, between what asks for them and what hands them out
     flying = Register([0] * depth)
     requests: dict[str, Request] = {name: Request() for name in ("fetch", "load", "store")}
+    banked = None
+    if dram.timings is not None:
+        banked = dram_model.Dram(dram.timings, accelerator.clock_mhz, dram.bytes_per_cycle, dram.burst_beats)
+    moving: dict[str, list[tuple[int, int]]] = {"fetch": [], "load": [], "store": []}
     result: dict[int, tuple[int, int]] = {}
     next_word = dispatcher_ready = bus_free = 0
 
@@ -80,6 +86,21 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
             tokens[unit, target].seen_from.append(end)
 
     for cycle in range(1_000_000):
+        if banked is not None:
+            taken, through = banked.step(cycle)
+            for name, seen in taken:
+                (words if name == "fetch" else units[Unit[name.upper()]]).ready = seen - 1
+            for name, end in through:
+                index, start = moving[name].pop(0)
+                if name == "fetch":
+                    words.queue.append((index, end + dram.latency))
+                    continue
+                unit = Unit[name.upper()]
+                finished = end + (dram.latency if unit == Unit.LOAD else 0)
+                result[index] = (start, finished)
+                signal(instructions[index], unit, finished)
+                if unit == Unit.LOAD:
+                    flying.seen_from.append(finished)
         # The bus first: in the cycle of a transfer's last beat its unit may go on.
         waiting = [name for name, item in requests.items() if item.beats and item.asked <= cycle]
         if bus_free <= cycle and waiting:
@@ -103,7 +124,12 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
         if next_word < len(instructions) and cycle >= words.ready and words.room.visible(cycle):
             words.room.take()
             count = beats(code + next_word * INSTRUCTION_BYTES, INSTRUCTION_BYTES, [], dram.bytes_per_cycle)
-            requests["fetch"] = Request(count, 1, cycle + 1, next_word, cycle)
+            if banked is not None:
+                address, size = code + next_word * INSTRUCTION_BYTES, banked.t.burst_bytes
+                banked.ask("fetch", dram_model.bursts(address, INSTRUCTION_BYTES, [], size), 1, cycle + 1)
+                moving["fetch"].append((next_word, cycle))
+            else:
+                requests["fetch"] = Request(count, 1, cycle + 1, next_word, cycle)
             words.ready = 1 << 60
             next_word += 1
         # The dispatcher hands one out.
@@ -139,7 +165,12 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
                 count = beats(instruction.dram, instruction.length, loops, dram.bytes_per_cycle)
                 memory = getattr(instruction, "memory", Memory.ACTIVATION)
                 cost = -(-dram.bytes_per_cycle // banks[memory])
-                requests[unit.name.lower()] = Request(count, cost, cycle + 1, index, cycle)
+                if banked is not None:
+                    parts = dram_model.bursts(instruction.dram, instruction.length, loops, banked.t.burst_bytes)
+                    banked.ask(unit.name.lower(), parts, cost, cycle + 1)
+                    moving[unit.name.lower()].append((index, cycle))
+                else:
+                    requests[unit.name.lower()] = Request(count, cost, cycle + 1, index, cycle)
                 worker.ready = 1 << 60
                 continue
             occupancy = mac_occupancy if unit == Unit.MAC else post_occupancy

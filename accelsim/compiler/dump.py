@@ -1,0 +1,84 @@
+"""The form between two passes as text: `accelsim compile --dump-after PASS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+
+from accelsim.errors import CompileError
+from accelsim.isa import Instruction, instruction_text
+
+from .operations import Operation, View
+from .pipeline import Compilation
+
+
+def dump(compilation: Compilation, after: str) -> str:
+    """What the pass left, a line an item. Raises CompileError for a pass that there is not."""
+    if after not in PASSES:
+        raise CompileError(f"{after!r} is no pass; the passes are {', '.join(PASSES)}")
+    return "".join(f"{line}\n" for line in PASSES[after](compilation))
+
+
+def _lowered(compilation: Compilation) -> Iterator[str]:
+    lowered = compilation.lowered
+    for tensor, size in lowered.tensors.items():
+        yield f"tensor {tensor}: {size} bytes"
+    for number, operation in enumerate(lowered.operations):
+        yield f"operation {number} of {lowered.layers[operation.layer]}: {_text(operation)}"
+
+
+def _text(operation: Operation) -> str:
+    parts = []
+    for item in fields(operation):
+        value = getattr(operation, item.name)
+        if not item.repr or item.name in ("layer", "rule"):
+            continue  # weights and constants: the data image has them
+        if isinstance(value, View):
+            value = f"{value.tensor}+{value.offset} sizes {value.sizes} pitches {value.pitches}"
+        elif item.name in ("parts", "pieces"):
+            value = len(value)
+        parts.append(f"{item.name}={value}")
+    return f"{type(operation).__name__.lower()} {', '.join(parts)}"
+
+
+def _placed(compilation: Compilation) -> Iterator[str]:
+    lowered, placement = compilation.lowered, compilation.placement
+    for tensor in lowered.tensors:
+        address = placement.addresses.get(tensor)
+        layout = placement.layouts.get(tensor)
+        gaps = "" if layout is None else f", pixels {layout.pixel_pitch} and lines {layout.line_pitch} bytes apart"
+        yield f"tensor {tensor}: " + ("DRAM" if address is None else f"activation buffer from {address:#x}{gaps}")
+    for number, (start, stop) in enumerate(placement.staging):
+        layer = lowered.layers[lowered.operations[number].layer]
+        yield f"operation {number} of {layer}: tiles in {start:#x}..{stop - 1:#x}"
+
+
+def _fused(compilation: Compilation) -> Iterator[str]:
+    for number in compilation.fusions:
+        layer = compilation.plans[number][0]
+        yield f"operation {number + 1} of {compilation.fused_layer(number)}: on the tiles of {number} of {layer}"
+
+
+def _tiled(compilation: Compilation) -> Iterator[str]:
+    for number, (layer, plan) in enumerate(compilation.plans):
+        if plan is not None:
+            yield f"operation {number} of {layer}: " + ", ".join(
+                f"{item.name}={getattr(plan, item.name)}" for item in fields(plan)
+            )
+
+
+def _listed(compilation: Compilation, instructions: tuple[Instruction, ...]) -> Iterator[str]:
+    program = compilation.program
+    for number, instruction in enumerate(instructions):
+        yield f"{number} {program.layers[program.layer_of[number]]}: {instruction_text(instruction)}"
+
+
+#: The passes in order, and how what each leaves is written.
+PASSES: dict[str, Callable[[Compilation], Iterator[str]]] = {
+    "lower": _lowered,
+    "place": _placed,
+    "fuse": _fused,
+    "tile": _tiled,
+    "emit": lambda compilation: _listed(compilation, compilation.emitted),
+    "synchronize": lambda compilation: _listed(compilation, compilation.program.instructions),
+}

@@ -1,0 +1,171 @@
+"""What a designer may rely on whatever the network and the machine: more hardware does no harm, and bytes are counted."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import strategies as st
+
+import accelsim
+from accelsim.compiler import compile_with_plans
+from accelsim.compiler.operations import Copy, Elementwise, target_of
+from accelsim.errors import CompileError
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from networks import Draft
+
+#: What can be doubled. (More banks or lanes than elements change nothing; a wider bus needs the banks to go with it.)
+RESOURCES = {
+    "dram.bytes_per_cycle": 64,
+    "buffers.activation.bytes": 1 << 20,
+    "buffers.weight.bytes": 1 << 20,
+    "buffers.accumulator.bytes": 1 << 20,
+    "buffers.parameter.bytes": 1 << 20,
+    "requant_unit.lanes": 64,
+    "vector_unit.lanes": 64,
+}
+
+
+def network(seed: int) -> accelsim.Network:
+    """One to four layers of convolutions, sums, pools, and perhaps a linear layer after them."""
+    rng = np.random.default_rng(seed)
+    draft = Draft(rng)
+    size = int(rng.integers(4, 17))
+    name = draft.input((1, int(rng.integers(1, 17)), size, size))
+    for _ in range(int(rng.integers(1, 5))):
+        channels = draft.shape(name)[1]
+        kind = int(rng.integers(0, 5))
+        if kind == 0 and min(draft.shape(name)[2:]) > 2:
+            name = draft.max_pool(name, 2, 2, 0)
+        elif kind == 1:
+            name = draft.add(name, draft.lookup(name))
+        elif kind == 2:
+            name = draft.convolution(name, channels, 3, padding=1, groups=channels)
+        else:
+            kernel = int(rng.choice([1, 3]))
+            stride = int(rng.choice([1, 2]))
+            name = draft.convolution(name, int(rng.integers(1, 40)), kernel, padding=kernel // 2, stride=stride)
+    if rng.integers(2):
+        name = draft.linear(draft.reshape(name, (1, int(np.prod(draft.shape(name))))), int(rng.integers(1, 40)))
+    return draft.network(name)
+
+
+@st.composite
+def machines(draw: Any) -> accelsim.Accelerator:
+    """Arrays of 1 to 32, buffers of 512 bytes up, DRAM of 1 to 32 bytes a cycle, every dataflow, both kinds of DRAM."""
+    banks = draw(st.sampled_from([4, 16, 64]))
+
+    def memory(least: int) -> dict[str, int]:
+        return {"bytes": draw(st.sampled_from([least, 4 * least, 32 * least])), "banks": banks}
+
+    dram: dict[str, Any] = {"bytes_per_cycle": draw(st.sampled_from([1, 4, 16, 32])), "latency": 20}
+    preset = draw(st.sampled_from([None, None, "ddr4_2400", "hbm2"]))
+    if preset is not None:
+        dram |= {"model": "banked", "preset": preset}
+    return accelsim.Accelerator.from_dict(
+        {
+            "name": "drawn",
+            "mac_array": {
+                "rows": draw(st.sampled_from([1, 3, 4, 8, 16, 32])),
+                "columns": draw(st.sampled_from([1, 4, 7, 8, 16, 32])),
+                "dataflow": draw(st.sampled_from(["weight_stationary", "output_stationary", "input_stationary"])),
+            },
+            "buffers": {
+                "activation": memory(1024),
+                "weight": memory(512),
+                "accumulator": memory(512),
+                "parameter": memory(1024),
+            },
+            "requant_unit": {"lanes": draw(st.sampled_from([1, 4, 16]))},
+            "vector_unit": {"lanes": draw(st.sampled_from([1, 4, 16]))},
+            "dram": dram,
+        }
+    )
+
+
+def promised(examples: int) -> Any:
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
+
+
+def check_more_is_no_slower(seed: int, machine: accelsim.Accelerator, resource: str) -> None:
+    """Doubling one resource makes the compiled network at most 1 % slower."""
+    part, key = resource.rsplit(".", 1)
+    before = machine.to_dict()
+    for name in part.split("."):
+        before = before[name]
+    larger = machine.replace(**{resource: 2 * before[key]})
+    try:
+        cycles = accelsim.simulate(accelsim.compile(network(seed), machine)).cycles
+    except CompileError:
+        reject()
+    after = accelsim.simulate(accelsim.compile(network(seed), larger)).cycles
+    assert after <= 1.01 * cycles, f"seed {seed}, {resource} doubled: {cycles} -> {after} cycles on {machine}"
+
+
+def check_bytes_and_utilisation(seed: int, machine: accelsim.Accelerator) -> None:
+    """No layer is more than fully used, and DRAM is written with the outputs and what was spilled, each byte once."""
+    graph = network(seed)
+    try:
+        compilation = compile_with_plans(graph, machine)
+    except CompileError:
+        reject()
+    result = accelsim.simulate(compilation.program)
+    assert 0 <= result.utilization <= 1
+    assert all(0 <= layer.utilization <= 1 for layer in result.layers)
+    outputs = {compilation.lowered.forms[name].tensor for name in graph.outputs}
+    spilled = written = 0
+    for operation in compilation.lowered.operations:
+        tensor = target_of(operation)
+        size = operation.size if isinstance(operation, Elementwise | Copy) else operation.target.size
+        if tensor in outputs:
+            written += size
+        elif tensor not in compilation.placement.addresses:
+            spilled += size
+    assert written == sum(int(np.prod(graph.values[name].shape)) for name in graph.outputs)
+    assert result.traffic["dram"].written == written + spilled
+
+
+SEEDS = st.integers(0, 1 << 20)
+
+
+@promised(25)
+@given(SEEDS, machines(), st.sampled_from(list(RESOURCES)))
+def test_doubling_a_resource_makes_nothing_slower(seed: int, machine: accelsim.Accelerator, resource: str) -> None:
+    check_more_is_no_slower(seed, machine, resource)
+
+
+@pytest.mark.full
+@promised(1000)
+@given(SEEDS, machines(), st.sampled_from(list(RESOURCES)))
+def test_doubling_a_resource_makes_nothing_slower_often(
+    seed: int, machine: accelsim.Accelerator, resource: str
+) -> None:
+    check_more_is_no_slower(seed, machine, resource)
+
+
+@promised(25)
+@given(SEEDS, machines())
+def test_utilisation_is_at_most_one_and_dram_is_written_with_outputs_and_spills(
+    seed: int, machine: accelsim.Accelerator
+) -> None:
+    check_bytes_and_utilisation(seed, machine)
+
+
+@pytest.mark.full
+@promised(1000)
+@given(SEEDS, machines())
+def test_utilisation_is_at_most_one_and_dram_is_written_with_outputs_and_spills_often(
+    seed: int, machine: accelsim.Accelerator
+) -> None:
+    check_bytes_and_utilisation(seed, machine)
