@@ -34,12 +34,12 @@ PATIENCE, MEMORY = 5, 8 * 2**30
 #: Modules whose rules stand here, and the test files that are to notice.
 TESTS = {
     "affine": ("affine", "elementwise"),
-    "alternatives": ("alternatives",),
+    "alternatives": ("gemmlowp", "alternatives"),
     "binary32": ("binary32", "affine", "elementwise", "matrix"),
     "certificate": ("certificate",),
     "elementwise": ("elementwise", "products"),
     "fixed_point": ("certificate",),
-    "float_sum": ("pooling",),
+    "float_sum": ("float_sum",),
     "integer_float": ("integer_float",),
     "interpolation": ("interpolation",),
     "lanes": ("lookups", "elementwise", "pooling"),
