@@ -25,13 +25,12 @@ def column_sums(rows: Float32) -> Float32:
 def _cascade(rows: Float32) -> Float32:
     """Blocks of rows are summed one after another; their sums go up level by level (`multi_row_sum`)."""
     count = len(rows)
-    power = max(4, max(count - 1, 0).bit_length() // _LEVELS)
+    power = max(4, (count - 1).bit_length() // _LEVELS)
     step = 1 << power
     levels = np.zeros((_LEVELS, *rows.shape[1:]), np.float32)
     done = 0
     while done + step <= count:
-        for row in rows[done : done + step]:
-            levels[0] += row
+        levels[0] = np.add.accumulate(rows[done : done + step])[-1]  # one by one; it was 0
         done += step
         for level in range(1, _LEVELS):
             levels[level] += levels[level - 1]

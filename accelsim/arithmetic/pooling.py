@@ -24,10 +24,8 @@ from .requantize import Requantization
 
 Kind = Literal["window", "adaptive", "mean"]
 
-#: Channels that one vector of the channels_last kernels takes: of avg_pool, which alone is compiled for AVX-512, and of
-#: adaptive_avg_pool.
-_WINDOW_LANES = {"avx2": 8, "avx512": 16, "uniform": 8}
-_ADAPTIVE_LANES = {"avx2": 8, "avx512": 8, "uniform": 8}
+#: Channels that one vector of the channels_last kernels takes; avg_pool's alone is compiled for AVX-512.
+_LANES, _WIDE_LANES = 8, 16
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,7 @@ def average_rules(
         grid.zero_point,
         Requantization(grid.zero_point, **clamp, multiplier=factor, zero_point_first=True),
     )
-    width = (_WINDOW_LANES if kind == "window" else _ADAPTIVE_LANES).get(kernels.aten)
-    if (layout == "contiguous" and not _always_channels_last(kind, kernel)) or width is None:
+    if (layout == "contiguous" and not _always_channels_last(kind, kernel)) or kernels.aten == "default":
         return (lanes.Span(0, channels, tail),)
     body = AverageRule(
         grid.zero_point,
@@ -92,6 +89,7 @@ def average_rules(
     )
     if kernels.aten == "uniform":
         return (lanes.Span(0, channels, body),)
+    width = _WIDE_LANES if kind == "window" and kernels.aten == "avx512" else _LANES
     return lanes.rows(channels, channels, width, body, tail)
 
 

@@ -12,6 +12,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
+import resource
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -27,12 +28,19 @@ HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "accelsim" / "arithmetic"
 KEPT = "ACCELSIM_KEPT_ANSWERS"
 
+#: What the tests of a mutant may take: seconds of the processor for each that the module itself takes, and memory.
+PATIENCE, MEMORY = 5, 8 * 2**30
+
 #: Modules whose rules stand here, and the test files that are to notice.
 TESTS = {
     "affine": ("affine", "elementwise"),
+    "alternatives": ("gemmlowp", "alternatives"),
     "binary32": ("binary32", "affine", "elementwise", "matrix"),
+    "certificate": ("certificate",),
     "elementwise": ("elementwise", "products"),
-    "float_sum": ("pooling",),
+    "fixed_point": ("certificate",),
+    "float_sum": ("float_sum",),
+    "integer_float": ("integer_float",),
     "interpolation": ("interpolation",),
     "lanes": ("lookups", "elementwise", "pooling"),
     "matmul": ("products",),
@@ -40,8 +48,12 @@ TESTS = {
     "normalization": ("normalization",),
     "onednn": ("matrix",),
     "pooling": ("pooling",),
+    "reachable": ("certificate",),
     "requantize": ("elementwise", "matrix", "pooling"),
+    "saturation": ("saturation",),
+    "separation": ("certificate",),
     "softmax": ("products",),
+    "thresholds": ("certificate",),
 }
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -52,7 +64,7 @@ COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq,
 }
-ROUNDINGS = {"rint": "floor", "floor": "rint"}
+ROUNDINGS = {"rint": "floor", "floor": "rint", "ceil": "floor"}
 
 
 @dataclass(frozen=True)
@@ -66,14 +78,15 @@ class Mutant:
 
 
 def _sites(tree: ast.AST) -> Iterator[tuple[ast.AST, int, str]]:
-    """Places that can be changed: the node, which comparison of it, and what would be done."""
+    """Places that can be changed: the node, which comparison of it or what is added to it, and what would be done."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
             for place, operator in enumerate(node.ops):
                 if type(operator) in COMPARISONS:
                     yield node, place, f"{type(operator).__name__} -> {COMPARISONS[type(operator)].__name__}"
         elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
-            yield node, 0, f"{node.value} -> {node.value + 1}"
+            yield node, 1, f"{node.value} -> {node.value + 1}"
+            yield node, -1, f"{node.value} -> {node.value - 1}"
         elif isinstance(node, ast.Attribute) and node.attr in ROUNDINGS:
             yield node, 0, f"{node.attr} -> {ROUNDINGS[node.attr]}"
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "fma":
@@ -94,7 +107,7 @@ def mutated(mutant: Mutant) -> ast.Module:
     if isinstance(node, ast.Compare):
         node.ops[place] = COMPARISONS[type(node.ops[place])]()
     elif isinstance(node, ast.Constant):
-        node.value = node.value + 1  # type: ignore[operator]
+        node.value = node.value + place  # type: ignore[operator]
     elif isinstance(node, ast.Attribute):
         node.attr = ROUNDINGS[node.attr]
     elif isinstance(node, ast.Call):
@@ -121,12 +134,12 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(mutated(self.mutant), self.mutant.module, "exec"), module.__dict__)
 
 
-def _passes(mutant: Mutant | None, files: list[str]) -> bool:
-    """Whether the tests of the files pass, in a process of their own."""
+def _passes(mutant: Mutant | None, files: list[str], seconds: int | None = None) -> tuple[bool, float]:
+    """Whether the tests of the files pass, in a process of their own, and the processor's seconds that they took."""
     child = os.fork()
     if child:
-        _, status = os.waitpid(child, 0)
-        return os.waitstatus_to_exitcode(status) == 0
+        _, status, usage = os.wait4(child, 0)
+        return os.waitstatus_to_exitcode(status) == 0, usage.ru_utime + usage.ru_stime
     code = 1
     try:
         silent = os.open(os.devnull, os.O_WRONLY)
@@ -134,6 +147,10 @@ def _passes(mutant: Mutant | None, files: list[str]) -> bool:
         os.dup2(silent, 2)
         if mutant is not None:
             sys.meta_path.insert(0, _Finder(mutant))
+        if seconds is not None:
+            # A mutant that runs on for ever, or fills the memory, is noticed too.
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not full"]
         code = int(pytest.main([*options, *files]))
     finally:
@@ -148,11 +165,14 @@ def survivors(chosen: list[Mutant], directory: str, *, report: bool = False) -> 
     """Those that no test notices. PyTorch's answers are kept in `directory`."""
     os.environ[KEPT] = directory
     try:
-        alive = []
+        alive, seconds = [], {}
         for module in sorted({mutant.module for mutant in chosen}):
-            assert _passes(None, _files(module)), f"the tests of {module} fail without a mutation"
+            for _ in range(2):  # the second time PyTorch's answers are there
+                passes, taken = _passes(None, _files(module))
+                assert passes, f"the tests of {module} fail without a mutation"
+            seconds[module] = 5 + int(PATIENCE * taken)
         for place, mutant in enumerate(chosen):
-            lives = _passes(mutant, _files(mutant.module))
+            lives, _ = _passes(mutant, _files(mutant.module), seconds[mutant.module])
             alive += [mutant] * lives
             if report:
                 fate = "SURVIVES" if lives else "killed"

@@ -91,6 +91,15 @@ def test_a_power_of_two_is_the_nearest_and_its_shift_rounds_half_up(large: bool)
     compare(PowerOfTwo.of(scales).apply(accumulators), accumulators, expected)
 
 
+def test_a_factor_next_to_the_middle_of_two_powers_gets_the_nearer_on_a_logarithmic_scale() -> None:
+    for real in np.nextafter(math.sqrt(0.5), [0.0, 0.5, 1.0]) * 2.0 ** np.arange(-3, 3)[:, None]:
+        for factor in (*real.tolist(), math.sqrt(0.5)):
+            scales = LayerScales(Affine(factor, 0, "uint8"), np.ones(1), Affine(1.0, 0, "uint8"), None, False, 1)
+            fraction, exponent = math.frexp(factor)
+            nearer_above = Fraction(fraction) ** 2 > Fraction(1, 2)  # log2 rises with the square
+            assert PowerOfTwo.of(scales).shift.tolist() == [-exponent if nearer_above else 1 - exponent]
+
+
 @pytest.mark.parametrize(("ties", "large"), [(False, False), (True, False), (False, True)])
 def test_gemmlowp_is_its_two_steps(ties: bool, large: bool) -> None:
     rng = np.random.default_rng(3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -65,6 +66,13 @@ def test_what_binary64_rounds_away_decides_a_tie_of_binary32(sign: int, beyond: 
     lower, upper = 1 + odd * 2.0**-23, 1 + (odd + 1) * 2.0**-23
     expected = sign * (upper if sign * beyond > 0 else lower)
     assert float(fma(a, b, c)) == expected
+
+
+@pytest.mark.parametrize("scale", [2.0**-40, 2.0**-3, 1.0, 2.0**40])
+def test_what_is_rounded_away_counts_at_every_magnitude(scale: float) -> None:
+    for sign, beyond, (factor, other) in itertools.product((-1, 1), (-1, 1), ((97, 172961), (1549, 10831))):
+        a, b, c = np.float32(sign * factor), np.float32(other * 2.0**-24 * scale), np.float32(beyond * 2.0**-60 * scale)
+        assert fma(a, b, c) == rounded(Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c)))
 
 
 def test_an_infinite_sum_stays_infinite() -> None:

@@ -15,6 +15,7 @@ import pytest
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.certificate import Certificate, prove
 from accelsim.arithmetic.engines import KernelSet
+from accelsim.arithmetic.fixed_point import MOST_SHIFT
 from accelsim.arithmetic.matrix import requantization
 from accelsim.arithmetic.reachable import Reachable, reachable
 from accelsim.arithmetic.requantize import Requantization
@@ -97,8 +98,8 @@ def extremes(layer: Layer, channel: int) -> tuple[int, int]:
 def test_the_verdict_is_that_of_trying_every_accumulator(engine: str, ties: bool) -> None:
     rng = np.random.default_rng(ENGINES.index(engine) + 10 * ties)
     verdicts: set[bool] = set()
-    for _ in range(10):
-        layer = Layer(rng, engine, 3, int(rng.integers(1, 4)), ties=ties)
+    for largest in (127, 5, 9, 14, 20, 3, 11, 7, 17, 2):
+        layer = Layer(rng, engine, 3, int(rng.integers(1, 4)), ties=ties, largest=largest)
         for bits in (31, 16, 9):
             found = prove(layer.rule(), layer.reach, bits)
             for channel in range(3):
@@ -258,6 +259,14 @@ def test_channels_of_one_code_and_of_one_accumulator_are_certified() -> None:
     found = prove(rule, reach)
     assert found.certified.all()
     assert found.constants.apply(np.array([5, 12, 500], np.int32)).tolist() == [7, 13, 255]
+
+
+def test_the_largest_shift_is_the_largest_that_leaves_room_for_a_sum() -> None:
+    assert 255 << MOST_SHIFT < 2**62 <= 255 << (MOST_SHIFT + 1)
+
+
+def test_both_ends_of_a_range_count() -> None:
+    assert Reachable(np.array([-3, 5]), np.array([4, 5])).count.tolist() == [len(range(-3, 5)), 1]
 
 
 @pytest.mark.parametrize("bits", [0, 32, -1])

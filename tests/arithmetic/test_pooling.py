@@ -167,23 +167,6 @@ def test_a_pool_of_three_axes_is_pytorchs(pytorch: PyTorch, part: int, kernels: 
     pytorch.compare({"window": "avg_pool3d", "adaptive": "adaptive_avg_pool3d"}[kind], "fbgemm", kernels, cases)
 
 
-@pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
-def test_the_mean_of_many_channels_last_pixels_is_summed_as_aten_does(
-    pytorch: PyTorch, part: int, kernels: KernelSet
-) -> None:
-    rng = np.random.default_rng([14, part])
-    cases = []
-    for index in range(30):
-        height, width = ((70, 65), (31, 17), (9, 40))[index % 3]
-        grid = affine(rng, "random", "uint8", index)
-        x = codes(rng, (1, 2 + index * 3, height, width), "uint8")
-        columns = x.reshape(1, x.shape[1], -1).transpose(0, 2, 1)
-        check = lambda _, columns=columns, grid=grid: mean_channels_last(columns, grid)  # noqa: E731
-        arguments = (x, pair(grid), "channels_last", "mean", {"dim": [2, 3]})
-        cases.append(Case("average_pool", arguments, check, note=(grid, x.shape)))
-    pytorch.compare("mean", "fbgemm", kernels, cases)
-
-
 def test_a_mean_without_an_integer_rule_says_so() -> None:
     with pytest.raises(ModelError, match="summed in binary32"):
         average_rules("fbgemm", KernelSet("avx2", "avx2"), "mean", Affine(1.0, 0, "uint8"), (2, 2), 4, "channels_last")

@@ -29,6 +29,14 @@ def test_saturation_is_the_sum_of_what_each_pair_loses() -> None:
     assert pairs.any()
 
 
+def test_sums_of_every_length_are_paired() -> None:
+    for terms in range(1, 9):
+        ones = np.ones((1, terms), np.int8)
+        error, pairs = saturation(Terms(np.full((1, terms), 255, np.uint8), 127 * ones))
+        # A pair is 2 * 255 * 127 = 64770; one alone is 32385 and fits.
+        assert (error[0], pairs[0]) == (terms // 2 * (32767 - 64770), terms // 2)
+
+
 def test_each_engines_kernels_pair_terms_in_their_own_order() -> None:
     activations = np.arange(1, 13, dtype=np.uint8).reshape(1, 4, 3)  # four taps of a 2x2 kernel, three channels
     weights = np.ones((1, 4, 3), np.int8)
@@ -41,6 +49,8 @@ def test_each_engines_kernels_pair_terms_in_their_own_order() -> None:
     rows, columns = pairings("onednn", activations[:, :, :1], weights[:, :, :1], inside, (2, 2), 99)
     assert rows.activations.tolist() == [[1, 0, 7, 10]]
     assert columns.activations.tolist() == [[1, 7, 0, 10]]
+    (taps,) = pairings("onednn", activations[:, :, :1], weights[:, :, :1], inside, (4,), 99)
+    assert taps.activations.tolist() == [[1, 0, 0, 0, 7, 0, 10, 0]]  # over one axis each is alone
     assert list(pairings("qnnpack", activations, weights, inside, (2, 2), 99)) == []
 
 
