@@ -292,12 +292,12 @@ def _plan(
         if room.target_resident
         else shape.images * shape.out_depth * shape.out_lines * shape.out_pixels * shape.outputs
     )
-    dram = in_loads + weight_loads + out_bytes + 4 * shape.planes * shape.outputs
+    instructions = tiles * out_blocks * (depth_parts + 2)
+    dram = in_loads + weight_loads + out_bytes + 4 * shape.planes * shape.outputs + instructions * INSTRUCTION_BYTES
     row = channels if not whole_input else taken
     efficiency_in = _efficiency(row if row < shape.channels else in_pixels * row, width)
     stored = outputs if not gather and outputs < shape.outputs else shape.outputs * pixels
     efficiency_out = _efficiency(stored, width)
-    instructions = tiles * out_blocks * (depth_parts + 2)
     bus = (
         in_loads / efficiency_in
         + out_bytes / efficiency_out
@@ -311,7 +311,9 @@ def _plan(
     times = {"DRAM": bus, "MACs": float(mac), "post unit": float(post)}
     bound = max(times, key=lambda key: times[key])
     first = (weight_tile + in_tile) / width + accelerator.dram.latency
-    cost = max(times.values()) + first + post / (tiles * out_blocks)
+    # Instructions follow one another without a bubble; the array fills before the first and drains after the last.
+    array = accelerator.mac_array
+    cost = max(times.values()) + first + 2 * array.rows + array.columns + post / (tiles * out_blocks)
     # A tile that has a memory to itself waits for what it is filled from.
     if in_tile and in_slots < 2 and tiles * (1 if whole_input else out_blocks * parts) > 1:
         cost += min(in_loads / efficiency_in / width, mac)
@@ -338,7 +340,7 @@ def _efficiency(row: int, width: int) -> float:
 
 
 def mac_cycles(accelerator: Accelerator, positions: int, taps: int, channels: int, outputs: int, groups: int) -> int:
-    """Cycles of one MAC instruction, without bank conflicts: folds of the array, each as long as what streams."""
+    """Cycles that one MAC instruction adds to those before it, without bank conflicts: folds, as long as what streams."""
     rows, columns = accelerator.mac_array.rows, accelerator.mac_array.columns
     group_outputs = outputs // groups
     reduction = taps * channels
@@ -347,15 +349,14 @@ def mac_cycles(accelerator: Accelerator, positions: int, taps: int, channels: in
     side = min(max(fitting, 1), groups)
     sets = -(-groups // side)
     reduction, width = reduction * side, group_outputs * side
-    overhead = 2 * rows + columns
     if dataflow == "weight_stationary":
         folds = -(-reduction // rows) * -(-width // columns)
-        return sets * folds * max(positions, min(rows, reduction)) + overhead
+        return sets * folds * max(positions, min(rows, reduction))
     if dataflow == "output_stationary":
         folds = -(-positions // rows) * -(-width // columns)
-        return sets * folds * max(reduction, min(rows, positions)) + overhead
+        return sets * folds * max(reduction, min(rows, positions))
     folds = -(-positions // columns) * -(-reduction // rows)
-    return sets * folds * max(width, min(columns, positions)) + overhead
+    return sets * folds * max(width, min(columns, positions))
 
 
 def _shortage(shape: Shape, accelerator: Accelerator, room: Room) -> str:
