@@ -95,6 +95,7 @@ def _emit(emitter: Emitter, name: str, operation: Operation, effort: int) -> Mat
                 stop - start,
                 emitter.resident(operation.source.tensor) is not None,
                 emitter.resident(operation.target.tensor) is not None,
+                not emitter.instructions,
             )
             plan = choose(name, operation, emitter.accelerator, room, effort)
             MatrixEmitter(emitter, operation, plan).emit()

@@ -18,6 +18,9 @@ _IMAGES = (1 << 12) - 1
 #: Plans whose estimates differ by less than this factor are taken for equally fast: the model is no more exact.
 _ABOUT = 1.02
 
+#: A layer's first weights that take 1 / _PREFETCH of the weight buffer find no room while the layer before computes.
+_PREFETCH = 4
+
 
 @dataclass(frozen=True)
 class MatrixPlan:
@@ -46,11 +49,15 @@ class MatrixPlan:
 
 @dataclass(frozen=True)
 class Room:
-    """What an operation has: bytes of `staging` in the activation buffer, and which operands need none of it."""
+    """What an operation has: bytes of `staging` in the activation buffer, and which operands need none of it.
+
+    `cold`: nothing runs before it during which its first weights could be loaded.
+    """
 
     staging: int
     source_resident: bool
     target_resident: bool
+    cold: bool = False
 
 
 @dataclass(frozen=True)
@@ -310,7 +317,9 @@ def _plan(
     post = tiles * out_blocks * (count * -(-outputs // lanes) + accelerator.requant_unit.latency + shape.planes * 2)
     times = {"DRAM": bus, "MACs": float(mac), "post unit": float(post)}
     bound = max(times, key=lambda key: times[key])
-    first = (weight_tile + in_tile) / width + accelerator.dram.latency
+    # The first weights are loaded while the layer before computes, if its own leave room for them.
+    hidden = 0.0 if room.cold else max(0.0, 1 - _PREFETCH * weight_tile / buffers.weight.bytes)
+    first = (in_tile + weight_tile * (1 - hidden)) / width + accelerator.dram.latency
     # Instructions follow one another without a bubble; the array fills before the first and drains after the last.
     array = accelerator.mac_array
     cost = max(times.values()) + first + 2 * array.rows + array.columns + post / (tiles * out_blocks)
@@ -340,7 +349,7 @@ def _efficiency(row: int, width: int) -> float:
 
 
 def mac_cycles(accelerator: Accelerator, positions: int, taps: int, channels: int, outputs: int, groups: int) -> int:
-    """Cycles that one MAC instruction adds to those before it, without bank conflicts: folds, as long as what streams."""
+    """Cycles that a MAC instruction adds to those before it, without bank conflicts: folds as long as what streams."""
     rows, columns = accelerator.mac_array.rows, accelerator.mac_array.columns
     group_outputs = outputs // groups
     reduction = taps * channels
