@@ -15,11 +15,14 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 import accelsim
 from accelsim.compiler import Compilation, compile_with_plans
 from accelsim.compiler.operations import Elementwise, Lowered, Matrix, Operation, Pool, sources_of, target_of
+
+from .least import least_bytes
 
 NETWORKS = ("resnet50", "mobilenet_v2", "resnet8", "ds_cnn", "autoencoder")
 SIZES = (8, 16, 32, 64)
@@ -50,7 +53,8 @@ def accelerator(size: int, dataflow: str) -> accelsim.Accelerator:
 class Bound:
     """What a layer takes at least: cycles of folds and of the post unit, bytes of DRAM.
 
-    `compulsory` bytes move once, on any tiling; `least` is the smallest number that a search over tilings finds.
+    `compulsory` bytes move once, on any tiling; `least` is the smallest number that a search over tilings and over what
+    stays on the chip finds.
     """
 
     folds: int = 0
@@ -83,9 +87,29 @@ def bounds(lowered: Lowered, machine: accelsim.Accelerator) -> list[Bound]:
         tensor for tensor, size in lowered.tensors.items() if tensor in ends or size > machine.buffers.activation.bytes
     }
     result = [Bound()] * len(lowered.layers)
-    for operation in lowered.operations:
-        result[operation.layer] += _bound(operation, lowered, passing, machine)
+    least = least_bytes(
+        lowered, machine.buffers.activation.bytes, lambda operation, read: _streamed(operation, machine, read)
+    )
+    for operation, moved in zip(lowered.operations, least, strict=True):
+        result[operation.layer] += replace(_bound(operation, lowered, passing, machine), least=moved)
     return result
+
+
+def _constants(operation: Matrix) -> int:
+    """Bytes of the weights and of the requantisation's constants."""
+    return operation.weights.size + 4 * operation.outputs * len(operation.constants)
+
+
+def _streamed(operation: Operation, machine: accelsim.Accelerator, read: int) -> int:
+    """Bytes of an operation's constants, and of what its best tiling loads again."""
+    if not isinstance(operation, Matrix):
+        return 0
+    return _constants(operation) + _reloads(operation, machine, read)
+
+
+@cache
+def _reloads(operation: Matrix, machine: accelsim.Accelerator, read: int) -> int:
+    return least_reloads(operation, machine, read)
 
 
 def _bound(operation: Operation, lowered: Lowered, passing: set[str], machine: accelsim.Accelerator) -> Bound:
@@ -93,14 +117,12 @@ def _bound(operation: Operation, lowered: Lowered, passing: set[str], machine: a
     written = lowered.tensors[target_of(operation)] if target_of(operation) in passing else 0
     match operation:
         case Matrix():
-            constants = operation.weights.size + 4 * operation.outputs * len(operation.constants)
             lanes = machine.requant_unit.lanes
             written = operation.target.size if written else 0  # a phase of a transposed convolution writes a part
             return Bound(
                 fold_cycles(operation, machine),
                 operation.target.size / lanes,
-                read + written + constants,
-                written + constants + least_reloads(operation, machine, read) + read,
+                read + written + _constants(operation),
             )
         case Pool():
             elements = max(operation.source.size, operation.target.size)
@@ -108,7 +130,7 @@ def _bound(operation: Operation, lowered: Lowered, passing: set[str], machine: a
             elements = operation.size
         case _:
             return Bound()
-    return Bound(0, elements / machine.vector_unit.lanes, read + written, read + written)
+    return Bound(0, elements / machine.vector_unit.lanes, read + written)
 
 
 def fold_cycles(operation: Matrix, machine: accelsim.Accelerator) -> int:

@@ -31,7 +31,7 @@ class Fusion:
     tiles: int
 
 
-def room_of(operation: Matrix, placement: Placement, staging: tuple[int, int]) -> Room:
+def room_of(operation: Matrix, placement: Placement, staging: tuple[int, int], *, cold: bool) -> Room:
     """What a matrix operation has where it is not fused."""
     resident = operation.source.tensor in placement.addresses
     _, _, line_pitch, pixel_pitch = operation.source.pitches
@@ -40,6 +40,7 @@ def room_of(operation: Matrix, placement: Placement, staging: tuple[int, int]) -
         resident,
         operation.target.tensor in placement.addresses,
         (line_pitch, pixel_pitch) if resident else None,
+        cold,
     )
 
 
@@ -88,8 +89,8 @@ def _fusion(lowered: Lowered, placement: Placement, accelerator: Accelerator, in
         operands=len(then.sources),
     )
     shape = Shape.of(first, accelerator)
-    plain = best(shape, accelerator, room_of(first, placement, placement.staging[index]), effort)
-    room = replace(room_of(first, placement, staging), tail=tail)
+    plain = best(shape, accelerator, room_of(first, placement, placement.staging[index], cold=not index), effort)
+    room = replace(room_of(first, placement, staging, cold=not index), tail=tail)
     plan = best(shape, accelerator, room, effort)
     if plan is None or parameter_bytes(first, plan, then) > accelerator.buffers.parameter.bytes:
         return None

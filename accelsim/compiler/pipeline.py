@@ -111,7 +111,7 @@ def _emit(emitter: Emitter, name: str, operation: Operation, fusion: Fusion | No
     match operation:
         case Matrix():
             operation = emitter.placement.laid_out(operation)
-            room = room_of(operation, emitter.placement, emitter.staging)
+            room = room_of(operation, emitter.placement, emitter.staging, cold=not emitter.instructions)
             plan = choose(name, operation, emitter.accelerator, room, effort) if fusion is None else fusion.plan
             MatrixEmitter(emitter, operation, plan, fusion).emit()
             return plan

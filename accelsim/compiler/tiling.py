@@ -20,6 +20,9 @@ _IMAGES = (1 << 12) - 1
 #: Plans whose estimates differ by less than this factor are taken for equally fast: the model is no more exact.
 ABOUT = 1.02
 
+#: A layer's first weights that take 1 / _PREFETCH of the weight buffer find no room while the layer before computes.
+_PREFETCH = 4
+
 
 @dataclass(frozen=True)
 class MatrixPlan:
@@ -71,14 +74,15 @@ class Tail:
 class Room:
     """What an operation has: bytes of `staging` in the activation buffer, and which operands need none of it.
 
-    `pitches`: bytes from line to line and from pixel to pixel of a resident source. With a `tail` the results go to it,
-    tile by tile.
+    `pitches`: bytes from line to line and from pixel to pixel of a resident source. `cold`: nothing runs before it
+    during which its first weights could be loaded. With a `tail` the results go to it, tile by tile.
     """
 
     staging: int
     source_resident: bool
     target_resident: bool
     pitches: tuple[int, int] | None = None
+    cold: bool = False
     tail: Tail | None = None
 
 
@@ -392,12 +396,12 @@ def _plan(
     constant_loads = 4 * shape.planes * shape.outputs
     if spatial_outer and constant_slots < out_blocks:
         constant_loads *= tiles
-    dram = in_loads + weight_loads + out_bytes + constant_loads
+    instructions = tiles * out_blocks * (depth_parts + 2)
+    dram = in_loads + weight_loads + out_bytes + constant_loads + instructions * INSTRUCTION_BYTES
     row, pitch = (taken, pitches[0]) if whole_input else (channels, pitches[1])
     efficiency_in = _efficiency(row if row < shape.channels or row < pitch else in_pixels * row, grain)
     stored = outputs if not gather and outputs < shape.outputs else shape.outputs * pixels
     efficiency_out = _efficiency(stored, grain)
-    instructions = tiles * out_blocks * (depth_parts + 2)
     bus = (
         in_loads / efficiency_in
         + out_bytes / efficiency_out
@@ -408,8 +412,12 @@ def _plan(
     mac = tiles * out_blocks * depth_parts * mapping.cycles
     times = {"DRAM": bus, "MACs": float(mac), "post unit": float(post)}
     bound = max(times, key=lambda key: times[key])
-    first = (weight_tile + in_tile) / width + accelerator.dram.latency
-    cost = max(times.values()) + first + post / (tiles * out_blocks)
+    # The first weights are loaded while the layer before computes, if its own leave room for them.
+    hidden = 0.0 if room.cold else max(0.0, 1 - _PREFETCH * weight_tile / buffers.weight.bytes)
+    first = (in_tile + weight_tile * (1 - hidden)) / width + accelerator.dram.latency
+    # Instructions follow one another without a bubble; the array fills before the first and drains after the last.
+    array = accelerator.mac_array
+    cost = max(times.values()) + first + 2 * array.rows + array.columns + post / (tiles * out_blocks)
     # A tile that has a memory to itself waits for what it is filled from.
     if in_tile and in_slots < 2 and tiles * (1 if whole_input else out_blocks * parts) > 1:
         cost += min(in_loads / efficiency_in / width, mac)

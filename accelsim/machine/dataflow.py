@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from accelsim.hardware import Accelerator
 from accelsim.hardware.banks import Chunk, access_cycles
-from accelsim.isa import Mac
+from accelsim.isa import Mac, Units
 
 from .geometry import GroupSet, group_sets
 from .occupancy import Occupancy, Times, repeat
@@ -96,23 +96,31 @@ def tile_of(mac: Mac, accelerator: Accelerator) -> Tile:
     )
 
 
-def mac_occupancy(mac: Mac, accelerator: Accelerator, before: Times = ()) -> Occupancy:
+def late_tokens(accelerator: Accelerator) -> Units:
+    """The units whose tokens a MAC instruction needs only when its vectors are read, not for its preload."""
+    return DATAFLOWS[accelerator.mac_array.dataflow].late
+
+
+def mac_occupancy(mac: Mac, accelerator: Accelerator, before: Times = (), opened: int = 0) -> Occupancy:
     """How a MAC instruction fills the cycles of the array.
 
     `before` is what the instruction before it leaves behind: its `Occupancy.since(start - its start)`. Empty for an
-    array that has nothing in it.
+    array that has nothing in it. `opened`: the cycle in which it has all of its tokens and may read what streams.
     """
     dataflow = DATAFLOWS[accelerator.mac_array.dataflow]
     # Nothing is read before the instruction starts, so older times make no difference.
     times = tuple(map(max, dataflow.idle, before)) if before else dataflow.idle
     shared = max(before[1] + 1, 0) if before else 0
-    return occupancy(tile_of(mac, accelerator), accelerator.mac_array.dataflow, times, shared)
+    return occupancy(tile_of(mac, accelerator), accelerator.mac_array.dataflow, times, shared, opened)
 
 
 @lru_cache(maxsize=65536)
-def occupancy(tile: Tile, dataflow: str, times: Times, shared: int) -> Occupancy:
+def occupancy(tile: Tile, dataflow: str, times: Times, shared: int, opened: int) -> Occupancy:
     """How a tile fills the cycles of an array in the state `times`, which takes vectors from cycle `shared` on."""
-    schedule, vectors, first, _, tail = DATAFLOWS[dataflow]
+    schedule, vectors, first, _, tail, _ = DATAFLOWS[dataflow]
+    unhindered = first(tile, times)
+    # What streams is read as if the last vector of the instruction before had entered when the last token came.
+    times = (times[0], max(times[1], opened), *times[2:])
     ideal = tile.without_conflicts()
     after = schedule(tile, times)
     cycles = after[-1] + tile.rows + tile.columns - 1 + tail
@@ -120,6 +128,7 @@ def occupancy(tile: Tile, dataflow: str, times: Times, shared: int) -> Occupancy
     return Occupancy(
         cycles=cycles,
         lead=first(tile, times),
+        held=first(tile, times) - unhindered,
         busy=vectors(tile),
         conflict=issue - schedule(ideal, times)[1] - 1,
         drain=cycles - issue,
@@ -285,9 +294,9 @@ class Dataflow(NamedTuple):
 
     `schedule` moves the times on by a tile; `vectors` counts the vectors of a tile; `first` is the cycle in which the
     first one enters on memories without conflicts; `idle` are the times of an array with nothing in it; results take
-    `tail` cycles more than the R + C - 1 of the array and its skew. The first time, less one, is the cycle in which the
-    next preload may read; the second the one in which the last vector enters; the last one the cycle after the
-    accumulator ports' last work, as if it were done when vectors enter.
+    `tail` cycles more than the R + C - 1 of the array and its skew; the preload needs no token of the units `late`. The
+    first time, less one, is the cycle in which the next preload may read; the second the one in which the last vector
+    enters; the last one the cycle after the accumulator ports' last work, as if it were done when vectors enter.
     """
 
     schedule: Callable[[Tile, Times], Times]
@@ -295,11 +304,12 @@ class Dataflow(NamedTuple):
     first: Callable[[Tile, Times], int]
     idle: Times
     tail: int
+    late: Units = Units.NONE
 
 
 DATAFLOWS = {
     "weight_stationary": Dataflow(
-        _weight_stationary, _weight_stationary_vectors, _weight_stationary_first, (1, 0, 0), 0
+        _weight_stationary, _weight_stationary_vectors, _weight_stationary_first, (1, 0, 0), 0, Units.POST
     ),
     "output_stationary": Dataflow(
         _output_stationary, _output_stationary_vectors, _output_stationary_first, (1, 0, 0, 0), 0

@@ -5,6 +5,7 @@ Time and addresses do not depend on data, so this is found without any.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
 
 from accelsim.errors import MachineError
@@ -45,20 +46,31 @@ def _check_in_place(index: int, instruction: Instruction) -> None:
             )
 
 
-def check_races(instructions: tuple[Instruction, ...], touched: tuple[Touched, ...], spans: tuple[Span, ...]) -> None:
+def check_races(
+    instructions: tuple[Instruction, ...],
+    touched: tuple[Touched, ...],
+    spans: tuple[Span, ...],
+    opened: Mapping[int, int],
+) -> None:
     """Raise MachineError for two instructions of different units that run at the same time and touch the same place,
-    at least one of them writing."""
+    at least one of them writing. Until a MAC instruction is `opened` it touches nothing that the post unit does."""
     running: list[Span] = []
     for span in sorted(spans, key=lambda span: span.start):
         running = [other for other in running if other.end > span.start]
         reads, writes = touched[span.index]
         for other in running:
-            if other.unit == span.unit:
+            if other.unit == span.unit or _before_opening(span, other, opened):
                 continue
             other_reads, other_writes = touched[other.index]
             if _meet(writes, other_writes) or _meet(writes, other_reads) or _meet(reads, other_writes):
                 _check_pair(instructions, other, span)
         running.append(span)
+
+
+def _before_opening(one: Span, two: Span, opened: Mapping[int, int]) -> bool:
+    """Whether one is a post instruction that has ended when the other, a MAC instruction, reads its first vector."""
+    mac, post = (one, two) if one.unit == "mac" else (two, one)
+    return mac.unit == "mac" and post.unit == "post" and post.end <= opened[mac.index]
 
 
 def _meet(some: tuple[Region, ...], others: tuple[Region, ...]) -> bool:

@@ -17,7 +17,8 @@ class Occupancy:
     each, `conflict` cycles repeat an access for want of banks, and the last `drain` cycles come after the last vector.
 
     A unit that overlaps its instructions starts the next one up to `overlap` cycles before this one is complete. In
-    the first `shared` cycles vectors of the instruction before still enter; `state` is what this one leaves behind.
+    the first `shared` cycles vectors of the instruction before still enter; `state` is what this one leaves behind. In
+    the last `held` cycles of the lead all that is missing is a token that the preload did not need.
     """
 
     cycles: int
@@ -27,6 +28,7 @@ class Occupancy:
     drain: int = 0
     overlap: int = 0
     shared: int = 0
+    held: int = 0
     state: Times = ()
 
     @property
@@ -46,7 +48,8 @@ class Occupancy:
     def phases(self) -> tuple[tuple[str, int], ...]:
         """The cycles `shared` to `issue` by cause, in the order in which they are charged."""
         return (
-            ("fill", self.lead - self.shared),
+            ("fill", self.lead - self.held - self.shared),
+            ("wait_post", self.held),
             ("busy", self.busy),
             ("bank_conflict", self.conflict),
             ("fill", self.issue - self.lead - self.busy - self.conflict),

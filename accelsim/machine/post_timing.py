@@ -16,8 +16,11 @@ from .occupancy import Occupancy, Times
 _ENOUGH = 1 << 30
 
 
-def post_occupancy(instruction: Instruction, accelerator: Accelerator, before: Times = ()) -> Occupancy:
-    """How an instruction fills the cycles of the post unit; nothing is left of the one `before`."""
+def post_occupancy(
+    instruction: Instruction, accelerator: Accelerator, before: Times = (), opened: int = 0
+) -> Occupancy:
+    """How an instruction fills the cycles of the post unit; nothing is left of the one `before`, and it starts with all
+    of its tokens."""
     banks, latency = accelerator.buffers, accelerator.requant_unit.latency
     activation, parameter = banks.activation.banks, banks.parameter.banks
     lanes = accelerator.vector_unit.lanes

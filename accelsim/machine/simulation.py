@@ -100,7 +100,7 @@ def _timed(program: Program, instructions: tuple[Instruction, ...], accelerator:
     check_fields(instructions, accelerator)
     check_writes(instructions, touched)
     run = timing.run(program, instructions, accelerator)
-    check_races(instructions, touched, run.spans)
+    check_races(instructions, touched, run.spans, run.opened)
     traffic = tuple(traffic_of(instruction, accelerator) for instruction in instructions)
     macs = sum(instruction.macs for instruction in instructions if isinstance(instruction, Mac))
     array = accelerator.mac_array

@@ -13,7 +13,7 @@ from accelsim.hardware import Accelerator
 from accelsim.isa import INSTRUCTION_BYTES, Instruction, Load, Memory, Store, Unit, Units
 
 from .clock import Ledger, Process, Queue, Tokens
-from .dataflow import mac_occupancy
+from .dataflow import late_tokens, mac_occupancy
 from .dram import Arbiter, Bus, Ending, Requester, Rows
 from .dram_banks import BankedArbiter
 from .occupancy import Occupancy, Times
@@ -64,6 +64,7 @@ class Machine:
         self.ledgers = {name: Ledger() for name in ("fetch", *(NAMES[unit] for unit in Unit))}
         self.spans: dict[int, tuple[int, int]] = {}
         self.issued: dict[int, int] = {}  # when the last vector of a compute instruction has entered its unit
+        self.opened: dict[int, int] = {}  # when a compute instruction had all of its tokens
         self.waiting: dict[str, tuple[int, str]] = {}  # unit: (instruction, what it waits for)
         self.blocked: list[tuple[int, int]] = []  # when the dispatcher found a queue full
         self.halted = False
@@ -74,7 +75,7 @@ class Machine:
             self.prefetch(),
             self.dispatch(),
             self.load(),
-            self.compute(Unit.MAC, mac_occupancy),
+            self.compute(Unit.MAC, mac_occupancy, late_tokens(self.accelerator)),
             self.compute(Unit.POST, post_occupancy),
             self.store(),
         )
@@ -128,13 +129,20 @@ class Machine:
 
     # The units that work for a time which the instruction alone decides.
 
-    def compute(self, unit: Unit, occupancy: Callable[[Any, Accelerator, Times], Occupancy]) -> Process[None]:
-        """MAC or post: take an instruction, wait for its tokens, work, signal; the next may start while it drains."""
+    def compute(
+        self, unit: Unit, occupancy: Callable[[Any, Accelerator, Times, int], Occupancy], late: Units = Units.NONE
+    ) -> Process[None]:
+        """MAC or post: take an instruction, wait for its tokens, work, signal; the next may start while it drains.
+
+        Tokens of the units `late` are waited for after the start.
+        """
         ledger = self.ledgers[NAMES[unit]]
         now, begun, before = 0, 0, Occupancy(0, 0, 0, 0)
         while True:
-            index, instruction, start = yield from self._next(unit, now)
-            work = occupancy(instruction, self.accelerator, before.since(start - begun))
+            index, instruction, start = yield from self._next(unit, now, late=late)
+            self.opened[index] = yield from self._tokens(unit, index, instruction.wait & late, start, charged=False)
+            opened = self.opened[index] - start
+            work = occupancy(instruction, self.accelerator, before.since(start - begun), opened)
             for cause, cycles in work.phases():
                 ledger.charge(cause, ledger.charged_until + cycles)
             self.issued[index] = start + work.issue
@@ -195,25 +203,33 @@ class Machine:
 
     # What all units do around their work.
 
-    def _next(self, unit: Unit, now: int, flying: Tokens | None = None) -> Process[tuple[int, Instruction, int]]:
+    def _next(
+        self, unit: Unit, now: int, flying: Tokens | None = None, late: Units = Units.NONE
+    ) -> Process[tuple[int, Instruction, int]]:
         """The next instruction of the queue, and the cycle in which it starts: from `now` on, as soon as its tokens
-        (and a place among the loads in flight) are there."""
-        name, queue = NAMES[unit], self.queues[unit]
-        ledger = self.ledgers[name]
+        but the `late` ones (and a place among the loads in flight) are there."""
+        queue, ledger = self.queues[unit], self.ledgers[NAMES[unit]]
         index, now = yield from queue.head(now)
         instruction = self.instructions[index]
         ledger.charge("fetch", now)
-        for source in _members(instruction.wait):
-            other = NAMES[source]
-            self.waiting[name] = (index, other)
-            now = yield from self.semaphores[source, unit].take(now)
-            ledger.charge("wait_" + other, now)
-        self.waiting.pop(name, None)
+        now = yield from self._tokens(unit, index, instruction.wait & ~late, now)
         if flying is not None:
             now = yield from flying.take(now)
             ledger.charge("dram_latency", now)
         queue.free(now)
         return index, instruction, now
+
+    def _tokens(self, unit: Unit, index: int, sources: Units, now: int, charged: bool = True) -> Process[int]:
+        """Take a token of each of the units `sources`, in order; returns the cycle in which all are taken."""
+        name = NAMES[unit]
+        for source in _members(sources):
+            other = NAMES[source]
+            self.waiting[name] = (index, other)
+            now = yield from self.semaphores[source, unit].take(now)
+            if charged:
+                self.ledgers[name].charge("wait_" + other, now)
+        self.waiting.pop(name, None)
+        return now
 
     def _complete(self, index: int, instruction: Instruction, start: int, end: int) -> None:
         """Write down when the instruction ran, and put its tokens, to be seen when it has ended."""

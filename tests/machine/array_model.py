@@ -129,14 +129,17 @@ def run(
     machine: Machine,
     macs: Sequence[Mac],
     arrivals: Sequence[int],
+    opened: Sequence[int],
     activations: np.ndarray,
     weights: np.ndarray,
     accumulators: np.ndarray,
 ) -> Run:
-    """Run instructions that arrive in the given cycles; `accumulators` is written. Memories are arrays of integers."""
+    """Run instructions that arrive in the given cycles and whose vectors may be read from the cycles `opened` on;
+    `accumulators` is written. Memories are arrays of integers."""
     array = Array(machine, activations, weights, accumulators)
+    array.opened = opened
     log = Run([])
-    limit = 2000 + max(arrivals) + 200 * sum(mac.macs for mac in macs)
+    limit = 2000 + max(*arrivals, *opened) + 200 * sum(mac.macs for mac in macs)
     while len(log.end) < len(macs):
         array.step(macs, arrivals, log)
         assert array.cycle < limit, "the array does not come to an end"
@@ -152,6 +155,7 @@ class Array:
     ) -> None:
         rows, columns = machine.rows, machine.columns
         self.machine, self.cycle = machine, 0
+        self.opened: Sequence[int] = ()
         self.output_stationary = machine.dataflow == "output_stationary"
         self.input_stationary = machine.dataflow == "input_stationary"
         activation_read = Reader(activations, machine.activation_banks, rows)
@@ -237,6 +241,8 @@ class Array:
             return
         index, vector, last = self.vectors[0]
         assert vector.access is not None
+        if self.cycle < self.opened[index]:
+            return
         if not self.asked:
             self.streaming.ask(vector.access)
             self.asked, self.complete = True, False

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from accelsim.hardware import Accelerator
-from accelsim.isa import INSTRUCTION_BYTES, Instruction, Load, Memory, Store, Unit
+from accelsim.isa import INSTRUCTION_BYTES, Instruction, Load, Mac, Memory, Store, Unit
 from accelsim.machine.dataflow import mac_occupancy
 from accelsim.machine.occupancy import Occupancy
 from accelsim.machine.post_timing import post_occupancy
@@ -51,6 +51,7 @@ class Worker:
     queue: list[tuple[int, int]] = field(default_factory=list)
     room: Register = field(default_factory=lambda: Register([]))
     begun: int = 0
+    opening: int | None = None  # a MAC instruction that preloads and has yet to wait for the post unit
     before: Occupancy = field(default_factory=lambda: Occupancy(0, 0, 0, 0))
 
     def __post_init__(self) -> None:
@@ -84,6 +85,24 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
     def signal(instruction: Instruction, unit: Unit, end: int) -> None:
         for target in instruction.signal.members():
             tokens[unit, target].seen_from.append(end)
+
+    weight_stationary = accelerator.mac_array.dataflow == "weight_stationary"
+    start: dict[int, int] = {}
+
+    def open_array(cycle: int, worker: Worker) -> None:
+        assert worker.opening is not None
+        index, mac = worker.opening, instructions[worker.opening]
+        assert isinstance(mac, Mac)
+        if weight_stationary and Unit.POST in mac.wait.members():
+            if not tokens[Unit.POST, Unit.MAC].visible(cycle):
+                return
+            tokens[Unit.POST, Unit.MAC].take()
+        first = start[index]
+        work = mac_occupancy(mac, accelerator, worker.before.since(first - worker.begun), cycle - first)
+        worker.begun, worker.before, worker.opening = first, work, None
+        worker.ready = first + work.free
+        result[index] = (first, first + work.cycles)
+        signal(mac, Unit.MAC, first + work.cycles)
 
     for cycle in range(1_000_000):
         if banked is not None:
@@ -146,11 +165,14 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
                 words.room.seen_from.append(cycle + 1)
                 dispatcher_ready = cycle + 1
         for unit, worker in units.items():
+            if worker.opening is not None:
+                open_array(cycle, worker)
             if cycle < worker.ready or not worker.queue or worker.queue[0][1] > cycle:
                 continue
             index = worker.queue[0][0]
             instruction: Any = instructions[index]
-            needed = [tokens[source, unit] for source in instruction.wait.members()]
+            late = weight_stationary and unit == Unit.MAC
+            needed = [tokens[source, unit] for source in instruction.wait.members() if not late or source != Unit.POST]
             needed += [flying] if unit == Unit.LOAD else []
             if not all(register.visible(cycle) for register in needed):
                 continue
@@ -173,8 +195,11 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
                     requests[unit.name.lower()] = Request(count, cost, cycle + 1, index, cycle)
                 worker.ready = 1 << 60
                 continue
-            occupancy = mac_occupancy if unit == Unit.MAC else post_occupancy
-            work = occupancy(instruction, accelerator, worker.before.since(cycle - worker.begun))
+            if unit == Unit.MAC:
+                worker.opening, worker.ready, start[index] = index, 1 << 60, cycle
+                open_array(cycle, worker)
+                continue
+            work = post_occupancy(instruction, accelerator)
             worker.begun, worker.before = cycle, work
             worker.ready = cycle + work.free
             result[index] = (cycle, cycle + work.cycles)

@@ -140,8 +140,10 @@ def check_alone(seed: int, dataflow: str) -> None:
     memories = Memories(seed)
     expected, accumulators = memories.accumulator.copy(), memories.accumulator.copy()
     operation(mac, memories, expected)
-    seen = array_model.run(machine, [mac], [0], *memories.decoded(mac), accumulators)
-    ideal = array_model.run(machine.without_conflicts(), [mac], [0], *memories.decoded(mac), np.zeros(SIZE, np.int64))
+    seen = array_model.run(machine, [mac], [0], [0], *memories.decoded(mac), accumulators)
+    ideal = array_model.run(
+        machine.without_conflicts(), [mac], [0], [0], *memories.decoded(mac), np.zeros(SIZE, np.int64)
+    )
     what = f"seed {seed}: {machine} {mac}"
     assert np.array_equal(accumulators, expected), what
     work = mac_occupancy(mac, accelerator_of(machine))
@@ -158,18 +160,21 @@ def check_sequence(seed: int, dataflow: str) -> None:
     signed, zero_point = rng.randint(0, 1), rng.choice([0, 0, -7, 100])
     macs = [random_mac(rng, machine, rng.randint(0, 3), signed, zero_point) for _ in range(rng.randint(2, 6))]
     arrivals = np.cumsum([rng.choice([0, 0, 0, 1, 5, 20, 100]) for _ in macs]).tolist()
+    # Weight stationary: what streams may have to wait for tokens that the preload did without.
+    late = [rng.choice([0, 0, 1, 7, 40]) if dataflow == "weight_stationary" else 0 for _ in macs]
+    opened = [arrival + more for arrival, more in zip(arrivals, late, strict=True)]
     memories = Memories(seed)
     expected, accumulators = memories.accumulator.copy(), memories.accumulator.copy()
     for mac in macs:
         operation(mac, memories, expected)
-    seen = array_model.run(machine, macs, arrivals, *memories.decoded(macs[0]), accumulators)
-    what = f"seed {seed}: {machine} {macs} {arrivals}"
+    seen = array_model.run(machine, macs, arrivals, opened, *memories.decoded(macs[0]), accumulators)
+    what = f"seed {seed}: {machine} {macs} {arrivals} {opened}"
     assert np.array_equal(accumulators, expected), what
     accelerator = accelerator_of(machine)
     start, work, charged = 0, Occupancy(0, 0, 0, 0), 0
     for index, (mac, arrival) in enumerate(zip(macs, arrivals, strict=True)):
         now = max(arrival, start + work.free)
-        start, work = now, mac_occupancy(mac, accelerator, work.since(now - start))
+        start, work = now, mac_occupancy(mac, accelerator, work.since(now - start), max(opened[index] - now, 0))
         assert start == seen.start[index], what
         assert start + work.issue == seen.issue[index], what
         assert start + work.free == seen.free[index], what
