@@ -80,9 +80,8 @@ class MatrixEmitter:
     def _make_slots(self) -> None:
         plan, emitter, operation = self.plan, self.emitter, self.operation
         count = plan.images * plan.lines * plan.pixels
-        taps = operation.weights.shape[2] * operation.weights.shape[3]
         steps = operation.window.kernel[0] * len(self.parts) * len(self.blocks)
-        self.weight_slots = emitter.weight_ring.slots(taps * plan.channels * plan.outputs, steps)
+        self.weight_slots = emitter.weight_ring.slots(self._weight_pitch(plan.channels) * plan.outputs, steps)
         constants = 4 * len(self.constants) * plan.outputs
         self.tail: ElementwiseEmitter | None = None
         if self.fusion is None:
@@ -180,7 +179,6 @@ class MatrixEmitter:
             first, last = self.parts[part]
             operand = self._operand(tile, tap, block, first, last)
             weight = self._weights(number, tap, part)
-            reduction = window.kernel[1] * window.kernel[2] * (last - first)
             self.emitter.emit(
                 Mac(
                     activation=operand.activation,
@@ -206,7 +204,7 @@ class MatrixEmitter:
                     outputs=block.outputs,
                     weight=weight,
                     weight_pitch_k=1 if self.by_output else block.outputs,
-                    weight_pitch_n=reduction if self.by_output else 1,
+                    weight_pitch_n=self._weight_pitch(last - first) if self.by_output else 1,
                     weight_zero_point=int(operation.weight_zero_points[block.first]),
                     accumulator=accumulator,
                     accumulator_gap=self._gap(block),
@@ -274,8 +272,18 @@ class MatrixEmitter:
             tile = self.operation.weights[block.first : block.first + block.outputs, tap, :, :, first:last]
             if key not in self._weights_at:
                 self._weights_at[key] = self.emitter.image.put(tile if self.by_output else tile.transpose(1, 2, 3, 0))
-            self.emitter.emit_all(loads(Memory.WEIGHT, self._weights_at[key], address, (), tile.size))
+            if self.by_output:
+                row = tile.size // block.outputs
+                rows = ((block.outputs, row, self._weight_pitch(last - first)),)
+                self.emitter.emit_all(loads(Memory.WEIGHT, self._weights_at[key], address, rows, row))
+            else:
+                self.emitter.emit_all(loads(Memory.WEIGHT, self._weights_at[key], address, (), tile.size))
         return address
+
+    def _weight_pitch(self, channels: int) -> int:
+        """Bytes from the weights of one output to those of the next, for `channels` of the sum."""
+        held = self.plan.channels if self.plan.abreast > 1 else channels
+        return self.shape.weight_pitch(held, self.plan.outputs // self.plan.groups, self.plan.abreast)
 
     def _parameters(self, number: int) -> int:
         """Where the constants of a block lie, loaded first if they must be."""

@@ -48,6 +48,21 @@ def gap(held: int, together: int, banks: int) -> int:
     return (together - held) % banks
 
 
+@lru_cache(maxsize=1 << 12)
+def weight_pitch(banks: int, kernel: tuple[int, int], stride: int, channels: int, outputs: int, abreast: int) -> int:
+    """Places from one output's weights of a part of the sum to the next one's, where pixels lie `abreast`.
+
+    A row of the array then reads up to as many runs of one weight of each of a group's `outputs`: the smallest pitch
+    for which that takes the fewest cycles.
+    """
+    reduction = kernel[0] * kernel[1] * channels
+    if abreast == 1:
+        return reduction
+    runs = min(abreast, -(-kernel[1] // stride))
+    pitches = range(reduction, reduction + banks)
+    return min(pitches, key=lambda pitch: (access_cycles(outputs, pitch, banks, runs, stride * channels), pitch))
+
+
 def mappings(accelerator: Accelerator, work: Work) -> tuple[Mapping, ...]:
     """One pixel after the other, and the best number of pixels abreast where that takes fewer cycles."""
     alone, *others = (mac_mapping(accelerator, work, abreast) for abreast in _abreast(accelerator, work))
@@ -97,9 +112,10 @@ def _set_cycles(accelerator: Accelerator, work: Work, abreast: int, side: int) -
     port = -(-abreast * min(width, columns) // buffers.accumulator.banks)
     weights = 1
     if abreast > 1:
-        reduction = work.kernel[0] * work.kernel[1] * work.channels
+        banks = buffers.weight.banks
+        pitch = weight_pitch(banks, work.kernel, work.stride, work.channels, outputs, abreast)
         runs = min(abreast, -(-work.kernel[1] // work.stride))
-        weights = access_cycles(outputs, reduction, buffers.weight.banks, runs, work.stride * work.channels)
+        weights = access_cycles(outputs, pitch, banks, runs, work.stride * work.channels)
     blocks = -(-width // columns)
     if array.dataflow == "input_stationary":
         return sum(

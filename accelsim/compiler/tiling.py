@@ -11,7 +11,7 @@ from accelsim.hardware import Accelerator
 from accelsim.hardware.banks import chunks
 from accelsim.isa import INSTRUCTION_BYTES
 
-from .mapping import Mapping, Work, gap, mappings
+from .mapping import Mapping, Work, gap, mappings, weight_pitch
 from .operations import Matrix
 
 #: Limits of the instructions' fields.
@@ -106,6 +106,7 @@ class Shape:
     planes: int
     rows: int
     banks: int
+    weight_banks: int
     accumulator_banks: int
 
     @classmethod
@@ -122,6 +123,7 @@ class Shape:
             len(operation.constants),
             accelerator.mac_array.rows,
             accelerator.buffers.activation.banks,
+            accelerator.buffers.weight.banks,
             accelerator.buffers.accumulator.banks,
         )
 
@@ -171,6 +173,10 @@ class Shape:
         if self.kernel[1] == 1 or self.dilation[2] > 1:
             return row
         return row + gap(row, (self.kernel[2] + (abreast - 1) * self.stride[2]) * pixel_pitch, self.banks)
+
+    def weight_pitch(self, channels: int, outputs: int, abreast: int) -> int:
+        """Bytes from the weights of one of a group's `outputs` to those of the next; `channels` of the sum."""
+        return weight_pitch(self.weight_banks, self.kernel[1:], self.stride[2], channels, outputs, abreast)
 
     def accumulator_gap(self, outputs: int, groups: int, abreast: int, side: int) -> int:
         """Words to leave free after the `outputs` of a pixel, `groups` of them, so that those that one vector writes
@@ -357,7 +363,9 @@ def _plan(
     if in_tile + out_tile > room.staging:
         return None
     doubled = 2 * (in_tile + out_tile) <= room.staging
-    weight_tile = shape.taps * channels * outputs
+    weight_tile = outputs * shape.weight_pitch(channels, outputs // groups, abreast)
+    if weight_tile > buffers.weight.bytes:
+        return None
     weight_slots = buffers.weight.bytes // weight_tile
     words = count * (outputs + shape.accumulator_gap(outputs, groups, abreast, side))
     accumulators = buffers.accumulator.words // words
