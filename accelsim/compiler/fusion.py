@@ -41,6 +41,7 @@ def room_of(operation: Matrix, placement: Placement, staging: tuple[int, int], *
         operation.target.tensor in placement.addresses,
         (line_pitch, pixel_pitch) if resident else None,
         cold,
+        out_pitch=operation.target.pitches[3],
     )
 
 

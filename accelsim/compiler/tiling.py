@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from accelsim.errors import CompileError
 from accelsim.hardware import Accelerator
-from accelsim.hardware.banks import chunks
+from accelsim.hardware.banks import access_cycles, chunks
 from accelsim.isa import INSTRUCTION_BYTES
 
 from .mapping import Mapping, Work, gap, mappings, weight_pitch
@@ -74,14 +74,16 @@ class Tail:
 class Room:
     """What an operation has: bytes of `staging` in the activation buffer, and which operands need none of it.
 
-    `pitches`: bytes from line to line and from pixel to pixel of a resident source. `cold`: nothing runs before it
-    during which its first weights could be loaded. With a `tail` the results go to it, tile by tile.
+    `pitches`: bytes from line to line and from pixel to pixel of a resident source; `out_pitch`: from pixel to pixel of
+    a resident target. With a `tail` the results go to it, tile by tile. `cold`: nothing runs before it during which its
+    first weights could be loaded.
     """
 
     staging: int
     source_resident: bool
     target_resident: bool
     pitches: tuple[int, int] | None = None
+    out_pitch: int = 0
     cold: bool = False
     tail: Tail | None = None
 
@@ -395,7 +397,10 @@ def _plan(
         if room.target_resident
         else shape.images * shape.out_depth * shape.out_lines * shape.out_pixels * shape.outputs
     )
-    post = tiles * out_blocks * _requantize_cycles(accelerator, count, outputs, shape.planes)
+    out_pitch = room.out_pitch if room.target_resident else shape.outputs if gather else outputs
+    post = (
+        tiles * out_blocks * _requantize_cycles(accelerator, (images * lines, pixels), outputs, shape.planes, out_pitch)
+    )
     if tail is not None:
         out_bytes *= tail.streamed_in + tail.streamed_out
         vectors = -(-count * shape.outputs // accelerator.vector_unit.lanes)
@@ -472,9 +477,14 @@ def _efficiency(row: int, width: int) -> float:
     return row / (width * (-(-row // width) + (0 if row % width == 0 else 0.5)))
 
 
-def _requantize_cycles(accelerator: Accelerator, positions: int, outputs: int, planes: int) -> int:
-    """Cycles of one requantisation, without bank conflicts of its operands."""
-    unit = accelerator.requant_unit
+def _requantize_cycles(
+    accelerator: Accelerator, lines: tuple[int, int], outputs: int, planes: int, out_pitch: int
+) -> int:
+    """Cycles of one requantisation of so many lines of pixels that lie `out_pitch` bytes apart."""
+    unit, banks = accelerator.requant_unit, accelerator.buffers.activation.banks
+    abreast = min(max(unit.lanes // outputs, 1), lines[1])
+    access = access_cycles(min(outputs, unit.lanes), 1, banks, abreast, out_pitch)
+    positions = lines[0] * -(-lines[1] // abreast) * access
     constants = planes * -(-4 * min(outputs, unit.lanes) // accelerator.buffers.parameter.banks)
     chunks = -(-outputs // unit.lanes)
     return constants + (chunks - 1) * max(positions, constants) + positions + unit.latency

@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 from accelsim.hardware import Accelerator
+from accelsim.hardware.banks import access_cycles
 from accelsim.isa import Instruction, Lookup, Pool
 from accelsim.isa.instructions import _Binary
 from accelsim.isa.requantization import _Requantization
 
 from .occupancy import Occupancy, Times
-
-#: Banks of a memory that never conflicts.
-_ENOUGH = 1 << 30
 
 
 def post_occupancy(
@@ -26,8 +25,11 @@ def post_occupancy(
     lanes = accelerator.vector_unit.lanes
     match instruction:
         case _Requantization():
-            shape = (instruction.pixels, instruction.channels, instruction.planes, accelerator.requant_unit.lanes)
-            return _requantize(shape, banks.accumulator.banks, activation, parameter, latency)
+            width = accelerator.requant_unit.lanes
+            lines = instruction.images * instruction.out_height
+            pixels = _Pixels(lines, instruction.out_width, instruction.accumulator_pitch, instruction.pixel_pitch)
+            memories = (banks.accumulator.banks, activation, parameter)
+            return _requantize(pixels, instruction.channels, instruction.planes, width, memories, latency)
         case _Binary():
             return _vectors(instruction.lines, instruction.length, 2, lanes, activation, (), parameter, latency)
         case Lookup():
@@ -38,12 +40,25 @@ def post_occupancy(
     raise AssertionError(f"{instruction.mnemonic} is no instruction of the post unit")
 
 
+class _Pixels(NamedTuple):
+    """`lines` of `pixels` each, with words (`accumulator`) and bytes (`out`) from one pixel to the next."""
+
+    lines: int
+    pixels: int
+    accumulator: int
+    out: int
+
+
 @lru_cache(maxsize=16384)
 def _requantize(
-    shape: tuple[int, int, int, int], accumulator: int, activation: int, parameter: int, latency: int
+    tile: _Pixels, channels: int, planes: int, lanes: int, memories: tuple[int, int, int], latency: int
 ) -> Occupancy:
-    """Chunks of channels; the next one's constants are read while this one's pixels pass (ping-pong registers)."""
-    pixels, channels, planes, lanes = shape
+    """Chunks of channels; the next one's constants are read while this one's pixels pass (ping-pong registers).
+
+    As many neighbouring pixels as have room on the lanes pass abreast.
+    """
+    abreast = max(lanes // channels, 1)
+    groups = [(count, size) for count, size in ((tile.pixels // abreast, abreast), (1, tile.pixels % abreast)) if size]
 
     def cycles(accumulator: int, activation: int, parameter: int) -> int:
         full, rest = divmod(channels, lanes)
@@ -52,7 +67,14 @@ def _requantize(
             return planes * -(-4 * width // parameter)
 
         def stream(width: int) -> int:
-            return pixels * max(-(-width // accumulator), -(-width // activation))
+            return tile.lines * sum(
+                count
+                * max(
+                    access_cycles(width, 1, accumulator, size, tile.accumulator),
+                    access_cycles(width, 1, activation, size, tile.out),
+                )
+                for count, size in groups
+            )
 
         if not full:
             return constants(rest) + stream(rest) + latency
@@ -61,8 +83,13 @@ def _requantize(
             return total + max(stream(lanes), constants(rest)) + stream(rest)
         return total + stream(lanes)
 
-    total, ideal = cycles(accumulator, activation, parameter), cycles(_ENOUGH, _ENOUGH, _ENOUGH)
-    return Occupancy(total, planes, pixels * -(-channels // lanes), total - ideal)
+    vectors = tile.lines * sum(count for count, _ in groups) * -(-channels // lanes)
+    total = cycles(*memories)
+    # With banks enough each vector takes one cycle, and each plane of constants.
+    full, rest = divmod(channels, lanes)
+    one = vectors // (full + bool(rest))
+    ideal = planes + (full + bool(rest) - 1) * max(one, planes) + one + latency
+    return Occupancy(total, planes, vectors, total - ideal)
 
 
 @lru_cache(maxsize=16384)

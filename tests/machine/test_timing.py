@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 from typing import Any
 
 import pytest
 
 import accelsim
-from accelsim.isa import Halt, Instruction, Load, Memory, Store
+from accelsim.arithmetic.requantize import Step
+from accelsim.isa import Halt, Instruction, Load, Memory, Requantize, Store
 from accelsim.machine import timing
+from accelsim.machine.post_timing import post_occupancy
 
 from . import cycle_model, small
 
@@ -127,3 +130,60 @@ def test_six_requests_share_the_bus_in_bursts() -> None:
     assert abs((load_span.end - 10) - store_span.end) <= 4 + 4
     assert store_span.end - load_span.start >= 200
     assert run.units["store"]["dram_contention"] >= 90
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_a_requantisation_takes_the_cycles_of_its_accesses_counted_bank_by_bank(seed: int) -> None:
+    random = Random(seed)
+    channels, lanes = random.randint(1, 20), random.choice([1, 3, 4, 8, 16])
+    accumulator_banks, activation_banks, parameter_banks = (random.choice([1, 2, 4, 16]) for _ in range(3))
+    accelerator = small.accelerator(
+        requant_unit__lanes=lanes,
+        buffers__accumulator__banks=accumulator_banks,
+        buffers__activation__banks=activation_banks,
+        buffers__parameter__banks=parameter_banks,
+    )
+    pitch = channels + random.randint(0, 9)
+    instruction = Requantize(
+        accumulator=random.randint(0, 9),
+        accumulator_gap=random.choice([0, 0, 1, 5]),
+        out=random.randint(0, 9),
+        out_height=random.randint(1, 3),
+        out_width=random.randint(1, 7),
+        line_pitch=100,
+        pixel_pitch=pitch,
+        channels=channels,
+        parameters=0,
+        steps=Step.MULTIPLIER,
+        zero_point=0,
+        minimum=0,
+        maximum=255,
+    )
+
+    def turns(places: list[int], banks: int) -> int:
+        return max(Counter(place % banks for place in places).values())
+
+    # As many pixels of a line abreast as the lanes have room for; the constants of a chunk while the one before passes.
+    abreast = max(lanes // channels, 1)
+    constants, streams = [], []
+    for first in range(0, channels, lanes):
+        chunk = range(first, min(first + lanes, channels))
+        constants.append(turns(list(range(4 * len(chunk))), parameter_banks))
+        stream = 0
+        for line in range(instruction.out_height):
+            for left in range(0, instruction.out_width, abreast):
+                pixels = range(left, min(left + abreast, instruction.out_width))
+                words = [
+                    instruction.accumulator + (line * instruction.out_width + x) * instruction.accumulator_pitch + c
+                    for x in pixels
+                    for c in chunk
+                ]
+                codes = [instruction.out + line * 100 + x * pitch + c for x in pixels for c in chunk]
+                stream += max(turns(words, accumulator_banks), turns(codes, activation_banks))
+        streams.append(stream)
+    expected = constants[0] + streams[-1] + accelerator.requant_unit.latency
+    expected += sum(max(stream, after) for stream, after in zip(streams, constants[1:], strict=False))
+    work = post_occupancy(instruction, accelerator)
+    assert work.cycles == expected
+    assert work.busy == len(constants) * instruction.out_height * -(-instruction.out_width // abreast)
+    assert min(cycles for _, cycles in work.phases()) >= 0
