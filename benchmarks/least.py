@@ -1,8 +1,9 @@
 """The least DRAM traffic that a machine's buffers allow, one operation after the other.
 
 Between two operations every value is on the chip, in DRAM, or in both, and what is on the chip must fit the activation
-buffer together. Of all such histories of a network the one that moves the fewest bytes is found, exactly, by dynamic
-programming over the operations; what an operation loads again is that of its own best tiling.
+buffer together, an operation's operands beside its result. Of all such histories of a network the one that moves the
+fewest bytes is found, exactly, by dynamic programming over the operations; what an operation loads again is that of its
+own best tiling.
 """
 
 from __future__ import annotations
@@ -85,5 +86,7 @@ def _after(
             ]
         )
     for chosen in itertools.product(*choices):
-        if sum(sizes[name] for name, place, _ in chosen if place.chip) <= capacity:
+        # An operand that has lain on the chip is there until the operation ends.
+        held = {name for name, place, _ in chosen if place.chip} | {n for n in sources_of(operation) if before[n].chip}
+        if sum(sizes[name] for name in held) <= capacity:
             yield tuple((name, place) for name, place, _ in chosen), sum(written for _, _, written in chosen)
