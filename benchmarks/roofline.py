@@ -209,6 +209,7 @@ class Point:
 
     result: accelsim.Result
     bounds: list[Bound]
+    code: int
     seconds: float
 
     @property
@@ -224,9 +225,9 @@ class Point:
         return self.result.cycles / self.bound
 
     def dram(self, of: str) -> float:
-        """Simulated bytes of DRAM over `compulsory` or `least`."""
+        """Simulated bytes of DRAM, instructions not counted, over `compulsory` or `least`."""
         traffic = self.result.traffic["dram"]
-        return (traffic.read + traffic.written) / sum(getattr(bound, of) for bound in self.bounds)
+        return (traffic.read + traffic.written - self.code) / sum(getattr(bound, of) for bound in self.bounds)
 
 
 def measure(network: accelsim.Network, machine: accelsim.Accelerator, effort: int = 1) -> Point:
@@ -234,7 +235,8 @@ def measure(network: accelsim.Network, machine: accelsim.Accelerator, effort: in
     start = time.perf_counter()
     compilation: Compilation = compile_with_plans(network, machine, effort=effort)
     result = accelsim.simulate(compilation.program)
-    return Point(result, bounds(compilation.lowered, machine), time.perf_counter() - start)
+    code = len(compilation.program.words())
+    return Point(result, bounds(compilation.lowered, machine), code, time.perf_counter() - start)
 
 
 def worst_layers(point: Point, count: int) -> Iterator[str]:
@@ -259,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--worst", type=int, default=3, help="layers to explain where the ratio is over 1.10")
     parser.add_argument("--effort", type=int, default=1)
     options = parser.parse_args(arguments)
-    print("cycles over the sum of bounds, bytes of DRAM over the compulsory ones and over the best tiling's")
+    print("cycles over the sum of bounds, bytes of DRAM (without the code) over the compulsory ones and over the least")
     for name in options.networks:
         model, x = importlib.import_module(f"examples.{name}").quantized("fbgemm")
         network = accelsim.extract(model, x)
@@ -277,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(
                     f"{name:13} {size:2}x{size:<2} {dataflow:17} {point.result.cycles:>13,} cycles  "
                     f"ratio {point.ratio:5.2f}  utilisation {point.result.utilization:5.1%}  "
-                    f"DRAM {point.dram('compulsory'):5.2f} {point.dram('least'):5.2f}  {point.seconds:5.1f} s"
+                    f"DRAM {point.dram('compulsory'):5.2f} {point.dram('least'):5.2f}  code {point.code / 1024:6,.0f} KiB  {point.seconds:5.1f} s"
                     f"{'  best' if point is best[1] else ''}",
                     flush=True,
                 )
