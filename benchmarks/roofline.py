@@ -279,7 +279,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(
                     f"{name:13} {size:2}x{size:<2} {dataflow:17} {point.result.cycles:>13,} cycles  "
                     f"ratio {point.ratio:5.2f}  utilisation {point.result.utilization:5.1%}  "
-                    f"DRAM {point.dram('compulsory'):5.2f} {point.dram('least'):5.2f}  code {point.code / 1024:6,.0f} KiB  {point.seconds:5.1f} s"
+                    f"DRAM {point.dram('compulsory'):5.2f} {point.dram('least'):5.2f}  "
+                    f"code {point.code / 1024:6,.0f} KiB  {point.seconds:5.1f} s"
                     f"{'  best' if point is best[1] else ''}",
                     flush=True,
                 )

@@ -35,7 +35,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Mapping:
-    """`abreast` pixels and `side` groups share the array; an instruction takes `cycles`."""
+    """`abreast` pixels and `side` groups share the array; an instruction adds `cycles` to those before it."""
 
     abreast: int
     side: int
@@ -98,7 +98,7 @@ def mac_mapping(accelerator: Accelerator, work: Work, abreast: int) -> Mapping:
     """The estimate: folds of the array, each as long as what streams or what is preloaded."""
     side = _side_by_side(accelerator, work, abreast)
     time = sum(count * _set_cycles(accelerator, work, abreast, groups) for groups, count in _pieces(work.groups, side))
-    return Mapping(abreast, side, time + 2 * accelerator.mac_array.rows + accelerator.mac_array.columns)
+    return Mapping(abreast, side, time)
 
 
 def _set_cycles(accelerator: Accelerator, work: Work, abreast: int, side: int) -> int:

@@ -83,9 +83,9 @@ class Room:
     source_resident: bool
     target_resident: bool
     pitches: tuple[int, int] | None = None
-    out_pitch: int = 0
     cold: bool = False
     tail: Tail | None = None
+    out_pitch: int = 0
 
 
 @dataclass(frozen=True)
