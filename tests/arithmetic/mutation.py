@@ -49,7 +49,7 @@ TESTS = {
     "onednn": ("matrix",),
     "pooling": ("pooling",),
     "reachable": ("certificate",),
-    "requantize": ("elementwise", "matrix", "pooling"),
+    "requantize": ("requantize", "elementwise", "matrix", "pooling"),
     "saturation": ("saturation",),
     "separation": ("certificate",),
     "softmax": ("products",),
