@@ -129,6 +129,10 @@ class Requantization:
 
         Returns int32 codes in `minimum..maximum`, the shape of `accumulator`.
         """
+        return self.codes(accumulator).astype(np.int32)
+
+    def codes(self, accumulator: NDArray[np.int32] | Float32) -> Float32:
+        """What `apply` returns, as whole binary32 numbers."""
         value = np.asarray(accumulator)
         x: Float32 = f32(value if self.offset is None else value + self.offset)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -137,7 +141,7 @@ class Requantization:
             if self.scale_2 is not None:
                 x = x * self.scale_2
             if self.bias is not None:
-                x = f32(x + self.bias) if self.bias_factor is None else fma(self.bias, self.bias_factor, x)
+                x = x + self.bias if self.bias_factor is None else fma(self.bias, self.bias_factor, x)
             if self.multiplier is not None:
                 if self.fused_zero_point:
                     x = fma(x, self.multiplier, np.float32(self.zero_point))
@@ -147,11 +151,19 @@ class Requantization:
                 x = x / self.divisor
             if self.zero_point_first:
                 x = x + np.float32(self.zero_point)
-        code = np.rint(np.clip(x, -_LARGEST, _LARGEST)).astype(np.int64)
         if self.indefinite:
-            code = np.where(np.abs(x) < -_INT32_MIN, code, _INT32_MIN)
+            return f32(self._indefinite(x))
+        # Whole numbers of this size are exact in binary32, so the clamp and the zero point may come in either order,
+        # and in binary32. A NaN ends at the minimum.
+        after = 0 if self.zero_point_first or self.fused_zero_point else self.zero_point
+        code = np.rint(x)
+        code = np.fmin(np.fmax(code, np.float32(self.minimum - after)), np.float32(self.maximum - after))
+        return code + np.float32(after) if after else code
+
+    def _indefinite(self, x: Float32) -> NDArray[np.int64]:
+        code = np.rint(np.clip(x, -_LARGEST, _LARGEST)).astype(np.int64)
+        code = np.where(np.abs(x) < -_INT32_MIN, code, _INT32_MIN)
         if not (self.zero_point_first or self.fused_zero_point):
             code = code + self.zero_point
-        if self.indefinite:
-            code = np.where(code < _INT32_MIN, self.maximum, code)
-        return np.clip(code, self.minimum, self.maximum).astype(np.int32)
+        code = np.where(code < _INT32_MIN, self.maximum, code)
+        return np.clip(code, self.minimum, self.maximum)

@@ -114,6 +114,10 @@ class Program:
             if start < stop:
                 raise AssemblyError(f"{self.name}: {other} at {start:#x} overlaps {what}, which ends at {stop:#x}")
 
+    def __hash__(self) -> int:
+        # Cheap, where the instructions and the image are long; equality looks at everything.
+        return hash((self.name, self.code, len(self.instructions)))
+
     def _dram_ports(self) -> tuple[Port, ...]:
         probes = (probe.port for probe in self.probes if probe.port.memory == Memory.DRAM)
         return (*self.inputs, *self.outputs, *probes)

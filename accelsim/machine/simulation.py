@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from itertools import chain
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,15 +17,17 @@ from accelsim.network.inputs import Slot, prepare
 from accelsim.network.output import Output
 
 from . import timing
-from .execution import check_fields, execute
+from .execution import Execution, check_fields
 from .hazards import check_races, check_writes
 from .layers import layer_results
 from .memory import Memories, sizes
+from .products import gathered_elements
 from .result import Result
 from .traffic import by_memory, traffic_of
 
-#: Bytes that the memories of the runs executed at once may take.
+#: Bytes that the memories of the runs executed at once may take, and elements that the MAC unit gathers for them.
 _ROOM = 1 << 26
+_GATHERED = 1 << 22
 
 
 def simulate(program: Program, x: Any = None, *, accelerator: Accelerator | None = None) -> Result:
@@ -40,29 +44,58 @@ def simulate(program: Program, x: Any = None, *, accelerator: Accelerator | None
     accelerator = accelerator or program.accelerator
     if accelerator is None:
         raise MachineError(f"{program.name}: the program names no accelerator; pass simulate(..., accelerator=...)")
+    prepared = _prepared(program, accelerator)
     if x is None:
-        return _timed(program, program.instructions, accelerator)
+        return prepared.result
     codes, runs = prepare(x, [Slot(port.name, port.shape, port.affine) for port in program.inputs])
-    places = sizes(program, accelerator)
-    step = min(runs, max(1, _ROOM // sum(places.values())))
-    batches = (
-        Memories(program, places, [part[start : start + step] for part in codes], min(step, runs - start))
-        for start in range(0, runs, step)
-    )
-    first = next(batches)
-    instructions = timing.decoded(first.words(program))
-    result = _timed(program, instructions, accelerator)
-    seen = []
-    for memories in chain([first], batches):
-        probes = execute(program, instructions, result.timeline, memories)
-        seen.append(probes + [memories.value(port, "output") for port in program.outputs])
-    ports = [*(probe.port for probe in program.probes), *program.outputs]
-    values = [_output(port, np.concatenate(parts)) for port, parts in zip(ports, zip(*seen, strict=True), strict=True)]
-    return replace(
-        result,
-        outputs=values[len(program.probes) :],
-        values={value.name: value for value in values[: len(program.probes)]},
-    )
+    return prepared.run(codes, runs)
+
+
+class _Prepared:
+    """A program on an accelerator with everything done that does not depend on data: its run in time, and the work of
+    its instructions on the memories, bound to them when the first data arrive."""
+
+    def __init__(self, program: Program, accelerator: Accelerator) -> None:
+        self.result = _timed(program, program.instructions, accelerator)
+        self._program = program
+        self._places = sizes(program, accelerator)
+        self._executions: dict[int, Execution] = {}
+        self._memories_in_use = Lock()
+
+    def run(self, codes: list[np.ndarray], runs: int) -> Result:
+        """The result with outputs and values: `codes` (runs, *shape) of each input, as many at once as there is room for."""
+        program = self._program
+        gathered = max((gathered_elements(mac) for mac in program.instructions if isinstance(mac, Mac)), default=1)
+        step = min(runs, max(1, min(_ROOM // sum(self._places.values()), _GATHERED // gathered)))
+        with self._memories_in_use:
+            seen = [
+                self._execution(min(step, runs - start)).run([part[start : start + step] for part in codes])
+                for start in range(0, runs, step)
+            ]
+        ports = [*(probe.port for probe in program.probes), *program.outputs]
+        values = [
+            _output(port, np.concatenate(parts)) for port, parts in zip(ports, zip(*seen, strict=True), strict=True)
+        ]
+        return replace(
+            self.result,
+            outputs=values[len(program.probes) :],
+            values={value.name: value for value in values[: len(program.probes)]},
+        )
+
+    def _execution(self, runs: int) -> Execution:
+        if runs not in self._executions:
+            program = self._program
+            memories = Memories(program, self._places, runs)
+            # What runs is what the words in DRAM say.
+            instructions = timing.decoded(memories.words(program))
+            if instructions != program.instructions:
+                raise AssertionError(f"{program.name}: its words do not encode its instructions")
+            self._executions[runs] = Execution(program, instructions, self.result.timeline, memories)
+        return self._executions[runs]
+
+
+#: What ran last may well run again, with other data.
+_prepared = lru_cache(maxsize=2)(_Prepared)
 
 
 def _output(port: Port, codes: np.ndarray) -> Output:
