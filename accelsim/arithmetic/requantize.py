@@ -156,9 +156,10 @@ class Requantization:
         # Whole numbers of this size are exact in binary32, so the clamp and the zero point may come in either order,
         # and in binary32. A NaN ends at the minimum.
         after = 0 if self.zero_point_first or self.fused_zero_point else self.zero_point
-        code = np.rint(x)
-        code = np.fmin(np.fmax(code, np.float32(self.minimum - after)), np.float32(self.maximum - after))
-        return code + np.float32(after) if after else code
+        code = np.asarray(np.rint(x))
+        np.fmax(code, np.float32(self.minimum - after), out=code)
+        np.fmin(code, np.float32(self.maximum - after), out=code)
+        return np.add(code, np.float32(after), out=code) if after else code
 
     def _indefinite(self, x: Float32) -> NDArray[np.int64]:
         code = np.rint(np.clip(x, -_LARGEST, _LARGEST)).astype(np.int64)

@@ -57,10 +57,10 @@ class Port:
         return np.ascontiguousarray(stored).reshape(runs, -1).view(np.uint8)
 
     def from_memory(self, raw: np.ndarray) -> np.ndarray:
-        """Bytes (runs, bytes) as codes (runs, *shape) of the port's dtype."""
+        """Bytes (runs, bytes) as codes (runs, *shape) of the port's dtype; a view of them where the order allows."""
         runs = raw.shape[0]
         stored = np.ascontiguousarray(raw).view(self.affine.dtype).reshape(runs, *self.stored)
-        return np.ascontiguousarray(stored.transpose(0, *(axis + 1 for axis in self.axes))).reshape(runs, *self.shape)
+        return stored.transpose(0, *(axis + 1 for axis in self.axes)).reshape(runs, *self.shape)
 
 
 @dataclass(frozen=True)

@@ -82,10 +82,10 @@ class Storage:
 
 
 class LargestSums:
-    """For each accumulator a bound of its magnitude that holds for any data."""
+    """For each accumulator a bound of its magnitude that holds for any data; before its first sum, all that fits."""
 
     def __init__(self, words: int) -> None:
-        self._bounds = np.zeros(words, np.int64)
+        self._bounds = np.full(words, 1 << 31, np.int64)
 
     def target(self, block: Block, largest: int, *, add: bool) -> int:
         """Sums up to `largest` are written to the block, or added to what it holds: the bound from then on."""
@@ -161,7 +161,7 @@ class Memories:
             for action in actions:
                 action()
             # A copy: later instructions write over what is read here.
-            return port.from_memory(np.array(np.broadcast_to(raw, (storage.runs, port.bytes))))
+            return port.from_memory(np.broadcast_to(raw, (storage.runs, port.bytes)).copy())
 
         return codes
 

@@ -156,12 +156,13 @@ def _convert(mac: Mac, weights: np.ndarray, matrix: NDArray[np.float32], heavies
     # Where these sums could round in turn, the columns' lengths bound them.
     length = mac.reduction * _largest_weight(mac)
     measured = largest_sum(mac) > _EXACT >= length
+    ones = np.ones(mac.reduction, np.float32)
 
     def run() -> None:
         np.copyto(matrix, source)
         if mac.weight_zero_point:
             np.subtract(matrix, zero_point, out=matrix)
-        heaviest[0] = np.abs(matrix).sum(axis=1).max() if measured else length
+        heaviest[0] = (ones @ np.abs(matrix)).max() if measured else length
 
     return run
 

@@ -17,6 +17,7 @@ from accelsim.network.inputs import Slot, prepare
 from accelsim.network.output import Output
 
 from . import timing
+from .collector import collector_at_rest
 from .execution import Execution, check_fields
 from .hazards import check_races, check_writes
 from .layers import layer_results
@@ -56,7 +57,8 @@ class _Prepared:
     its instructions on the memories, bound to them when the first data arrive."""
 
     def __init__(self, program: Program, accelerator: Accelerator) -> None:
-        self.result = _timed(program, program.instructions, accelerator)
+        with collector_at_rest():
+            self.result = _timed(program, program.instructions, accelerator)
         self._program = program
         self._places = sizes(program, accelerator)
         self._executions: dict[int, Execution] = {}
@@ -74,7 +76,8 @@ class _Prepared:
             ]
         ports = [*(probe.port for probe in program.probes), *program.outputs]
         values = [
-            _output(port, np.concatenate(parts)) for port, parts in zip(ports, zip(*seen, strict=True), strict=True)
+            _output(port, parts[0] if len(parts) == 1 else np.concatenate(parts))
+            for port, parts in zip(ports, zip(*seen, strict=True), strict=True)
         ]
         return replace(
             self.result,
@@ -90,7 +93,8 @@ class _Prepared:
             instructions = timing.decoded(memories.words(program))
             if instructions != program.instructions:
                 raise AssertionError(f"{program.name}: its words do not encode its instructions")
-            self._executions[runs] = Execution(program, instructions, self.result.timeline, memories)
+            with collector_at_rest():
+                self._executions[runs] = Execution(program, instructions, self.result.timeline, memories)
         return self._executions[runs]
 
 

@@ -12,9 +12,9 @@ import pytest
 from accelsim.arithmetic.requantize import CONSTANTS, Requantization, Step
 from accelsim.errors import MachineError
 from accelsim.isa import Add, Halt, Instruction, Mac, Memory, Multiply, Pool, Reduction, Requantize
-from accelsim.machine.execution import step
+from accelsim.machine.execution import actions_of
 from accelsim.machine.footprint import Block
-from accelsim.machine.memory import Memories, sizes
+from accelsim.machine.memory import Action, Memories, sizes
 
 from . import oracle, small
 
@@ -27,7 +27,7 @@ class Bench:
 
     def __init__(self, random: Random, runs: int, differing: set[Memory]) -> None:
         program = small.program((Halt(),), {8191: b"x"})
-        self.memories = Memories(program, sizes(program, small.accelerator()), [], runs)
+        self.memories = Memories(program, sizes(program, small.accelerator()), runs)
         self.runs = runs
         self.plain = [oracle.Machine({}) for _ in range(runs)]
         generator = np.random.default_rng(random.getrandbits(32))
@@ -37,18 +37,22 @@ class Bench:
             self.write(memory, 0, content)
 
     def write(self, memory: Memory, start: int, content: np.ndarray) -> None:
-        self.memories[memory].write(Block(memory, start, (content.shape[1],), (1,)), content)
+        self.memories.target(Block(memory, start, (content.shape[1],), (1,)), len(content))[...] = content
         for plain, row in zip(self.plain, np.broadcast_to(content, (self.runs, content.shape[1])), strict=True):
             plain.memories[memory].update(enumerate(row.tolist(), start))
 
     def run(self, instruction: Instruction) -> None:
-        step(0, instruction, self.memories)
+        for action in actions_of(0, instruction, self.memories):
+            action()
         for plain in self.plain:
             plain.execute(instruction)
 
     def check(self) -> None:
         for memory, size in PLACES.items():
-            content = self.memories[memory].read(Block(memory, 0, (size,), (1,)))
+            actions: list[Action] = []
+            content = self.memories[memory].read(Block(memory, 0, (size,), (1,)), actions)
+            for action in actions:
+                action()
             for run, plain in enumerate(self.plain):
                 expected = [plain.memories[memory][place] for place in range(size)]
                 np.testing.assert_array_equal(content[min(run, len(content) - 1)], expected, memory.name)
@@ -111,7 +115,7 @@ def test_sums_far_beyond_24_bits_are_exact(reduction: int, signed: int) -> None:
     bench.write(Memory.WEIGHT, reduction - 1, np.full((1, 1), 1, np.uint8))
     mac = Mac(activation=0, channels=reduction, outputs=1, weight=0, weight_pitch_k=1, accumulator=0)
     bench.run(replace(mac, signed_activation=signed))
-    total = bench.memories[Memory.ACCUMULATOR].read(Block(Memory.ACCUMULATOR, 0, (1,), (1,)))
+    total = bench.memories[Memory.ACCUMULATOR].read(Block(Memory.ACCUMULATOR, 0, (1,), (1,)), [])
     assert int(total[0, 0]) == (reduction - 1) * byte * -128 + 1
     bench.check()
 
@@ -124,7 +128,7 @@ def test_long_depthwise_sums_are_exact() -> None:
     window = {"channels": 2, "groups": 2, "outputs": 2, "pixel_pitch": 2, "line_pitch": 60, "width": 30, "height": 20}
     taps = {"kernel_height": 20, "kernel_width": 30}
     bench.run(Mac(activation=0, weight=0, weight_pitch_k=2, weight_zero_point=127, accumulator=0, **window, **taps))
-    total = bench.memories[Memory.ACCUMULATOR].read(Block(Memory.ACCUMULATOR, 0, (2,), (1,)))
+    total = bench.memories[Memory.ACCUMULATOR].read(Block(Memory.ACCUMULATOR, 0, (2,), (1,)), [])
     assert total.tolist() == [[600 * 255 * -255] * 2]
 
 
@@ -206,7 +210,7 @@ def test_requantisation_without_constants_takes_the_accumulator_as_it_is() -> No
             accumulator=0, out=0, channels=4, parameters=0, steps=Step(0), zero_point=1, minimum=-128, maximum=127
         )
     )
-    codes = bench.memories[Memory.ACTIVATION].read(Block(Memory.ACTIVATION, 0, (4,), (1,)))
+    codes = bench.memories[Memory.ACTIVATION].read(Block(Memory.ACTIVATION, 0, (4,), (1,)), [])
     assert codes.tolist() == [[128, 0, 6, 127]]  # -128, 0, 6, 127 as the bytes of int8
     bench.check()
 
