@@ -2,10 +2,10 @@
 
     PYTHON -m benchmarks.scale_sim < layers.json
 
-Reads {"rows", "columns", "dataflow", "activation", "weight", "output" (bytes), "layers": [[name, input height, input width
-(padding included), kernel height, kernel width, channels, outputs, stride]]}; writes a line of JSON a layer: its name,
-seconds, compute cycles. It is SCALE-Sim's own simulation of one layer with the bandwidth that it likes, without trace
-files, so its fastest mode; only the standard library is imported besides.
+Reads {"rows", "columns", "dataflow" (ws, os or is), "activation", "weight", "output" (bytes), "layers": [[name, input
+height, input width (padding included), kernel height, kernel width, channels, outputs, stride]]}. Writes a line of JSON
+a layer: its name, seconds, compute cycles. SCALE-Sim takes the bandwidth that it needs (so it never stalls) and writes
+no traces, which is its fastest mode. Only the standard library is imported besides.
 """
 
 from __future__ import annotations

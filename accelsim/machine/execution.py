@@ -151,13 +151,17 @@ def _mac(index: int, mac: Mac, memories: Memories, actions: list[Action]) -> Non
             )
         target[...] = total
 
-    def add() -> None:
-        np.add(before, product().astype(np.int32), out=target)
-
     def put() -> None:
         np.copyto(target, product(), casting="unsafe")
 
-    actions.append(add_checked if largest >= 2**31 else put if before is None else add)
+    if largest >= 2**31:
+        actions.append(add_checked)
+    else:
+        actions.append(put if before is None else partial(_add, target, before, product))
+
+
+def _add(target: np.ndarray, before: np.ndarray, product: products.Product) -> None:
+    np.add(before, product().astype(np.int32), out=target)
 
 
 def _requantize(index: int, tile: Requantize, memories: Memories, actions: list[Action]) -> None:

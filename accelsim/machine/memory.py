@@ -14,7 +14,6 @@ from accelsim.isa import INSTRUCTION_BYTES, Memory, Port, Program
 from .footprint import Block
 from .operands import Operands
 
-
 #: One part of an instruction's work on the data.
 Action = Callable[[], None]
 
@@ -111,9 +110,10 @@ class Memories:
         self.largest_sums = LargestSums(places[Memory.ACCUMULATOR])
         #: Operands of the MAC array that are still what the memories hold.
         self.operands = Operands()
+        image = [(segment.address, segment.content) for segment in program.data]
         self._image = [
             (self[Memory.DRAM].target(_bytes(Memory.DRAM, address, len(content)), 1), np.frombuffer(content, np.uint8))
-            for address, content in [*((item.address, item.content) for item in program.data), (program.code, program.words())]
+            for address, content in [*image, (program.code, program.words())]
             if content
         ]
         self._inputs = [(port, self[port.memory].target(self._place(port), runs)) for port in program.inputs]

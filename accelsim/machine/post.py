@@ -55,7 +55,7 @@ def requantize(tile: Requantize, accumulators: np.ndarray, words: np.ndarray) ->
 def store(target: np.ndarray, codes: np.ndarray, bounds: tuple[int, int]) -> None:
     """Write codes within `bounds` (in either order) as bytes of `target`, those below 0 in two's complement."""
     low, high = min(bounds), max(bounds)
-    if low < -128 or low < 0 and high > 127:
+    if low < -128 or (low < 0 and high > 127):
         codes = codes.astype(np.int16)
     elif low < 0:
         target = target.view(np.int8)

@@ -148,7 +148,9 @@ def _window_fields() -> tuple[str, ...]:
     return tuple(item.name for item in layout(_Window))
 
 
-def _convert(mac: Mac, weights: np.ndarray, matrix: NDArray[np.float32], heaviest: NDArray[np.float64]) -> Callable[[], None]:
+def _convert(
+    mac: Mac, weights: np.ndarray, matrix: NDArray[np.float32], heaviest: NDArray[np.float64]
+) -> Callable[[], None]:
     """Fills `matrix` (groups, reduction, outputs of a group), and `heaviest` with the largest sum of the magnitudes of
     a column's weights."""
     source = weights.reshape(mac.reduction, mac.groups, mac.outputs // mac.groups).transpose(1, 0, 2)
@@ -199,7 +201,7 @@ def _depthwise(mac: Mac, codes: np.ndarray, every: tuple[Tap, ...], weights: np.
     sources = [(tap, tap.block.view(codes)) for tap in every]
 
     def run() -> np.ndarray:
-        kernel = (weights.astype(dtype) - dtype(mac.weight_zero_point)).reshape(mac.taps, *outputs)
+        kernel = (np.subtract(weights, mac.weight_zero_point, dtype=dtype)).reshape(mac.taps, *outputs)
         total = np.empty(shape, dtype)
         total[...] = mac.pad * kernel.sum(axis=0)
         for tap, source in sources:

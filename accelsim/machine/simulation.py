@@ -65,7 +65,7 @@ class _Prepared:
         self._memories_in_use = Lock()
 
     def run(self, codes: list[np.ndarray], runs: int) -> Result:
-        """The result with outputs and values: `codes` (runs, *shape) of each input, as many at once as there is room for."""
+        """The result with outputs and values. `codes` (runs, *shape) of each input, as many at once as have room."""
         program = self._program
         gathered = max((gathered_elements(mac) for mac in program.instructions if isinstance(mac, Mac)), default=1)
         step = min(runs, max(1, min(_ROOM // sum(self._places.values()), _GATHERED // gathered)))
@@ -100,6 +100,11 @@ class _Prepared:
 
 #: What ran last may well run again, with other data.
 _prepared = lru_cache(maxsize=2)(_Prepared)
+
+
+def forget() -> None:
+    """Let go of what is kept of the programs that ran last: their memories, and their run in time."""
+    _prepared.cache_clear()
 
 
 def _output(port: Port, codes: np.ndarray) -> Output:

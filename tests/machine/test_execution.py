@@ -132,6 +132,37 @@ def test_long_depthwise_sums_are_exact() -> None:
     assert total.tolist() == [[600 * 255 * -255] * 2]
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_a_byte_written_between_two_macs_changes_the_second_one(seed: int) -> None:
+    """The same MAC again and again, its operands the same but for a byte here and there that was written since."""
+    random = Random(f"again {seed}")
+    bench = Bench(random, *random.choice([(1, set()), *((2, memories) for memories in DIFFERING)]))
+    macs = [small.random_mac(random, accumulate=random.randint(0, 1)) for _ in range(2)]
+    for _ in range(8):
+        for mac in macs:
+            bench.run(mac)
+        memory = random.choice([Memory.ACTIVATION, Memory.WEIGHT])
+        touched = [region for region in random.choice(macs).reads() if region.memory == memory]
+        for region in touched[:1]:
+            byte = np.array([[random.randint(0, 255)] for _ in range(random.choice([1, bench.runs]))], np.uint8)
+            bench.write(memory, random.randrange(region.start, region.stop), byte)
+    bench.check()
+
+
+def test_sums_that_no_static_bound_holds_are_looked_at() -> None:
+    """4000 products of 255 * 127 at a time: 16 times fit 32 bits, 17 times do not."""
+    bench = Bench(Random(0), 1, set())
+    bench.write(Memory.ACTIVATION, 0, np.full((1, 4000), 255, np.uint8))
+    bench.write(Memory.WEIGHT, 0, np.full((1, 4000), 127, np.uint8))
+    mac = Mac(activation=0, channels=4000, outputs=1, weight=0, weight_pitch_k=1, accumulator=3)
+    bench.run(mac)
+    for _ in range(15):
+        bench.run(replace(mac, accumulate=1))
+    bench.check()
+    with pytest.raises(MachineError, match="accumulator word 0x3 is 2202180000 "):
+        bench.run(replace(mac, accumulate=1))
+
+
 def test_planes_hold_what_the_pipeline_reads() -> None:
     rule = Requantization(
         3,
