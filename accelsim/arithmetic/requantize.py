@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,12 @@ _INT32_MIN = -(2**31)
 
 def _dtype(name: str) -> type[np.int32] | type[np.float32]:
     return np.int32 if name == "offset" else np.float32
+
+
+@cache
+def _names(steps: Step) -> tuple[str, ...]:
+    """The constants that the steps read, in the order of the planes."""
+    return tuple(name for name, step in CONSTANTS if steps & step)
 
 
 @dataclass(frozen=True)
@@ -108,11 +115,13 @@ class Requantization:
     def from_planes(
         cls, steps: Step, planes: NDArray[np.uint32], *, zero_point: int, minimum: int, maximum: int
     ) -> Requantization:
-        """The pipeline of an instruction: the inverse of `steps` and `planes`."""
-        names = [name for name, step in CONSTANTS if steps & step]
+        """The pipeline of an instruction: the inverse of `steps` and `planes`.
+
+        It reads contiguous planes whenever it is applied, and so sees what is written there later.
+        """
         constants = {
             name: plane.view(_dtype(name))
-            for name, plane in zip(names, np.ascontiguousarray(planes, np.uint32), strict=True)
+            for name, plane in zip(_names(steps), np.ascontiguousarray(planes, np.uint32), strict=True)
         }
         return cls(
             zero_point,

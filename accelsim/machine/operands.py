@@ -34,6 +34,7 @@ class Operands:
 
     def __init__(self) -> None:
         self._kept: dict[Hashable, _Kept] = {}
+        self._elements = 0
         self._free: list[NDArray[np.float32]] = []
         self._scratch = np.empty(0, np.float32)
 
@@ -47,7 +48,7 @@ class Operands:
             self._kept[key] = kept
             return kept.buffer[:size], kept.bound, True
         # The one found last is an operand of the same instruction.
-        while len(self._kept) > 1 and sum(item.buffer.size for item in self._kept.values()) + size > _ROOM:
+        while len(self._kept) > 1 and self._elements + size > _ROOM:
             self._drop(next(iter(self._kept)))
         fitting = [number for number, buffer in enumerate(self._free) if buffer.size >= size]
         if fitting:
@@ -56,6 +57,7 @@ class Operands:
             buffer = np.empty(_rounded(size), np.float32)
         bound = np.zeros(1)
         self._kept[key] = _Kept(memory, start, stop, buffer, bound)
+        self._elements += buffer.size
         return buffer[:size], bound, False
 
     def scratch(self, size: int) -> NDArray[np.float32]:
@@ -66,16 +68,16 @@ class Operands:
 
     def forget(self, block: Block) -> None:
         """The block is written: what was made of any place of its hull is no longer what the memory holds."""
-        stale = [
-            key
-            for key, item in self._kept.items()
-            if item.memory == block.memory and item.start < block.stop and block.start < item.stop
-        ]
+        start, stop = block.start, block.stop
+        kept = self._kept.items()
+        stale = [key for key, item in kept if item.start < stop and start < item.stop and item.memory == block.memory]
         for key in stale:
             self._drop(key)
 
     def _drop(self, key: Hashable) -> None:
-        self._free.append(self._kept.pop(key).buffer)
+        buffer = self._kept.pop(key).buffer
+        self._elements -= buffer.size
+        self._free.append(buffer)
 
 
 def _rounded(size: int) -> int:

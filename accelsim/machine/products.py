@@ -71,17 +71,15 @@ def gathered_elements(mac: Mac) -> int:
 
 def _product(mac: Mac, codes: np.ndarray, weights: np.ndarray, operands: Operands, run: int | None) -> Product:
     """The same for one matrix of weights: those of `run`, or of all runs."""
-    every = tuple(taps(mac))
     if mac.channels == mac.groups:
-        return _depthwise(mac, codes, every, weights)
-    return _dense(mac, codes, every, weights, operands, run)
+        return _depthwise(mac, codes, tuple(taps(mac)), weights)
+    return _dense(mac, codes, weights, operands, run)
 
 
-def _hull(every: tuple[Tap, ...]) -> slice:
-    """All places between the first and the last one that the taps touch."""
-    if not every:
-        return slice(0, 0)
-    return slice(min(tap.block.start for tap in every), max(tap.block.stop for tap in every))
+def _hull(mac: Mac) -> slice:
+    """All places between the first and the last one that the window touches; none if it is all padding."""
+    touched = (slice(region.start, region.stop) for region in mac.reads() if region.memory == Memory.ACTIVATION)
+    return next(touched, slice(0, 0))
 
 
 def _magnitude(codes: np.ndarray) -> int:
@@ -91,17 +89,16 @@ def _magnitude(codes: np.ndarray) -> int:
 def _dense(
     mac: Mac,
     codes: np.ndarray,
-    every: tuple[Tap, ...],
     weights: np.ndarray,
     operands: Operands,
     run: int | None,
 ) -> Product:
     """One matrix product for each group, or several where its sums may leave binary32."""
     runs, groups, rows = len(codes), mac.groups, len(codes) * mac.pixels
-    hull = _hull(every)
+    hull = _hull(mac)
     key = (run, runs, mac.pad, groups, *(getattr(mac, name) for name in _window_fields()))
     gathered, _, ready = operands.find(key, Memory.ACTIVATION, hull.start, hull.stop, runs * gathered_elements(mac))
-    gather = None if ready else _gather(mac, codes, every, gathered)
+    gather = None if ready else _gather(mac, codes, tuple(taps(mac)), gathered)
     left = gathered.reshape(groups, rows, mac.reduction)
 
     block = footprint.weights(mac)
