@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain
 from threading import Lock
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
-from accelsim.isa import Instruction, Mac, Port, Program
+from accelsim.isa import Instruction, Mac, Memory, Port, Program
 from accelsim.network.inputs import Slot, prepare
 from accelsim.network.output import Output
 
@@ -45,11 +45,10 @@ def simulate(program: Program, x: Any = None, *, accelerator: Accelerator | None
     accelerator = accelerator or program.accelerator
     if accelerator is None:
         raise MachineError(f"{program.name}: the program names no accelerator; pass simulate(..., accelerator=...)")
-    prepared = _prepared(program, accelerator)
     if x is None:
-        return prepared.result
+        return _prepared(program, accelerator).result
     codes, runs = prepare(x, [Slot(port.name, port.shape, port.affine) for port in program.inputs])
-    return prepared.run(codes, runs)
+    return _prepared(program, accelerator).run(codes, runs)
 
 
 class _Prepared:
@@ -60,15 +59,22 @@ class _Prepared:
         with collector_at_rest():
             self.result = _timed(program, program.instructions, accelerator)
         self._program = program
-        self._places = sizes(program, accelerator)
         self._executions: dict[int, Execution] = {}
         self._memories_in_use = Lock()
+
+    @cached_property
+    def _places(self) -> dict[Memory, int]:
+        return sizes(self._program, self.result.accelerator)
+
+    @cached_property
+    def _gathered(self) -> int:
+        instructions = self._program.instructions
+        return max((gathered_elements(mac) for mac in instructions if isinstance(mac, Mac)), default=1)
 
     def run(self, codes: list[np.ndarray], runs: int) -> Result:
         """The result with outputs and values. `codes` (runs, *shape) of each input, as many at once as have room."""
         program = self._program
-        gathered = max((gathered_elements(mac) for mac in program.instructions if isinstance(mac, Mac)), default=1)
-        step = min(runs, max(1, min(_ROOM // sum(self._places.values()), _GATHERED // gathered)))
+        step = min(runs, max(1, min(_ROOM // sum(self._places.values()), _GATHERED // self._gathered)))
         with self._memories_in_use:
             seen = [
                 self._execution(min(step, runs - start)).run([part[start : start + step] for part in codes])
@@ -93,6 +99,9 @@ class _Prepared:
             instructions = timing.decoded(memories.words(program))
             if instructions != program.instructions:
                 raise AssertionError(f"{program.name}: its words do not encode its instructions")
+            # The whole batches and their rest: two numbers of runs are enough to keep.
+            if len(self._executions) == 2:
+                del self._executions[next(iter(self._executions))]
             with collector_at_rest():
                 self._executions[runs] = Execution(program, instructions, self.result.timeline, memories)
         return self._executions[runs]
