@@ -155,7 +155,9 @@ def test_one_weight_altered_by_one_is_found(layer: str) -> None:
     model, program = compiled()
     network = accelsim.extract(model, IMAGES[:1], engine="qnnpack")
     expected = network.trace(IMAGES)
-    load = next(item for _, item in of_layer(program, layer, "load") if item.memory == Memory.WEIGHT)
+    every = [item.dram for _, item in of_layer(program, layer, "load") if item.memory == Memory.WEIGHT]
+    loads = list(dict.fromkeys(every))
+    mac = next(item for _, item in of_layer(program, layer, "mac"))
     node = network.node(layer)
     codes = expected[node.inputs[0]].astype(np.int32)
     # What the first weight of a channel is multiplied with: the first feature, or the pixel above and to the left.
@@ -166,7 +168,8 @@ def test_one_weight_altered_by_one_is_found(layer: str) -> None:
     sums, rule = layer_accumulators(network, node, expected), matrix_rounding(network, node, folded=False)
     found = 0
     for channel, step in ((0, 1), (0, -1), (1, 1), (1, -1), (2, 1)):
-        address = load.dram + channel
+        block, place = divmod(channel, mac.outputs)
+        address = loads[block] + place * mac.weight_pitch_n
         if byte(program, address) in (0x7F, 0x80):
             continue  # a step further is the other end of int8
         # The first weights of a tile are those of its first channels. The folded zero point stays as it is, so that
