@@ -30,6 +30,11 @@ def network(engine: str, node: Any, values: dict[str, np.ndarray], result: Any) 
     return Network(engine, KERNEL_SETS[0], made, (node,), tuple(values), (node.name,))
 
 
+def misread(window: tuple[int, int, int, int]) -> bool:
+    """Whether QNNPACK takes pixels of the edge for the padding that are not in the window."""
+    return window[2] > 0 and window[3] > 1
+
+
 @pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("axes", [1, 2, 3])
@@ -41,6 +46,8 @@ def test_a_max_pool_is_pytorchs(pytorch: PyTorch, part: int, engine: str, kernel
         layout = LAYOUTS[index // 2 % 2] if axes == 2 else "contiguous"
         windows = [WINDOWS[(index + 2 * axis) % len(WINDOWS)] for axis in range(axes)]
         kernel, stride, padding, dilation = (tuple(values) for values in zip(*windows, strict=True))
+        if engine == "qnnpack" and dtype == "uint8" and axes < 3 and any(map(misread, windows)):
+            dilation = (1,) * axes
         sizes = [7 + int(rng.integers(0, 5)) for _ in range(axes)]
         x = codes(rng, (2, 1 + (index * 29 + part) % 70, *sizes), dtype)
         if index % 5 == 0:
@@ -56,6 +63,16 @@ def test_a_max_pool_is_pytorchs(pytorch: PyTorch, part: int, engine: str, kernel
         note = (x.shape, layout, arguments)
         cases.append(Case("max_pool", (x, pair(grid), layout, arguments), check, note=note))
     pytorch.compare(f"max_pool{axes}d", engine, kernels, cases)
+
+
+def test_qnnpack_takes_the_edge_for_the_padding_of_a_dilated_max_pool(pytorch: PyTorch) -> None:
+    x = np.array([[[200, 30, 20, 15, 5]]], np.uint8)
+    arguments = {"kernel_size": 3, "stride": 1, "padding": 1, "dilation": 2}
+    case = Case("max_pool", (x, (1.0, 0), "contiguous", arguments), lambda _: x)
+    (right,) = pytorch.ask("fbgemm", KERNEL_SETS[0], [case])
+    (wrong,) = pytorch.ask("qnnpack", KERNEL_SETS[0], [case])
+    # The first window holds elements 1 and 3 and one of padding, which QNNPACK reads from element 0.
+    assert (right[0, 0, 0], wrong[0, 0, 0]) == (30, 200)
 
 
 @pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
