@@ -15,8 +15,8 @@ from accelsim.network import Concatenate, MaxPool, Network, Value
 from accelsim.network.reference import apply
 
 LAYOUTS = ("contiguous", "channels_last")
-#: Channels that one pass of the vector loop of a channels_last concatenation takes.
-VECTOR = 32
+#: Channels that the vector loops of a channels_last concatenation take whole multiples of (ATen `qcat_nhwc_kernel`).
+VECTOR = 8
 #: Kernel, stride, padding and dilation of one axis, in turn.
 WINDOWS = ((2, 2, 0, 1), (3, 2, 1, 1), (3, 1, 1, 2), (1, 1, 0, 1), (5, 3, 2, 1), (2, 1, 1, 3))
 
@@ -39,6 +39,8 @@ def misread(window: tuple[int, int, int, int]) -> bool:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_a_max_pool_is_pytorchs(pytorch: PyTorch, part: int, engine: str, kernels: KernelSet, axes: int) -> None:
+    if engine == "qnnpack" and axes == 3:
+        return  # there is none
     rng = np.random.default_rng([27, part, axes])
     cases = []
     for index in range(70):
@@ -92,9 +94,10 @@ def test_a_concatenation_of_several_parts_is_pytorchs(
         grids = [affine(rng, style, "uint8", index + 20 * place) for place in range(3)]
         sizes = [1 + (index * 29 + 31 * place + part) % 70 for place in range(3)]
         inputs.append((grids, [codes(rng, (2, size, 3, 2), "uint8") for size in sizes], out))
-        # Pixels of 256 channels are all body, those of one channel all tail.
+        # Pixels of 256 channels are all body, those of one channel all tail. Either is channels_last as well.
+        shapes = ((1, 256, 1, 1), (1, 1, 16, 16)) if layout == "channels_last" else ((1, 4, 8, 8),) * 2
         for grid in grids:
-            for pixels in (every.reshape(1, 256, 1, 1), every.reshape(1, 1, 16, 16)):
+            for pixels in map(every.reshape, shapes):
                 tables.append(Case("concatenate", ([pixels], [pair(grid)], layout, pair(out), relu), lambda _: every))
     found = [np.asarray(answer).reshape(-1) for answer in pytorch.ask(engine, kernels, tables)]
     cases, differ = [], 0
@@ -114,4 +117,4 @@ def test_a_concatenation_of_several_parts_is_pytorchs(
         arguments = (parts, [pair(grid) for grid in grids], layout, pair(out), relu)
         cases.append(Case("concatenate", arguments, check, note=(grids, out, [x.shape for x in parts])))
     pytorch.compare("cat_relu" if relu else "cat", engine, kernels, cases)
-    assert bool(differ) == (layout == "channels_last" and kernels.aten != "default")
+    assert bool(differ) == (layout == "channels_last")
