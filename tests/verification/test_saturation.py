@@ -48,9 +48,11 @@ def test_saturation_explains_every_difference_and_no_other(engine: str, capabili
     answers = _ask(engine, capability)
     assert {"plain", "odd channels", "1x1", "one axis", "transposed", "linear", "two layers"} <= _saturating(answers)
     for name, answer in answers.items():
-        for layer in answer["layers"]:
-            if layer["differing"]:
-                assert f"{layer['differing']:,} by the int16 saturation of" in layer["cause"], name
+        first, *later = answer["layers"]
+        if first["differing"]:
+            assert f"{first['differing']:,} by the int16 saturation of" in first["cause"], name
+        for layer in later:
+            assert f"{layer['differing']:,} inherited from the layers before" in layer["cause"], name
     _check(answers)
 
 
