@@ -82,6 +82,14 @@ class _Output:
 
 
 class _Result:
+    accelerator = accelsim.Accelerator.from_dict(
+        {
+            "name": "stand-in",
+            "mac_array": {"rows": 1, "columns": 1},
+            "buffers": {name: {"bytes": 4} for name in ("activation", "weight", "accumulator")},
+        }
+    )
+
     def __init__(self, values: dict[str, _Output]) -> None:
         self.values = values
 
