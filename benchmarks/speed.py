@@ -1,6 +1,6 @@
-"""How long compiling and simulating ResNet-50 take, beside PyTorch's own runs of the same network.
+"""How long compiling and simulating ResNet-50 take, beside PyTorch's own runs of the same network and SCALE-Sim's.
 
-    python -m benchmarks.speed
+    python -m benchmarks.speed [--scale-sim INTERPRETER]
 
 Every time is the best of a few runs in one process; the peak memory is that of a second process, which loads the
 network, compiles it and runs it with data, and never sees torch.
@@ -22,6 +22,9 @@ from typing import Any
 import numpy as np
 
 import accelsim
+from accelsim.machine.simulation import forget
+
+from . import peers
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,6 +37,25 @@ def best(run: Callable[[], Any], times: int = 3) -> float:
         run()
         seconds.append(time.perf_counter() - start)
     return min(seconds)
+
+
+def together(*runs: Callable[[], Any], times: int = 10) -> list[float]:
+    """Seconds of the fastest of some runs of each, in turn, so that what else the machine does meets all alike."""
+    seconds: list[list[float]] = [[] for _ in runs]
+    for _ in range(times):
+        for run, taken in zip(runs, seconds, strict=True):
+            taken.append(best(run, 1))
+    return [min(taken) for taken in seconds]
+
+
+def afresh(run: Callable[[], Any]) -> Callable[[], Any]:
+    """`run` with nothing kept of the runs before it."""
+
+    def first() -> None:
+        forget()
+        run()
+
+    return first
 
 
 def peak_memory() -> int:
@@ -71,6 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--configuration", type=Path, default=ROOT / "configs" / "edge_16x16.yaml")
     parser.add_argument("--engine", default="fbgemm")
     parser.add_argument("--threads", type=int, help="of PyTorch; by default one a core")
+    parser.add_argument("--scale-sim", metavar="INTERPRETER", help="one that can import scalesim, to run it beside")
+    parser.add_argument(
+        "--layers", nargs="+", metavar="NAME", help="for SCALE-Sim; by default one of each shape, which takes long"
+    )
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.worker:
@@ -87,19 +113,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model, x = module.quantized(options.engine)
     plain, _ = float_network(*module.NETWORK)
     fuse(plain)
-    with torch.no_grad():
-        model(x), plain(x)  # both allocate on their first run
-        float32, int8 = best(lambda: plain(x), 7), best(lambda: model(x), 7)
     start = time.perf_counter()
     network = accelsim.extract(model, x)
     extract = time.perf_counter() - start
     machine = accelsim.Accelerator.from_yaml(options.configuration)
     compiled = {effort: best(lambda e=effort: accelsim.compile(network, machine, effort=e), 2) for effort in (0, 1, 2)}
     program = accelsim.compile(network, machine)
-    first = best(lambda: accelsim.simulate(program), 1)
-    timing = best(lambda: accelsim.simulate(program))
+    timing = best(afresh(lambda: accelsim.simulate(program)))
     codes = x.numpy()
-    data = best(lambda: accelsim.simulate(program, codes))
+    first = best(afresh(lambda: accelsim.simulate(program, codes)))
+    with torch.no_grad():
+        data, float32, int8 = together(lambda: accelsim.simulate(program, codes), lambda: plain(x), lambda: model(x))
     result = accelsim.simulate(program)
     peaks = memory(network, options.configuration.resolve(), codes)
 
@@ -108,14 +132,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{'extract':34}{extract:9.3f} s")
     for effort, seconds in compiled.items():
         print(f"{f'compile, effort {effort}':34}{seconds:9.3f} s")
-    print(f"{'simulate, timing only, first run':34}{first:9.3f} s")
     print(f"{'simulate, timing only':34}{timing:9.3f} s   {result.cycles / timing / 1e6:.1f} million cycles a second")
-    print(f"{'simulate, with data':34}{data:9.3f} s")
-    print(f"{'PyTorch, float32':34}{float32:9.3f} s   with data {data / float32:6.2f} x")
-    print(f"{'PyTorch, int8':34}{int8:9.3f} s   with data {data / int8:6.2f} x")
+    print(f"{'simulate, time and first image':34}{first:9.3f} s")
+    print(f"{'simulate, every further image':34}{data:9.3f} s")
+    for what, seconds in (("float32", float32), ("int8", int8)):
+        ratios = f"first image {first / seconds:6.2f} x, further {data / seconds:6.2f} x"
+        print(f"{f'PyTorch, {what}':34}{seconds:9.3f} s   {ratios}")
     for what, size in zip(("compile", "timing only", "with data"), peaks, strict=False):
         print(f"{f'peak memory after {what}':34}{size / 2**20:9.0f} MiB")
     print(f"{'torch loaded there':34}{'yes' if peaks[3] else 'no':>9}")
+    if not options.scale_sim:
+        print("SCALE-Sim: not run; --scale-sim names an interpreter that can import it (benchmarks/README.md)")
+        return
+    every = peers.layers_of(network)
+    layers = [layer for layer in every if layer.name in options.layers] if options.layers else peers.distinct(every)
+    runs = []
+    for run in peers.scale_sim(options.scale_sim, machine, layers):
+        runs.append(run)
+        print(f"SCALE-Sim: {run.layer.name} {run.seconds:.1f} s", file=sys.stderr, flush=True)
+    spent = sum(run.seconds for run in runs)
+    print()
+    print(*peers.table(runs, result, machine), sep="\n")
+    print(
+        f"SCALE-Sim: {spent:,.0f} s for these {len(runs)} of {len(every)} layers, {spent / timing:,.0f} x the "
+        f"{timing:.2f} s of the timing of the whole network"
+    )
 
 
 if __name__ == "__main__":

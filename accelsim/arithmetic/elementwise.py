@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,18 @@ class Operand:
     offset: Float32
 
     def apply(self, codes: NDArray[np.integer]) -> Float32:
-        """Binary32 values, the shape of `codes`."""
-        return fma(np.asarray(codes, np.int32) - self.subtract, self.scale, self.offset)
+        """Binary32 values, the shape of `codes` (8-bit)."""
+        every = self._values["int8" if codes.dtype == np.int8 else "uint8"]
+        return every.take(codes.view(np.uint8) if codes.dtype == np.int8 else codes)
+
+    @cached_property
+    def _values(self) -> dict[str, Float32]:
+        """The value of every code, by the code's byte."""
+        byte = np.arange(256, dtype=np.uint8)
+        return {
+            dtype: fma(byte.view(dtype).astype(np.int32) - self.subtract, self.scale, self.offset)
+            for dtype in ("int8", "uint8")
+        }
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,11 @@ class FloatAdd:
 
     def apply(self, a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.int32]:
         """Codes of the sum, element by element."""
-        return self.requantization.apply(self.a.apply(a) + self.b.apply(b))
+        return self.codes(a, b).astype(np.int32)
+
+    def codes(self, a: NDArray[np.integer], b: NDArray[np.integer]) -> Float32:
+        """What `apply` returns, as whole binary32 numbers."""
+        return self.requantization.codes(self.a.apply(a) + self.b.apply(b))
 
 
 @dataclass(frozen=True)

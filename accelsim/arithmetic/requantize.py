@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,12 @@ _INT32_MIN = -(2**31)
 
 def _dtype(name: str) -> type[np.int32] | type[np.float32]:
     return np.int32 if name == "offset" else np.float32
+
+
+@cache
+def _names(steps: Step) -> tuple[str, ...]:
+    """The constants that the steps read, in the order of the planes."""
+    return tuple(name for name, step in CONSTANTS if steps & step)
 
 
 @dataclass(frozen=True)
@@ -108,11 +115,13 @@ class Requantization:
     def from_planes(
         cls, steps: Step, planes: NDArray[np.uint32], *, zero_point: int, minimum: int, maximum: int
     ) -> Requantization:
-        """The pipeline of an instruction: the inverse of `steps` and `planes`."""
-        names = [name for name, step in CONSTANTS if steps & step]
+        """The pipeline of an instruction: the inverse of `steps` and `planes`.
+
+        It reads contiguous planes whenever it is applied, and so sees what is written there later.
+        """
         constants = {
             name: plane.view(_dtype(name))
-            for name, plane in zip(names, np.ascontiguousarray(planes, np.uint32), strict=True)
+            for name, plane in zip(_names(steps), np.ascontiguousarray(planes, np.uint32), strict=True)
         }
         return cls(
             zero_point,
@@ -129,6 +138,10 @@ class Requantization:
 
         Returns int32 codes in `minimum..maximum`, the shape of `accumulator`.
         """
+        return self.codes(accumulator).astype(np.int32)
+
+    def codes(self, accumulator: NDArray[np.int32] | Float32) -> Float32:
+        """What `apply` returns, as whole binary32 numbers."""
         value = np.asarray(accumulator)
         x: Float32 = f32(value if self.offset is None else value + self.offset)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -137,7 +150,7 @@ class Requantization:
             if self.scale_2 is not None:
                 x = x * self.scale_2
             if self.bias is not None:
-                x = f32(x + self.bias) if self.bias_factor is None else fma(self.bias, self.bias_factor, x)
+                x = x + self.bias if self.bias_factor is None else fma(self.bias, self.bias_factor, x)
             if self.multiplier is not None:
                 if self.fused_zero_point:
                     x = fma(x, self.multiplier, np.float32(self.zero_point))
@@ -147,11 +160,20 @@ class Requantization:
                 x = x / self.divisor
             if self.zero_point_first:
                 x = x + np.float32(self.zero_point)
-        code = np.rint(np.clip(x, -_LARGEST, _LARGEST)).astype(np.int64)
         if self.indefinite:
-            code = np.where(np.abs(x) < -_INT32_MIN, code, _INT32_MIN)
+            return f32(self._indefinite(x))
+        # Whole numbers of this size are exact in binary32, so the clamp and the zero point may come in either order,
+        # and in binary32. A NaN ends at the minimum.
+        after = 0 if self.zero_point_first or self.fused_zero_point else self.zero_point
+        code = np.asarray(np.rint(x))
+        np.fmax(code, np.float32(self.minimum - after), out=code)
+        np.fmin(code, np.float32(self.maximum - after), out=code)
+        return np.add(code, np.float32(after), out=code) if after else code
+
+    def _indefinite(self, x: Float32) -> NDArray[np.int64]:
+        code = np.rint(np.clip(x, -_LARGEST, _LARGEST)).astype(np.int64)
+        code = np.where(np.abs(x) < -_INT32_MIN, code, _INT32_MIN)
         if not (self.zero_point_first or self.fused_zero_point):
             code = code + self.zero_point
-        if self.indefinite:
-            code = np.where(code < _INT32_MIN, self.maximum, code)
-        return np.clip(code, self.minimum, self.maximum).astype(np.int32)
+        code = np.where(code < _INT32_MIN, self.maximum, code)
+        return np.clip(code, self.minimum, self.maximum)

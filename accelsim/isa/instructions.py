@@ -59,7 +59,9 @@ class Instruction:
         """The instruction's word."""
         word = self.opcode
         for item in layout(type(self)):
-            word |= item.encode(getattr(self, item.name)) << item.offset
+            value = getattr(self, item.name)
+            if value or item.kind == "float":  # most fields are 0, and leave their bits as they are
+                word |= item.encode(value) << item.offset
         return word.to_bytes(INSTRUCTION_BYTES, "little")
 
     def reads(self) -> tuple[Region, ...]:
@@ -112,9 +114,8 @@ class _Transfer(Instruction):
         return self.rows * self.length
 
     def _hull(self, memory: Memory, start: int, pitches: tuple[int, int, int]) -> Region:
-        counts = (self.count_1, self.count_2, self.count_3)
-        last = sum((count - 1) * pitch for count, pitch in zip(counts, pitches, strict=True))
-        return Region(memory, start, start + last + self.length)
+        rows = (self.count_1 - 1) * pitches[0] + (self.count_2 - 1) * pitches[1] + (self.count_3 - 1) * pitches[2]
+        return Region(memory, start, start + rows + self.length)
 
     def _dram(self) -> Region:
         return self._hull(Memory.DRAM, self.dram, (self.dram_pitch_1, self.dram_pitch_2, self.dram_pitch_3))

@@ -65,10 +65,10 @@ class Port:
         return np.ascontiguousarray(stored).reshape(runs, -1).view(np.uint8)
 
     def from_memory(self, raw: np.ndarray) -> np.ndarray:
-        """Bytes (runs, bytes) as codes (runs, *shape) of the port's dtype."""
+        """Bytes (runs, bytes) as codes (runs, *shape) of the port's dtype; a view of them where the order allows."""
         runs = raw.shape[0]
         stored = np.ascontiguousarray(raw).view(self.affine.dtype).reshape(runs, *self.stored)
-        return np.ascontiguousarray(stored.transpose(0, *(axis + 1 for axis in self.axes))).reshape(runs, *self.shape)
+        return stored.transpose(0, *(axis + 1 for axis in self.axes)).reshape(runs, *self.shape)
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,10 @@ class Program:
         for (_, stop, what), (start, _, other) in pairwise(extents):
             if start < stop:
                 raise AssemblyError(f"{self.name}: {other} at {start:#x} overlaps {what}, which ends at {stop:#x}")
+
+    def __hash__(self) -> int:
+        # Cheap, where the instructions and the image are long; equality looks at everything.
+        return hash((self.name, self.code, len(self.instructions)))
 
     def _dram_ports(self) -> tuple[Port, ...]:
         probes = (probe.port for probe in self.probes if probe.port.memory == Memory.DRAM)

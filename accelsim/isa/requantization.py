@@ -34,6 +34,8 @@ class _Requantization(Instruction):
     out_width: int = unsigned(16, "pixels of a line", 1)
     channels: int = unsigned(16, "channels")
     parameters: int = unsigned(32, "parameter buffer address of the constants")
+    minimum: int = signed(9, "smallest code")
+    maximum: int = signed(9, "largest code")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,8 +80,6 @@ class Requantize(_Requantization):
 
     steps: Step = choice(Step, 10, "steps of the pipeline that act")
     zero_point: int = signed(9, "output zero point")
-    minimum: int = signed(9, "lower clamp")
-    maximum: int = signed(9, "upper clamp")
 
     @property
     def planes(self) -> int:
@@ -96,9 +96,6 @@ class RequantFixed(_Requantization):
     opcode = 10
     mnemonic = "requant_fixed"
 
-    minimum: int = signed(9, "lower clamp")
-    maximum: int = signed(9, "upper clamp")
-
     @property
     def planes(self) -> int:
         return 4
@@ -113,9 +110,6 @@ class RequantThresholds(_Requantization):
 
     opcode = 11
     mnemonic = "requant_thresholds"
-
-    minimum: int = signed(9, "code of an accumulator below all thresholds")
-    maximum: int = signed(9, "code of one that has reached them all, at most 255 more")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -142,8 +136,6 @@ class RequantGemmlowp(_Requantization):
     mnemonic = "requant_gemmlowp"
 
     zero_point: int = signed(9, "output zero point")
-    minimum: int = signed(9, "lower clamp")
-    maximum: int = signed(9, "upper clamp")
 
     @property
     def planes(self) -> int:
@@ -162,8 +154,6 @@ class RequantTextbook(_Requantization):
     mnemonic = "requant_textbook"
 
     zero_point: int = signed(9, "output zero point")
-    minimum: int = signed(9, "lower clamp")
-    maximum: int = signed(9, "upper clamp")
 
     @property
     def planes(self) -> int:

@@ -6,7 +6,8 @@ overlap in time touch the same place (`hazards`), one after the other in the ord
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -26,46 +27,68 @@ from accelsim.isa import (
     Multiply,
     Pool,
     Program,
+    Reduction,
     Store,
 )
 from accelsim.isa.requantization import _Requantization
 
-from . import footprint, post
-from .memory import Memories
-from .products import mac_sums
-from .requantization import requantize
+from . import footprint, post, products
+from .memory import Action, Memories
+from .requantization import requantizer
 from .timing import describe
 from .units import Span
 
 
-def execute(
-    program: Program,
-    instructions: tuple[Instruction, ...],
-    spans: tuple[Span, ...],
-    memories: Memories,
-    arithmetic: Arithmetic,
-) -> list[np.ndarray]:
-    """Run the instructions; returns the bytes (runs, bytes) that each of the program's probes has seen.
+class Execution:
+    """The data of any number of runs, `memories.runs` at a time: the instructions' work, made ready once.
 
     `arithmetic`: that of the requant unit.
 
-    Raises MachineError, naming the instruction, for a place that is read and was never written, and for a sum that
-    leaves the accumulators' width.
+    Raises MachineError, naming the instruction, for a place that is read and was never written.
     """
-    probes: dict[int, list[int]] = {}
-    for number, probe in enumerate(program.probes):
-        probes.setdefault(probe.instruction, []).append(number)
-    seen: dict[int, np.ndarray] = {}
-    for _, ending in groupby(sorted(spans, key=lambda span: span.end), key=lambda span: span.end):
-        indices = [span.index for span in ending]
-        for index in indices:
-            step(index, instructions[index], memories, arithmetic)
-        for index in indices:
-            for number in probes.get(index, ()):
-                what = f"value after {describe(index, instructions[index])},"
-                probe = program.probes[number]
-                seen[number] = memories.raw(probe.port, probe.part, what)
-    return [seen[number] for number in range(len(program.probes))]
+
+    def __init__(
+        self,
+        program: Program,
+        instructions: tuple[Instruction, ...],
+        spans: tuple[Span, ...],
+        memories: Memories,
+        arithmetic: Arithmetic,
+    ) -> None:
+        probes: dict[int, list[int]] = {}
+        for number, probe in enumerate(program.probes):
+            probes.setdefault(probe.instruction, []).append(number)
+        self._memories = memories
+        self._actions: list[Action] = []
+        self._seen: dict[int, np.ndarray] = {}
+        self._probes = len(program.probes)
+        for _, ending in groupby(sorted(spans, key=lambda span: span.end), key=lambda span: span.end):
+            indices = [span.index for span in ending]
+            for index in indices:
+                self._actions.extend(actions_of(index, instructions[index], memories, arithmetic))
+            for index in indices:
+                for number in probes.get(index, ()):
+                    what = f"value after {describe(index, instructions[index])},"
+                    probe = program.probes[number]
+                    self._actions.append(self._probe(number, memories.stored(probe.port, probe.part, what)))
+        self._outputs = [memories.stored(port, None, "output") for port in program.outputs]
+
+    def _probe(self, number: int, value: Callable[[], np.ndarray]) -> Action:
+        def look() -> None:
+            self._seen[number] = value()
+
+        return look
+
+    def run(self, codes: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Bytes (runs, bytes) that the program's probes have seen, then those of its outputs.
+
+        `codes`: (runs, *shape) of each input. Raises MachineError, naming the instruction, for a sum that leaves the
+        accumulators' width.
+        """
+        self._memories.fill(codes)
+        for action in self._actions:
+            action()
+        return [self._seen.pop(number) for number in range(self._probes)] + [output() for output in self._outputs]
 
 
 def check_fields(instructions: tuple[Instruction, ...], accelerator: Accelerator) -> None:
@@ -99,8 +122,12 @@ def _check_abreast(index: int, mac: Mac, accelerator: Accelerator) -> None:
         )
 
 
-def step(index: int, instruction: Instruction, memories: Memories, arithmetic: Arithmetic) -> None:
-    """One instruction: read its operands, compute, write its result. `arithmetic`: that of the requant unit."""
+def actions_of(index: int, instruction: Instruction, memories: Memories, arithmetic: Arithmetic) -> list[Action]:
+    """What one instruction does to the memories: read its operands, compute, write its result.
+
+    `arithmetic`: that of the requant unit. To be called in the order of the run, and then done in that order, as often
+    as there is data.
+    """
     for block in footprint.reads(instruction):
         place = memories[block.memory].first_unwritten(block)
         if place is not None:
@@ -109,39 +136,49 @@ def step(index: int, instruction: Instruction, memories: Memories, arithmetic: A
                 f"{describe(index, instruction)}: reads {kind} {place:#x} of the {block.memory.name.lower()} memory, "
                 "which was never written; write it first, and let this instruction wait for that"
             )
-    action = _ACTIONS.get(type(instruction))
+    actions: list[Action] = []
+    work = _WORK.get(type(instruction))
     if isinstance(instruction, _Requantization):
-        _requantize(index, instruction, memories, arithmetic)
-    elif action is not None:
-        action(index, instruction, memories)
+        _requantize(index, instruction, memories, arithmetic, actions)
+    elif work is not None:
+        work(index, instruction, memories, actions)
+    return actions
 
 
-def _copy(source: footprint.Block, target: footprint.Block, memories: Memories) -> None:
-    memories[target.memory].write(target, memories[source.memory].read(source))
+def _copy(source: footprint.Block, target: footprint.Block, memories: Memories, actions: list[Action]) -> None:
+    values = memories[source.memory].read(source, actions)
+    actions.append(partial(np.copyto, memories.target(target, len(values)), values))
 
 
-def _load(index: int, load: Load, memories: Memories) -> None:
-    _copy(footprint.dram_rows(load), footprint.local_rows(load, load.memory), memories)
+def _load(index: int, load: Load, memories: Memories, actions: list[Action]) -> None:
+    _copy(footprint.dram_rows(load), footprint.local_rows(load, load.memory), memories, actions)
 
 
-def _store(index: int, store: Store, memories: Memories) -> None:
-    _copy(footprint.local_rows(store, Memory.ACTIVATION), footprint.dram_rows(store), memories)
+def _store(index: int, store: Store, memories: Memories, actions: list[Action]) -> None:
+    _copy(footprint.local_rows(store, Memory.ACTIVATION), footprint.dram_rows(store), memories, actions)
 
 
-def _mac(index: int, mac: Mac, memories: Memories) -> None:
-    activations = memories[Memory.ACTIVATION].readable(footprint.window(mac))
-    weights = memories[Memory.WEIGHT].read(footprint.weights(mac)).view(np.int8)
-    total, largest = mac_sums(mac, activations, weights)
+def _mac(index: int, mac: Mac, memories: Memories, actions: list[Action]) -> None:
+    activations = memories[Memory.ACTIVATION].readable(footprint.window(mac), actions)
+    weights = memories[Memory.WEIGHT].read(footprint.weights(mac), actions).view(np.int8)
+    product = products.product(mac, activations, weights, memories.operands)
     block, accumulators = footprint.sums(mac), memories[Memory.ACCUMULATOR]
+    runs = max(len(activations), len(weights))
+    before = None
     if mac.accumulate:
-        before = accumulators.read(block)
-        largest += max(abs(int(before.min())), abs(int(before.max())))
-        total = total + (before if largest < 2**31 else before.astype(np.int64))
+        before = accumulators.read(block, actions)
+        runs = max(runs, len(before))
+    target = memories.target(block, runs)
+    # What any data can make of these words; only what may leave their width is looked at, in every run.
+    largest = memories.largest_sums.target(block, products.largest_sum(mac), add=bool(mac.accumulate))
     limit = 1 << (memories.accumulator_bits - 1)
-    if largest >= limit:
-        outside = np.argwhere((total >= limit) | (total < -limit))
-        if len(outside):
-            run, pixel, output = (int(axis) for axis in outside[0])
+
+    def add_checked() -> None:
+        total = product().astype(np.int64)
+        if before is not None:
+            total = total + before
+        if total.max() >= limit or total.min() < -limit:
+            run, pixel, output = (int(axis) for axis in np.argwhere((total >= limit) | (total < -limit))[0])
             word = mac.accumulator + pixel * mac.accumulator_pitch + output
             raise MachineError(
                 f"{describe(index, mac)}: the sum in accumulator word {word:#x} is {int(total[run, pixel, output])} "
@@ -149,50 +186,80 @@ def _mac(index: int, mac: Mac, memories: Memories) -> None:
                 "split the reduction and requantise the parts, scale the operands down, or raise "
                 "buffers.accumulator.bits (32 at most)"
             )
-    accumulators.write(block, total)
+        target[...] = total
+
+    def put() -> None:
+        np.copyto(target, product(), casting="unsafe")
+
+    if largest >= limit:
+        actions.append(add_checked)
+    else:
+        actions.append(put if before is None else partial(_add, target, before, product))
 
 
-def _requantize(index: int, tile: _Requantization, memories: Memories, arithmetic: Arithmetic) -> None:
-    accumulators = memories[Memory.ACCUMULATOR].read(footprint.accumulators(tile))
+def _add(target: np.ndarray, before: np.ndarray, product: products.Product) -> None:
+    np.add(before, product().astype(np.int32), out=target)
+
+
+def _requantize(
+    index: int, tile: _Requantization, memories: Memories, arithmetic: Arithmetic, actions: list[Action]
+) -> None:
+    accumulators = memories[Memory.ACCUMULATOR].read(footprint.accumulators(tile), actions)
     words = np.empty((1, 0), np.uint8)
     if tile.planes:
-        words = memories[Memory.PARAMETER].read(footprint.constants(tile))
+        words = memories[Memory.PARAMETER].read(footprint.constants(tile), actions)
+    codes = requantizer(tile, accumulators, words, arithmetic)
+    target = memories.target(footprint.requantized(tile), max(len(accumulators), len(words)))
+    bounds = tile.minimum, tile.maximum
+
+    def requantize() -> None:
+        try:
+            post.store(target, codes(), bounds)
+        except MachineError as error:
+            raise MachineError(f"{describe(index, tile)}: {error}") from None
+
+    actions.append(requantize)
+
+
+def _binary(index: int, instruction: Add | AddFixed | Multiply, memories: Memories, actions: list[Action]) -> None:
+    activation = memories[Memory.ACTIVATION]
+    a = activation.read(footprint.lines(instruction, instruction.a, instruction.a_pitch), actions)
+    b = activation.read(footprint.lines(instruction, instruction.b, instruction.b_pitch), actions)
+    codes = post.binary(instruction, a, b)
+    target = memories.target(footprint.writes(instruction)[0], max(len(a), len(b)))
+    bounds = instruction.minimum, instruction.maximum
+    actions.append(lambda: post.store(target, codes(), bounds))
+
+
+def _lookup(index: int, instruction: Lookup, memories: Memories, actions: list[Action]) -> None:
+    table = memories[Memory.PARAMETER].read(footprint.table(instruction), actions)
+    block = footprint.lines(instruction, instruction.source, instruction.source_pitch)
+    indices = memories[Memory.ACTIVATION].read(block, actions)
+    codes = post.lookup(table, indices)
+    target = memories.target(footprint.writes(instruction)[0], max(len(table), len(indices)))
+    actions.append(lambda: np.copyto(target, codes()))
+
+
+def _pool(index: int, tile: Pool, memories: Memories, actions: list[Action]) -> None:
+    activations = memories[Memory.ACTIVATION].readable(footprint.window(tile), actions)
     try:
-        codes = requantize(tile, accumulators, words, arithmetic)
-    except MachineError as error:
-        raise MachineError(f"{describe(index, tile)}: {error}") from None
-    block = footprint.requantized(tile)
-    memories[Memory.ACTIVATION].write(block, codes.reshape(-1, *block.sizes))
-
-
-def _binary(index: int, instruction: Add | AddFixed | Multiply, memories: Memories) -> None:
-    activation = memories[Memory.ACTIVATION]
-    a = activation.read(footprint.lines(instruction, instruction.a, instruction.a_pitch))
-    b = activation.read(footprint.lines(instruction, instruction.b, instruction.b_pitch))
-    activation.write(footprint.writes(instruction)[0], post.binary(instruction, a, b))
-
-
-def _lookup(index: int, instruction: Lookup, memories: Memories) -> None:
-    activation = memories[Memory.ACTIVATION]
-    table = memories[Memory.PARAMETER].read(footprint.table(instruction))
-    indices = activation.read(footprint.lines(instruction, instruction.source, instruction.source_pitch))
-    activation.write(footprint.writes(instruction)[0], post.lookup(table, indices))
-
-
-def _pool(index: int, tile: Pool, memories: Memories) -> None:
-    activation = memories[Memory.ACTIVATION]
-    try:
-        codes = post.pool(tile, activation.readable(footprint.window(tile)))
+        codes = post.pool(tile, activations)
     except ValueError as error:
         line, pixel = error.args
         raise MachineError(
             f"{describe(index, tile)}: the window of output line {line}, pixel {pixel} is all padding and has no "
             "largest code; make the padding smaller than the kernel"
         ) from None
-    activation.write(footprint.pooled(tile), codes)
+    target = memories.target(footprint.pooled(tile), len(activations))
+    if tile.reduction == Reduction.MAX:
+        # The codes of the maximum are bytes as they stand.
+        actions.append(lambda: np.copyto(target, codes().view(np.uint8)))
+    else:
+        bounds = tile.minimum, tile.maximum
+        actions.append(lambda: post.store(target, codes(), bounds))
 
 
-_ACTIONS: dict[type[Instruction], Callable[..., None]] = {
+_WORK: dict[type[Instruction], Callable[..., None]] = {
     Load: _load,
     Store: _store,
     Mac: _mac,

@@ -27,17 +27,21 @@ class Block(NamedTuple):
     @property
     def stop(self) -> int:
         """One past the last place."""
-        return self.start + sum((size - 1) * pitch for size, pitch in zip(self.sizes, self.pitches, strict=True)) + 1
+        stop = self.start + 1
+        for size, pitch in zip(self.sizes, self.pitches, strict=True):
+            stop += (size - 1) * pitch
+        return stop
 
     def view(self, array: np.ndarray, origin: int = 0) -> np.ndarray:
         """These places of `array` (..., places), whose first place is `origin`: a view of shape (..., *sizes)."""
         step = array.itemsize
+        pitches = self.pitches if step == 1 else tuple([pitch * step for pitch in self.pitches])
         return np.ndarray(
-            (*array.shape[:-1], *self.sizes),
+            array.shape[:-1] + self.sizes,
             array.dtype,
             array,
             (self.start - origin) * step,
-            (*array.strides[:-1], *(pitch * step for pitch in self.pitches)),
+            array.strides[:-1] + pitches,
         )
 
     def covers_hull(self) -> bool:

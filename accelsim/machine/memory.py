@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -11,13 +12,19 @@ from accelsim.hardware import Accelerator
 from accelsim.isa import INSTRUCTION_BYTES, Memory, Port, Program
 
 from .footprint import Block
+from .operands import Operands
+
+#: One part of an instruction's work on the data.
+Action = Callable[[], None]
 
 
 class Storage:
     """One memory in `runs` runs of the same program, (runs, size) elements of `dtype`.
 
-    What is equal in all runs (weights, constants, code) is held once, the rest once for each run. Whether a place was
-    written does not depend on data, so it is the same in every run.
+    What is equal in all runs (weights, constants, code) is held once, the rest once for each run. Where something was
+    written, and what may differ between runs, does not depend on data: it is known for each instruction before the
+    first run, in the order in which `read` and `target` are called. They hand out the places that the instruction's
+    actions will find, or leave, its data in.
     """
 
     def __init__(self, memory: Memory, size: int, runs: int, dtype: type[np.uint8] | type[np.int32]) -> None:
@@ -42,8 +49,11 @@ class Storage:
             return None
         return int(block.view(np.arange(block.stop - block.start), block.start)[~written].min()) + block.start
 
-    def readable(self, blocks: Iterable[Block]) -> np.ndarray:
-        """An array (1 or runs, size) that holds the places of all the blocks; 1 where they are equal in all runs."""
+    def readable(self, blocks: Iterable[Block], actions: list[Action]) -> np.ndarray:
+        """An array (1 or runs, size) that holds the places of all the blocks; 1 where they are equal in all runs.
+
+        `actions` gets what has to be done first.
+        """
         if self.runs == 1:
             return self._common
         blocks = tuple(blocks)
@@ -52,67 +62,91 @@ class Storage:
         for block in blocks:
             differs = block.view(self._differs)
             if not differs.all():
-                np.copyto(block.view(self._own), block.view(self._common), where=~differs)
+                equal = ~differs
+                actions.append(partial(np.copyto, block.view(self._own), block.view(self._common), where=equal))
                 differs[...] = True
         return self._own
 
-    def read(self, block: Block) -> np.ndarray:
-        """The block's content (1 or runs, *sizes), a view."""
-        return block.view(self.readable((block,)))
+    def read(self, block: Block, actions: list[Action]) -> np.ndarray:
+        """The block's places (1 or runs, *sizes), a view. `actions` gets what has to be done first."""
+        return block.view(self.readable((block,), actions))
 
-    def write(self, block: Block, values: np.ndarray) -> None:
-        """Write `values` (1 or runs, *sizes); of a wider integer the low bits are kept."""
-        differs = self.runs > 1 and len(values) > 1
-        block.view(self._own if differs else self._common)[...] = values
+    def target(self, block: Block, runs: int) -> np.ndarray:
+        """The block's places (runs, *sizes), a view, for an action that writes values of 1 or of all runs."""
+        differs = self.runs > 1 and runs > 1
         if self.runs > 1:
             block.view(self._differs)[...] = differs
         block.view(self._written)[...] = True
+        return block.view(self._own if differs else self._common)
+
+
+class LargestSums:
+    """For each accumulator a bound of its magnitude that holds for any data; before its first sum, all that fits."""
+
+    def __init__(self, words: int) -> None:
+        self._bounds = np.full(words, 1 << 31, np.int64)
+
+    def target(self, block: Block, largest: int, *, add: bool) -> int:
+        """Sums up to `largest` are written to the block, or added to what it holds: the bound from then on."""
+        bounds = block.view(self._bounds)
+        if add:
+            largest += int(bounds.max())
+        bounds[...] = largest
+        return largest
 
 
 class Memories:
-    """Every memory, with the program's words, data image and inputs in DRAM. `places`: `sizes` of the program.
+    """Every memory; the program's words and data image are in DRAM, its inputs once `fill` was called.
 
-    An accumulator holds `accumulator_bits`.
+    `places`: `sizes` of the program. An accumulator holds `accumulator_bits`.
     """
 
-    def __init__(
-        self,
-        program: Program,
-        places: dict[Memory, int],
-        codes: list[np.ndarray],
-        runs: int,
-        accumulator_bits: int = 32,
-    ) -> None:
-        self.accumulator_bits = accumulator_bits
+    def __init__(self, program: Program, places: dict[Memory, int], runs: int, accumulator_bits: int = 32) -> None:
+        self.runs, self.accumulator_bits = runs, accumulator_bits
         self._storages = {
             memory: Storage(memory, size, runs, np.int32 if memory == Memory.ACCUMULATOR else np.uint8)
             for memory, size in places.items()
         }
-        dram = self[Memory.DRAM]
+        self.largest_sums = LargestSums(places[Memory.ACCUMULATOR])
+        #: Operands of the MAC array that are still what the memories hold.
+        self.operands = Operands()
         image = [(segment.address, segment.content) for segment in program.data]
-        for address, content in [*image, (program.code, program.words())]:
-            if content:
-                dram.write(_bytes(Memory.DRAM, address, len(content)), np.frombuffer(content, np.uint8)[None])
-        for port, given in zip(program.inputs, codes, strict=True):
-            place = self._place(port, None)
-            self[port.memory].write(place, port.to_memory(given).reshape(-1, *place.sizes))
+        self._image = [
+            (self[Memory.DRAM].target(_bytes(Memory.DRAM, address, len(content)), 1), np.frombuffer(content, np.uint8))
+            for address, content in [*image, (program.code, program.words())]
+            if content
+        ]
+        self._inputs = [(port, self[port.memory].target(self._place(port, None), runs)) for port in program.inputs]
+        self._write_image()
+
+    def _write_image(self) -> None:
+        for target, content in self._image:
+            target[...] = content
+
+    def fill(self, codes: Sequence[np.ndarray]) -> None:
+        """The state before a run: the image as the program has it, and `codes` (runs, *shape) at the inputs' ports."""
+        self._write_image()
+        for (port, target), given in zip(self._inputs, codes, strict=True):
+            target[...] = port.to_memory(given).reshape(-1, *target.shape[1:])
 
     def __getitem__(self, memory: Memory) -> Storage:
         return self._storages[memory]
 
+    def target(self, block: Block, runs: int) -> np.ndarray:
+        """Where an action writes values of 1 or of all runs, (runs, *sizes); what was made of those places is stale."""
+        self.operands.forget(block)
+        return self[block.memory].target(block, runs)
+
     def words(self, program: Program) -> bytes:
         """The instruction words, as they stand in DRAM."""
         block = _bytes(Memory.DRAM, program.code, INSTRUCTION_BYTES * len(program.instructions))
-        return self[Memory.DRAM].read(block)[0].tobytes()
+        return self[Memory.DRAM].read(block, [])[0].tobytes()
 
-    def value(self, port: Port, what: str) -> np.ndarray:
-        """The codes at a port (runs, *shape). Raises MachineError, naming `what`, where a byte was never written."""
-        return port.from_memory(self.raw(port, None, what))
+    def stored(self, port: Port, part: tuple[int, int] | None, what: str) -> Callable[[], np.ndarray]:
+        """Reads what is stored at a port (runs, bytes), now or in any later run at this point of the program.
 
-    def raw(self, port: Port, part: tuple[int, int] | None, what: str) -> np.ndarray:
-        """What is stored at a port (runs, bytes), of a `part` (as a probe's) the bytes that lie at its address.
-
-        Raises MachineError as `value` does.
+        Of a `part` (as a probe's) those bytes, which lie at the port's address. Raises MachineError, naming `what`,
+        where a byte was never written.
         """
         block, storage = self._place(port, part), self[port.memory]
         missing = storage.first_unwritten(block)
@@ -121,9 +155,16 @@ class Memories:
                 f"{what} {port.name}: byte {missing:#x} of the {port.memory.name.lower()} memory was never written; "
                 "a store must fill the whole tensor"
             )
-        raw = storage.read(block)
-        # A copy: later instructions write over what is read here.
-        return np.array(np.broadcast_to(raw, (storage.runs, *block.sizes))).reshape(storage.runs, -1)
+        actions: list[Action] = []
+        raw = storage.read(block, actions)
+
+        def read() -> np.ndarray:
+            for action in actions:
+                action()
+            # A copy: later instructions write over what is read here.
+            return np.broadcast_to(raw, (storage.runs, *block.sizes)).copy().reshape(storage.runs, -1)
+
+        return read
 
     def _place(self, port: Port, part: tuple[int, int] | None) -> Block:
         if part is not None:

@@ -1,9 +1,13 @@
 """What the post unit computes besides requantising accumulators (`requantization.py`).
 
 Every rounding is the arithmetic floor's; here operands are gathered and rules built.
+
+Each function takes views of the memories once and returns what computes the codes of whatever they hold then.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -15,6 +19,9 @@ from accelsim.isa.instructions import _Binary
 
 from .footprint import taps
 
+#: Computes codes, as integers or as whole binary32 numbers.
+Codes = Callable[[], np.ndarray]
+
 #: The steps that act with no constant.
 _FLAGS = Step.ZERO_POINT_FIRST | Step.FUSED_ZERO_POINT | Step.INDEFINITE
 
@@ -25,11 +32,23 @@ def unavailable_steps(steps: Step, *, divisor: bool) -> Step:
     return steps & ~allowed
 
 
-def binary(instruction: _Binary, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def store(target: np.ndarray, codes: np.ndarray, bounds: tuple[int, int]) -> None:
+    """Write codes within `bounds` (in either order) as bytes of `target`, those below 0 in two's complement."""
+    low, high = min(bounds), max(bounds)
+    if low < -128 or (low < 0 and high > 127):
+        codes = codes.astype(np.int16)
+    elif low < 0:
+        target = target.view(np.int8)
+    np.copyto(target, codes.reshape(target.shape), casting="unsafe")
+
+
+def binary(instruction: _Binary, a: np.ndarray, b: np.ndarray) -> Codes:
     """Codes of an element-wise sum or product of the bytes `a` and `b`."""
     a = a.view(np.int8) if instruction.signed_a else a
     b = b.view(np.int8) if instruction.signed_b else b
-    return _binary_rule(instruction).apply(a, b)
+    rule = _binary_rule(instruction)
+    compute = rule.codes if isinstance(rule, FloatAdd) else rule.apply
+    return lambda: compute(a, b)
 
 
 def _binary_rule(instruction: _Binary) -> FloatAdd | FixedAdd | Product:
@@ -57,15 +76,15 @@ def _binary_rule(instruction: _Binary) -> FloatAdd | FixedAdd | Product:
     raise AssertionError(f"{instruction.mnemonic} is no element-wise instruction")
 
 
-def lookup(table: np.ndarray, indices: np.ndarray) -> np.ndarray:
+def lookup(table: np.ndarray, indices: np.ndarray) -> Codes:
     """Entries of `table` (1 or runs, 256) for `indices` (1 or runs, lines, length)."""
     if len(table) == 1:
-        return table[0][indices]
+        return lambda: table[0][indices]
     every = np.broadcast_to(indices, (len(table), *indices.shape[1:]))
-    return np.stack([entries[part] for entries, part in zip(table, every, strict=True)])
+    return lambda: np.stack([entries[part] for entries, part in zip(table, every, strict=True)])
 
 
-def pool(tile: Pool, activations: np.ndarray) -> np.ndarray:
+def pool(tile: Pool, activations: np.ndarray) -> Codes:
     """Codes (runs, images, lines, pixels, channels). `activations`: (1 or runs, bytes), the activation memory.
 
     Raises ValueError with (line, pixel) for the maximum of a window that is all padding.
@@ -74,18 +93,30 @@ def pool(tile: Pool, activations: np.ndarray) -> np.ndarray:
     shape = (len(codes), tile.images, tile.out_height, tile.out_width, tile.channels)
     count = np.zeros(shape[2:4], np.int32)
     largest = tile.reduction == Reduction.MAX
-    result = np.full(shape, np.iinfo(codes.dtype).min, codes.dtype) if largest else np.zeros(shape, np.int32)
+    parts = []
     for tap in taps(tile):
         count[tap.down, tap.across] += 1
-        part = result[:, :, tap.down, tap.across]
-        (np.maximum if largest else np.add)(part, tap.block.view(codes), out=part)
-    if not largest:
-        result -= tile.subtract * count[:, :, None]
-        return _rule(tile, tile.steps, _immediate(tile.steps, tile.factor)).apply(result)
-    if not count.all():
+        parts.append((slice(None), slice(None), tap.down, tap.across, tap.block.view(codes)))
+    if largest and not count.all():
         line, pixel = np.argwhere(count == 0)[0]
         raise ValueError(int(line), int(pixel))
-    return result
+    rule = _rule(tile, tile.steps, _immediate(tile.steps, tile.factor))
+    padding = tile.subtract * count[:, :, None]
+
+    def maximum() -> np.ndarray:
+        result = np.full(shape, np.iinfo(codes.dtype).min, codes.dtype)
+        for *where, part in parts:
+            np.maximum(result[tuple(where)], part, out=result[tuple(where)])
+        return result
+
+    def total() -> np.ndarray:
+        result = np.zeros(shape, np.int32)
+        for *where, part in parts:
+            np.add(result[tuple(where)], part, out=result[tuple(where)])
+        result -= padding
+        return rule.codes(result)
+
+    return maximum if largest else total
 
 
 def _rule(instruction: Add | Multiply | Pool, steps: Step, planes: np.ndarray) -> Requantization:

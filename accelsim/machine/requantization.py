@@ -6,6 +6,8 @@ Messages say what is wrong with the constants or the sums; the caller says of wh
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from accelsim.arithmetic.alternatives import Gemmlowp, Textbook
@@ -17,24 +19,36 @@ from accelsim.hardware.configuration import Arithmetic
 from accelsim.isa import RequantFixed, RequantGemmlowp, Requantize, RequantTextbook, RequantThresholds
 from accelsim.isa.requantization import _Requantization
 
+#: Computes codes.
+Codes = Callable[[], np.ndarray]
+
 _Rule = Requantization | FixedPoint | Thresholds | Gemmlowp | Textbook
 
 
-def requantize(
-    tile: _Requantization, accumulators: np.ndarray, words: np.ndarray, arithmetic: Arithmetic
-) -> np.ndarray:
-    """Codes (runs, pixels, channels) of accumulators of that shape. `words`: the constants' bytes (1 or runs, bytes).
+def requantizer(tile: _Requantization, accumulators: np.ndarray, words: np.ndarray, arithmetic: Arithmetic) -> Codes:
+    """Computes the codes (runs, pixels, channels) of the accumulators of that shape that the view holds by then.
 
-    Raises MachineError for a sum or a constant that the unit's registers do not hold.
+    `words`: a view of the constants' bytes (1 or runs, bytes). The codes are integers or whole binary32 numbers.
+    Computing raises MachineError for a sum or a constant that the unit's registers do not hold.
     """
-    planes = np.ascontiguousarray(words).view(np.uint32).reshape(len(words), tile.planes, tile.channels)
-    rules = [_rule(tile, constants) for constants in planes]
-    for rule in rules:
-        _check(tile, rule, accumulators, arithmetic)
-    if len(rules) == 1:
-        return rules[0].apply(accumulators)
-    every = np.broadcast_to(accumulators, (len(rules), *accumulators.shape[1:]))
-    return np.stack([rule.apply(part) for rule, part in zip(rules, every, strict=True)])
+    planes = words.view(np.uint32).reshape(len(words), tile.planes, tile.channels)
+    # The constants of a rule in binary32 are views; the other rules put theirs together from words.
+    bound = [_rule(tile, constants) for constants in planes] if isinstance(tile, Requantize) else None
+    every = [accumulators]
+    if len(planes) > 1:
+        every = list(np.broadcast_to(accumulators, (len(planes), *accumulators.shape[1:]))[:, None])
+
+    def compute() -> np.ndarray:
+        rules = bound or [_rule(tile, constants) for constants in planes]
+        for run, (rule, part) in enumerate(zip(rules, every, strict=True)):
+            _check(tile, rule, part, arithmetic, run)
+        codes = [
+            rule.codes(part) if isinstance(rule, Requantization) else rule.apply(part)
+            for rule, part in zip(rules, every, strict=True)
+        ]
+        return codes[0] if len(codes) == 1 else np.concatenate(codes)
+
+    return compute
 
 
 def _rule(tile: _Requantization, planes: np.ndarray) -> _Rule:
@@ -53,18 +67,19 @@ def _rule(tile: _Requantization, planes: np.ndarray) -> _Rule:
     raise AssertionError(f"{tile.mnemonic} is no instruction of the requant unit")
 
 
-def _check(tile: _Requantization, rule: _Rule, accumulators: np.ndarray, arithmetic: Arithmetic) -> None:
+def _check(tile: _Requantization, rule: _Rule, accumulators: np.ndarray, arithmetic: Arithmetic, first: int) -> None:
+    """Raise for what the unit does not hold. `first`: the number of the first run."""
     match rule:
         case Requantization():
             if rule.offset is not None:
-                _check_sums(tile, "and its offset make", 1, rule.offset.astype(np.int64), accumulators, 32)
+                _check_sums(tile, "and its offset make", 1, rule.offset, accumulators, 32, first)
         case FixedPoint():
             bits = arithmetic.multiplier_bits or MOST_MULTIPLIER_BITS
             _check_constant("multiplier", rule.multiplier, 0, (1 << bits) - 1)
             _check_constant("shift", rule.shift, 0, MOST_SHIFT)
             if arithmetic.name == "power_of_two":
                 _check_power(rule.multiplier)
-            _check_sums(tile, "times M, and B, make", rule.multiplier, rule.offset, accumulators, 64)
+            _check_sums(tile, "times M, and B, make", rule.multiplier, rule.offset, accumulators, 64, first)
         case Thresholds():
             falls = np.argwhere(np.diff(rule.first, axis=1) < 0)
             if len(falls):
@@ -99,10 +114,23 @@ def _check_power(values: np.ndarray) -> None:
 
 
 def _check_sums(
-    tile: _Requantization, what: str, factor: np.ndarray | int, offset: np.ndarray, accumulators: np.ndarray, bits: int
+    tile: _Requantization,
+    what: str,
+    factor: np.ndarray | int,
+    offset: np.ndarray,
+    accumulators: np.ndarray,
+    bits: int,
+    first: int,
 ) -> None:
     """Raise where accumulator * factor + offset (factor >= 0, a channel each) leaves `bits` bits."""
     # The sums rise with the accumulator; Python's integers hold them all.
+    largest, span = int(np.max(factor)), (int(accumulators.min()), int(accumulators.max()))
+    within = 1 << (bits - 1)
+    if (
+        max(span[1], 0) * largest + int(offset.max()) < within
+        and min(span[0], 0) * largest + int(offset.min()) >= -within
+    ):
+        return
     factors = np.broadcast_to(factor, tile.channels).tolist()
     offsets = np.broadcast_to(offset, tile.channels).tolist()
     low, high, limit = int(accumulators.min()), int(accumulators.max()), 1 << (bits - 1)
@@ -114,6 +142,6 @@ def _check_sums(
             if not -limit <= total < limit:
                 word = tile.accumulator + pixel * tile.accumulator_pitch + channel
                 raise MachineError(
-                    f"accumulator word {word:#x} {what} {total} (channel {channel}, run {run}), which {bits} bits do "
-                    "not hold"
+                    f"accumulator word {word:#x} {what} {total} (channel {channel}, run {first + run}), which "
+                    f"{bits} bits do not hold"
                 )

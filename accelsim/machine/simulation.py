@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cached_property, lru_cache
 from itertools import chain
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
-from accelsim.isa import Instruction, Mac, Port, Program
+from accelsim.isa import Instruction, Mac, Memory, Port, Program
 from accelsim.network.inputs import Slot, prepare
 from accelsim.network.output import Output
 
 from . import timing
-from .execution import check_fields, execute
+from .collector import collector_at_rest
+from .execution import Execution, check_fields
 from .hazards import check_races, check_writes
 from .layers import layer_results
 from .memory import Memories, sizes
+from .products import gathered_elements
 from .result import Result
 from .traffic import by_memory, traffic_of
 
-#: Bytes that the memories of the runs executed at once may take.
+#: Bytes that the memories of the runs executed at once may take, and elements that the MAC unit gathers for them.
 _ROOM = 1 << 26
+_GATHERED = 1 << 22
 
 
 def simulate(program: Program, x: Any = None, *, accelerator: Accelerator | None = None) -> Result:
@@ -42,33 +47,74 @@ def simulate(program: Program, x: Any = None, *, accelerator: Accelerator | None
     if accelerator is None:
         raise MachineError(f"{program.name}: the program names no accelerator; pass simulate(..., accelerator=...)")
     if x is None:
-        return _timed(program, program.instructions, accelerator)
+        return _prepared(program, accelerator).result
     codes, runs = prepare(x, [Slot(port.name, port.shape, port.affine) for port in program.inputs])
-    places = sizes(program, accelerator)
-    step = min(runs, max(1, _ROOM // sum(places.values())))
-    batches = (
-        Memories(
-            program,
-            places,
-            [part[start : start + step] for part in codes],
-            min(step, runs - start),
-            accelerator.buffers.accumulator.bits,
+    return _prepared(program, accelerator).run(codes, runs)
+
+
+class _Prepared:
+    """A program on an accelerator with everything done that does not depend on data: its run in time, and the work of
+    its instructions on the memories, bound to them when the first data arrive."""
+
+    def __init__(self, program: Program, accelerator: Accelerator) -> None:
+        with collector_at_rest():
+            self.result = _timed(program, program.instructions, accelerator)
+        self._program = program
+        self._executions: dict[int, Execution] = {}
+        self._memories_in_use = Lock()
+
+    @cached_property
+    def _places(self) -> dict[Memory, int]:
+        return sizes(self._program, self.result.accelerator)
+
+    @cached_property
+    def _gathered(self) -> int:
+        instructions = self._program.instructions
+        return max((gathered_elements(mac) for mac in instructions if isinstance(mac, Mac)), default=1)
+
+    def run(self, codes: list[np.ndarray], runs: int) -> Result:
+        """The result with outputs and values. `codes` (runs, *shape) of each input, as many at once as have room."""
+        program = self._program
+        step = min(runs, max(1, min(_ROOM // sum(self._places.values()), _GATHERED // self._gathered)))
+        with self._memories_in_use:
+            seen = [
+                self._execution(min(step, runs - start)).run([part[start : start + step] for part in codes])
+                for start in range(0, runs, step)
+            ]
+        stored = [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in zip(*seen, strict=True)]
+        probed = len(program.probes)
+        return replace(
+            self.result,
+            outputs=[
+                _output(port, port.from_memory(raw)) for port, raw in zip(program.outputs, stored[probed:], strict=True)
+            ],
+            values=_values(program, stored[:probed]),
         )
-        for start in range(0, runs, step)
-    )
-    first = next(batches)
-    instructions = timing.decoded(first.words(program))
-    result = _timed(program, instructions, accelerator)
-    seen, outputs = [], []
-    for memories in chain([first], batches):
-        seen.append(execute(program, instructions, result.timeline, memories, accelerator.requant_unit.arithmetic))
-        outputs.append([memories.value(port, "output") for port in program.outputs])
-    ends = zip(program.outputs, zip(*outputs, strict=True), strict=True)
-    return replace(
-        result,
-        outputs=[_output(port, np.concatenate(parts)) for port, parts in ends],
-        values=_values(program, [np.concatenate(parts) for parts in zip(*seen, strict=True)]),
-    )
+
+    def _execution(self, runs: int) -> Execution:
+        if runs not in self._executions:
+            program, accelerator = self._program, self.result.accelerator
+            memories = Memories(program, self._places, runs, accelerator.buffers.accumulator.bits)
+            # What runs is what the words in DRAM say.
+            instructions = timing.decoded(memories.words(program))
+            if instructions != program.instructions:
+                raise AssertionError(f"{program.name}: its words do not encode its instructions")
+            # The whole batches and their rest: two numbers of runs are enough to keep.
+            if len(self._executions) == 2:
+                del self._executions[next(iter(self._executions))]
+            with collector_at_rest():
+                arithmetic = accelerator.requant_unit.arithmetic
+                self._executions[runs] = Execution(program, instructions, self.result.timeline, memories, arithmetic)
+        return self._executions[runs]
+
+
+#: What ran last may well run again, with other data.
+_prepared = lru_cache(maxsize=2)(_Prepared)
+
+
+def forget() -> None:
+    """Let go of what is kept of the programs that ran last: their memories, and their run in time."""
+    _prepared.cache_clear()
 
 
 def _values(program: Program, seen: list[np.ndarray]) -> dict[str, Output]:

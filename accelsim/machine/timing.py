@@ -5,7 +5,6 @@ Nothing here depends on data: time is a function of the instructions and the con
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,7 @@ from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
 from accelsim.isa import INSTRUCTION_BYTES, Halt, Instruction, Memory, Program, Region, Unit, decode, instruction_text
 
+from .collector import collector_at_rest
 from .units import NAMES, SEMAPHORE_LIMIT, Machine, Span
 
 #: A program is often run again, on other inputs or another configuration.
@@ -105,14 +105,8 @@ def run(
         shuffle.shuffle(processes)
     for process in processes:
         env.process(process)
-    # Events are short-lived and make no cycles, but so many of them wake the collector all the time.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with collector_at_rest():
         env.run()
-    finally:
-        if collecting:
-            gc.enable()
     _check_end(machine)
     cycles = max(end for _, end in machine.spans.values())
     # The array still drains after the last vector of the last MAC instruction.

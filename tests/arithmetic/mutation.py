@@ -49,7 +49,7 @@ TESTS = {
     "onednn": ("matrix",),
     "pooling": ("pooling",),
     "reachable": ("certificate",),
-    "requantize": ("elementwise", "matrix", "pooling"),
+    "requantize": ("requantize", "elementwise", "matrix", "pooling"),
     "saturation": ("saturation",),
     "separation": ("certificate",),
     "softmax": ("products",),
@@ -67,14 +67,55 @@ COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
 ROUNDINGS = {"rint": "floor", "floor": "rint", "ceil": "floor"}
 
 
+#: Changes that compute the same, by module: the source from the changed place on, the changes, and why.
+EQUIVALENT: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
+    "alternatives": (
+        ("24, 40)", ("24 -> 25", "24 -> 23"), "a sum that is not 0 is past 8 bits after either shift"),
+        ("40).astype", ("40 -> 41", "40 -> 39"), "nothing is left of a sum of 34 bits after either shift"),
+        ("31\n", ("31 -> 32",), "nothing is left of 31 bits and a sign after a shift by 32 either"),
+        ("0, np.maximum(shift", ("0 -> 1", "0 -> -1"), "a product with 0 stays 0 whatever the shift"),
+        ("30))", ("30 -> 29",), "a sum that is not 0 is past 8 bits after either shift"),
+        ("product >= 0", ("GtE -> Gt",), "0 is rounded to 0 with either nudge"),
+        ("0, 1 << 30", ("0 -> 1", "0 -> -1"), "0 and -1 are rounded to 0 with either nudge"),
+        ("nudged >= 0", ("GtE -> Gt",), "a nudged product is never next to 0"),
+        ("0, nudged", ("0 -> 1", "0 -> -1"), "a nudged product is never next to 0"),
+        ("high < 0)", ("Lt -> LtE",), "0 has no remainder"),
+        ("0))\n", ("0 -> 1",), "0 has no remainder"),
+    ),
+    "binary32": (
+        ("lost > 0", ("Gt -> GtE",), "where nothing is lost, it is not asked which way"),
+        ("total > 0", ("Gt -> GtE",), "a sum of 0 has lost nothing"),
+    ),
+    "elementwise": (
+        ("total >= 0", ("GtE -> Gt",), "0 is rounded to 0 from either side"),
+        ("0, (total + half)", ("0 -> 1", "0 -> -1"), "0 and -1 are far from a half"),
+    ),
+    "float_sum": (("done + step <= count", ("LtE -> Lt",), "a whole block at the end is the first addend either way"),),
+    "requantize": (
+        ("2.0**30", ("2.0 -> 3.0",), "either bound is past 8 bits"),
+        ("30)", ("30 -> 31", "30 -> 29"), "either bound is past 8 bits"),
+    ),
+    "saturation": (
+        ("1), weights.reshape", ("1 -> 2",), "numpy finds the length for any negative number"),
+        ("1))\n", ("1 -> 2",), "numpy finds the length for any negative number"),
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Mutant:
-    """Change number `number` of the changes that there are to the module."""
+    """Change number `number` of the changes that there are to the module; `source` begins at the changed place."""
 
     module: str
     number: int
     line: int
     change: str
+    source: str
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether the list above says that nothing can tell it from the original."""
+        return any(self.source.startswith(at) and self.change in to for at, to, _ in EQUIVALENT.get(self.module, ()))
 
 
 def _sites(tree: ast.AST) -> Iterator[tuple[ast.AST, int, str]]:
@@ -95,9 +136,13 @@ def _sites(tree: ast.AST) -> Iterator[tuple[ast.AST, int, str]]:
 
 def mutants(module: str) -> list[Mutant]:
     """All of one module."""
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
-    sites = enumerate(_sites(tree))
-    return [Mutant(module, number, getattr(node, "lineno", 0), change) for number, (node, _, change) in sites]
+    text = (PACKAGE / f"{module}.py").read_text()
+    lines = text.splitlines(keepends=True)
+    found = []
+    for number, (node, _, change) in enumerate(_sites(ast.parse(text))):
+        line, column = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
+        found.append(Mutant(module, number, line, change, lines[line - 1][column:]))
+    return found
 
 
 def mutated(mutant: Mutant) -> ast.Module:
@@ -183,8 +228,8 @@ def survivors(chosen: list[Mutant], directory: str, *, report: bool = False) -> 
 
 
 def sample(share: float, seed: int, modules: list[str]) -> list[Mutant]:
-    """A share of the mutants of the modules, the same for the same seed."""
-    every = [mutant for module in modules for mutant in mutants(module)]
+    """A share of the mutants of the modules that are none of the equivalent ones, the same for the same seed."""
+    every = [mutant for module in modules for mutant in mutants(module) if not mutant.equivalent]
     count = max(1, round(len(every) * share))
     places = np.random.default_rng(seed).choice(len(every), count, replace=False)
     return [every[place] for place in sorted(places)]

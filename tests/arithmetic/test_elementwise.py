@@ -154,6 +154,31 @@ def test_what_qnnpack_refuses_to_add_is_an_error_that_says_why() -> None:
     assert add_rules("fbgemm", KernelSet("avx2", "avx2"), a, b, full, 4, True)
 
 
+def test_qnnpack_adds_scales_from_a_fourteenth_power_of_a_half_to_below_the_eighth_of_two() -> None:
+    kernels, one = KernelSet("avx2", "avx2"), Affine(1.0, 0, "uint8")
+    for ratio, other in ((2.0**-14, 1.0), (float(np.nextafter(np.float32(256), np.float32(0))), 1.0)):
+        for a, b in ((ratio, other), (other, ratio)):
+            assert add_rules("qnnpack", kernels, replace(one, scale=a), replace(one, scale=b), one, 4, False)
+    for ratio in (float(np.nextafter(np.float32(2.0**-14), np.float32(0))), 256.0):
+        for a, b in ((ratio, 1.0), (1.0, ratio)):
+            with pytest.raises(ModelError, match="times the output's"):
+                add_rules("qnnpack", kernels, replace(one, scale=a), replace(one, scale=b), one, 4, False)
+
+
+def test_products_that_reach_two_to_the_thirty_first_leave_int32_and_those_below_do_not() -> None:
+    # Both zero points are 128: the largest product is 128 * 128 = 2**14, the scale 2**17.
+    grid, kernels = Affine(1.0, 128, "uint8"), KernelSet("avx2", "avx2")
+    just_above = float(np.nextafter(np.float32(2.0**-17), np.float32(1)))
+    for scale, rules in ((2.0**-17, 2), (just_above, 1)):
+        assert len(multiply_rules("fbgemm", kernels, grid, grid, Affine(scale, 0, "uint8"), 70, False)) == rules
+    # Of one operand the negative end is further off, of the other the positive one.
+    low, high = Affine(1.0, 255, "uint8"), Affine(1.0, 0, "uint8")
+    limit = 255 * 255 / 2.0**31
+    for a, b in ((low, high), (high, low)):
+        for scale, rules in ((limit * 0.999, 2), (limit * 1.001, 1)):
+            assert len(multiply_rules("fbgemm", kernels, a, b, Affine(scale, 0, "uint8"), 70, False)) == rules
+
+
 def test_an_engine_that_there_is_not_is_an_error_that_lists_those_there_are() -> None:
     grid = Affine(1.0, 0, "uint8")
     with pytest.raises(ModelError, match=r"'tpu'.*fbgemm, qnnpack, x86, onednn"):

@@ -130,12 +130,12 @@ def check(multiply: Multiply) -> None:
     assert count > 1000
 
 
-def test_gemmlowp_is_its_published_text_compiled(published: Multiply) -> None:
-    check(published)
-
-
 def test_gemmlowp_is_what_its_text_means_in_rational_numbers() -> None:
     check(of_fractions)
+
+
+def test_gemmlowp_is_its_published_text_compiled(published: Multiply) -> None:
+    check(published)
 
 
 def test_multipliers_are_rounded_half_away_from_zero_and_stay_below_one() -> None:

@@ -110,10 +110,20 @@ def test_a_prelu_is_pytorchs(pytorch: PyTorch, part: int, engine: str, kernels: 
     pytorch.compare("prelu", engine, kernels, cases)
 
 
-def test_a_prelu_that_leaves_int32_is_refused() -> None:
+def test_a_prelu_whose_products_reach_two_to_the_thirty_first_is_refused() -> None:
     grid = Affine(1.0, 0, "uint8")
-    with pytest.raises(ModelError, match="leave int32"):
+    with pytest.raises(ModelError, match=f"leave int32: choose one above {255 * 255 / 2**31:g}"):
         prelu_rule(grid, grid, Affine(1e-6, 0, "uint8"))
+    # With zero points of 128 the largest product is 128 * 128 = 2**14; a scale of 2**17 takes it to 2**31.
+    middle = Affine(1.0, 128, "uint8")
+    with pytest.raises(ModelError, match="leave int32"):
+        prelu_rule(middle, middle, Affine(2.0**-17, 0, "uint8"))
+    just_above = float(np.nextafter(np.float32(2.0**-17), np.float32(1)))
+    assert prelu_rule(middle, middle, Affine(just_above, 0, "uint8"))
+    for source, weight in ((Affine(1.0, 255, "uint8"), grid), (grid, Affine(1.0, 255, "uint8"))):
+        assert prelu_rule(source, weight, Affine(255 * 255 / 2.0**31 * 1.001, 0, "uint8"))
+        with pytest.raises(ModelError, match="leave int32"):
+            prelu_rule(source, weight, Affine(255 * 255 / 2.0**31 * 0.999, 0, "uint8"))
 
 
 def test_the_largest_exponential_fills_the_bits_that_a_row_leaves() -> None:

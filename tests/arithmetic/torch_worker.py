@@ -170,6 +170,12 @@ def max_pool(x: np.ndarray, qx: Any, layout: str, arguments: dict[str, Any]) -> 
     return codes_of(getattr(F, f"max_pool{x.ndim - 2}d")(tensor(x, qx, layout), **arguments))
 
 
+def concatenate(parts: list[np.ndarray], grids: list[Any], layout: str, out: Any, relu: bool) -> np.ndarray:
+    """Along the channels."""
+    function = torch.ops.quantized.cat_relu if relu else torch.ops.quantized.cat
+    return codes_of(function([tensor(x, grid, layout) for x, grid in zip(parts, grids, strict=True)], 1, *out))
+
+
 def unary(x: np.ndarray, qx: Any, operator: str, arguments: tuple[Any, ...], layout: str = "contiguous") -> Any:
     y = UNARY[operator](tensor(x, qx, layout), *arguments)
     return codes_of(y).astype(np.int32), (y.q_scale(), y.q_zero_point())

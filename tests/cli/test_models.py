@@ -176,6 +176,15 @@ def test_an_input_of_the_wrong_shape_is_named(shape: tuple[int, ...]) -> None:
 
 def test_a_compiled_program_runs_as_the_model_does() -> None:
     assert call("compile", EDGE, "net.accelsim", "--out", "net.bin").status == 0
+    dumped = call("compile", EDGE, "net.accelsim", "--out", "again.bin", "--dump-after", "synchronize")
+    assert dumped.status == 0
+    assert Path("again.bin").read_bytes() == Path("net.bin").read_bytes()
+    assert dumped.out.splitlines()[-1].endswith(": halt")
+    refused = call("compile", EDGE, "net.accelsim", "--out", "again.bin", "--dump-after", "fold")
+    assert refused.status == 2
+    assert "synchronize" in refused.err
+    explained = call("compile", EDGE, "net.accelsim", "--out", "again.bin", "--explain", "--json")
+    assert all(9 <= plan["sum_bits"] <= 32 for plan in json.loads(explained.out)["plans"])
     np.save("x2.npy", np.random.default_rng(4).normal(size=(2, 12)).astype(np.float32))
     runs = [
         json.loads(call("run", EDGE, what, "--input", "x2.npy", "--json").out) for what in ("net.accelsim", "net.bin")

@@ -150,6 +150,9 @@ def test_qnnpacks_dilated_and_padded_max_pool_is_refused() -> None:
     with pytest.raises(ModelError, match="takes the pixels of the edge for the padding; use one of the two"):
         extract(model, x, engine="qnnpack")
     assert_equal_to_pytorch(model, x, "fbgemm")
+    row = inputs("contiguous", "uint8")
+    with pytest.raises(ModelError, match="takes the pixels of the edge for the padding; use one of the two"):
+        extract(lambda x: F.max_pool1d(x.flatten(2), 3, 1, 1, dilation=2), row, engine="qnnpack")
 
 
 def test_uniform_lanes_are_one_rule_for_all_elements() -> None:

@@ -110,13 +110,13 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
             for name, seen in taken:
                 (words if name == "fetch" else units[Unit[name.upper()]]).ready = seen - 1
             for name, end in through:
-                index, start = moving[name].pop(0)
+                index, began = moving[name].pop(0)
                 if name == "fetch":
                     words.queue.append((index, end + dram.latency))
                     continue
                 unit = Unit[name.upper()]
                 finished = end + (dram.latency if unit == Unit.LOAD else 0)
-                result[index] = (start, finished)
+                result[index] = (began, finished)
                 signal(instructions[index], unit, finished)
                 if unit == Unit.LOAD:
                     flying.seen_from.append(finished)

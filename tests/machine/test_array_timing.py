@@ -127,7 +127,7 @@ def operation(mac: Mac, memories: Memories, accumulators: np.ndarray) -> None:
         result[:, group * outputs : (group + 1) * outputs] = left @ right
     k, n = np.ogrid[: mac.reduction, : mac.outputs]
     stored = memories.weight[mac.weight + k * mac.weight_pitch_k + n * mac.weight_pitch_n]
-    assert np.array_equal(mac_sums(mac, memories.activation[None], stored[None]).values[0], result), mac
+    assert np.array_equal(mac_sums(mac, memories.activation[None], stored[None])[0], result), mac
     pixel, n = np.ogrid[: mac.pixels, : mac.outputs]
     place = mac.accumulator + pixel * (mac.outputs + mac.accumulator_gap) + n
     accumulators[place] = result + (accumulators[place] if mac.accumulate else 0)

@@ -12,9 +12,9 @@ import pytest
 from accelsim.arithmetic.requantize import CONSTANTS, Requantization, Step
 from accelsim.errors import AssemblyError, MachineError
 from accelsim.isa import Add, Halt, Instruction, Mac, Memory, Multiply, Pool, Reduction, Requantize
-from accelsim.machine.execution import step
+from accelsim.machine.execution import actions_of
 from accelsim.machine.footprint import Block
-from accelsim.machine.memory import Memories, sizes
+from accelsim.machine.memory import Action, Memories, sizes
 
 from . import oracle, small
 
@@ -27,7 +27,7 @@ class Bench:
 
     def __init__(self, random: Random, runs: int, differing: set[Memory]) -> None:
         program = small.program((Halt(),), {8191: b"x"})
-        self.memories = Memories(program, sizes(program, small.accelerator()), [], runs)
+        self.memories = Memories(program, sizes(program, small.accelerator()), runs)
         self.runs = runs
         self.plain = [oracle.Machine({}) for _ in range(runs)]
         generator = np.random.default_rng(random.getrandbits(32))
@@ -37,18 +37,22 @@ class Bench:
             self.write(memory, 0, content)
 
     def write(self, memory: Memory, start: int, content: np.ndarray) -> None:
-        self.memories[memory].write(Block(memory, start, (content.shape[1],), (1,)), content)
+        self.memories.target(Block(memory, start, (content.shape[1],), (1,)), len(content))[...] = content
         for plain, row in zip(self.plain, np.broadcast_to(content, (self.runs, content.shape[1])), strict=True):
             plain.memories[memory].update(enumerate(row.tolist(), start))
 
     def run(self, instruction: Instruction) -> None:
-        step(0, instruction, self.memories, small.accelerator().requant_unit.arithmetic)
+        for action in actions_of(0, instruction, self.memories, small.accelerator().requant_unit.arithmetic):
+            action()
         for plain in self.plain:
             plain.execute(instruction)
 
     def check(self) -> None:
         for memory, size in PLACES.items():
-            content = self.memories[memory].read(Block(memory, 0, (size,), (1,)))
+            actions: list[Action] = []
+            content = self.memories[memory].read(Block(memory, 0, (size,), (1,)), actions)
+            for action in actions:
+                action()
             for run, plain in enumerate(self.plain):
                 expected = [plain.memories[memory][place] for place in range(size)]
                 np.testing.assert_array_equal(content[min(run, len(content) - 1)], expected, memory.name)
@@ -134,7 +138,7 @@ def test_sums_far_beyond_24_bits_are_exact(reduction: int, signed: int) -> None:
     bench.write(Memory.WEIGHT, reduction - 1, np.full((1, 1), 1, np.uint8))
     mac = Mac(activation=0, channels=reduction, outputs=1, weight=0, weight_pitch_k=1, accumulator=0)
     bench.run(replace(mac, signed_activation=signed))
-    total = bench.memories[Memory.ACCUMULATOR].read(Block(Memory.ACCUMULATOR, 0, (1,), (1,)))
+    total = bench.memories[Memory.ACCUMULATOR].read(Block(Memory.ACCUMULATOR, 0, (1,), (1,)), [])
     assert int(total[0, 0]) == (reduction - 1) * byte * -128 + 1
     bench.check()
 
@@ -147,8 +151,39 @@ def test_long_depthwise_sums_are_exact() -> None:
     window = {"channels": 2, "groups": 2, "outputs": 2, "pixel_pitch": 2, "line_pitch": 60, "width": 30, "height": 20}
     taps = {"kernel_height": 20, "kernel_width": 30}
     bench.run(Mac(activation=0, weight=0, weight_pitch_k=2, weight_zero_point=127, accumulator=0, **window, **taps))
-    total = bench.memories[Memory.ACCUMULATOR].read(Block(Memory.ACCUMULATOR, 0, (2,), (1,)))
+    total = bench.memories[Memory.ACCUMULATOR].read(Block(Memory.ACCUMULATOR, 0, (2,), (1,)), [])
     assert total.tolist() == [[600 * 255 * -255] * 2]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_byte_written_between_two_macs_changes_the_second_one(seed: int) -> None:
+    """The same MAC again and again, its operands the same but for a byte here and there that was written since."""
+    random = Random(f"again {seed}")
+    bench = Bench(random, *random.choice([(1, set()), *((2, memories) for memories in DIFFERING)]))
+    macs = [small.random_mac(random, accumulate=random.randint(0, 1)) for _ in range(2)]
+    for _ in range(8):
+        for mac in macs:
+            bench.run(mac)
+        memory = random.choice([Memory.ACTIVATION, Memory.WEIGHT])
+        touched = [region for region in random.choice(macs).reads() if region.memory == memory]
+        for region in touched[:1]:
+            byte = np.array([[random.randint(0, 255)] for _ in range(random.choice([1, bench.runs]))], np.uint8)
+            bench.write(memory, random.randrange(region.start, region.stop), byte)
+    bench.check()
+
+
+def test_sums_that_no_static_bound_holds_are_looked_at() -> None:
+    """4000 products of 255 * 127 at a time: 16 times fit 32 bits, 17 times do not."""
+    bench = Bench(Random(0), 1, set())
+    bench.write(Memory.ACTIVATION, 0, np.full((1, 4000), 255, np.uint8))
+    bench.write(Memory.WEIGHT, 0, np.full((1, 4000), 127, np.uint8))
+    mac = Mac(activation=0, channels=4000, outputs=1, weight=0, weight_pitch_k=1, accumulator=3)
+    bench.run(mac)
+    for _ in range(15):
+        bench.run(replace(mac, accumulate=1))
+    bench.check()
+    with pytest.raises(MachineError, match="accumulator word 0x3 is 2202180000 "):
+        bench.run(replace(mac, accumulate=1))
 
 
 def test_planes_hold_what_the_pipeline_reads() -> None:
@@ -229,7 +264,7 @@ def test_requantisation_without_constants_takes_the_accumulator_as_it_is() -> No
             accumulator=0, out=0, channels=4, parameters=0, steps=Step(0), zero_point=1, minimum=-128, maximum=127
         )
     )
-    codes = bench.memories[Memory.ACTIVATION].read(Block(Memory.ACTIVATION, 0, (4,), (1,)))
+    codes = bench.memories[Memory.ACTIVATION].read(Block(Memory.ACTIVATION, 0, (4,), (1,)), [])
     assert codes.tolist() == [[128, 0, 6, 127]]  # -128, 0, 6, 127 as the bytes of int8
     bench.check()
 

@@ -20,7 +20,7 @@ from accelsim.isa import (
 )
 from accelsim.isa.decoding import decode
 from accelsim.machine.post_timing import post_occupancy
-from accelsim.machine.requantization import requantize
+from accelsim.machine.requantization import requantizer
 from accelsim.machine.traffic import by_memory, traffic_of
 
 from . import small
@@ -34,7 +34,7 @@ def codes(tile: Any, accumulators: list[int], planes: list[list[int]], arithmeti
     words = (np.array(planes, np.int64).reshape(tile.planes, tile.channels) & (2**32 - 1)).astype(np.uint32)
     unit = small.accelerator(requant_unit__arithmetic=arithmetic).requant_unit
     row = np.array(accumulators, np.int32).reshape(1, 1, -1)
-    found = requantize(tile, row, words.view(np.uint8).reshape(1, -1), unit.arithmetic)
+    found = requantizer(tile, row, words.view(np.uint8).reshape(1, -1), unit.arithmetic)()
     return [int(code) for code in found.ravel()]
 
 

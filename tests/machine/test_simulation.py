@@ -79,6 +79,20 @@ def test_runs_in_lockstep_are_what_each_is_alone(room: int, monkeypatch: pytest.
     assert everything_but_data(together) == everything_but_data(alone[0])
 
 
+def test_every_run_starts_from_the_programs_own_image() -> None:
+    """The program stores its result over its own table: what a run has left behind is nothing to the next."""
+    program = lookups()
+    store = Store(dram=0, address=64, length=8, wait=Units.POST)
+    program = replace(
+        program.with_instructions((*program.instructions[:4], store, Halt())), outputs=(small.flat_port("y", 0, 8),)
+    )
+    rng = np.random.default_rng(3)
+    for runs in (1, 3, 1, 2, 3, 1):
+        x = rng.integers(0, 256, (runs, 8), np.uint8)
+        expected = [[TABLE[TABLE[code]] for code in row] for row in x]
+        assert accelsim.simulate(program, x).outputs[0].quantized.tolist() == expected
+
+
 def test_data_follow_the_order_of_time_not_that_of_the_text() -> None:
     """The lookup stands before the loads that it waits for."""
     instructions = (

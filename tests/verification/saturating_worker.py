@@ -42,6 +42,12 @@ LAYERS: dict[str, tuple[int, int, tuple[int, ...], int, int, bool]] = {
 def _layer(name: str) -> tuple[Any, torch.Tensor]:
     """A function with weights of the whole range, and codes of the whole range for it."""
     rng, ops = np.random.default_rng(3), torch.ops.quantized
+    if name == "two layers":
+        # What the first layer's saturation changes is the second one's input, and no difference of its own.
+        first, x = _layer("plain")
+        raw = torch.from_numpy(rng.integers(-128, 128, (7, 12 * 49), np.int8))
+        packed = ops.linear_prepack(torch._make_per_tensor_quantized_tensor(raw, 2.0**-5, 0), None)
+        return lambda x: ops.linear(torch.flatten(first(x), 1), packed, 2048.0, 9), x
     if name == "linear":
         raw = torch.from_numpy(rng.integers(-128, 128, (11, 41), np.int8))
         packed = ops.linear_prepack(torch._make_per_tensor_quantized_tensor(raw, 2.0**-5, 0), None)
@@ -60,12 +66,14 @@ def _layer(name: str) -> tuple[Any, torch.Tensor]:
     return lambda x: function(x, packed, 8.0, 9), quantized(codes(1, (2, inputs, *[7] * rank)), 0.25, 77)
 
 
-def _answer(network: Network, model: Any, x: torch.Tensor) -> dict[str, Any]:
-    """What the comparison says; the reference stands in for the machine, which has tests of its own."""
+def _answer(network: Network, model: Any, x: torch.Tensor) -> list[dict[str, Any]]:
+    """What the comparison says of each layer; the reference stands in for the machine, which has tests of its own."""
     values = {name: _Output(array) for name, array in network.trace(x).items()}
     verification = compare(network, _Result(values), model, x)  # type: ignore[arg-type]
-    (layer,) = verification.layers
-    return {"differing": layer.differing, "unexplained": layer.mismatches, "cause": layer.cause}
+    return [
+        {"differing": layer.differing, "unexplained": layer.mismatches, "cause": layer.cause}
+        for layer in verification.layers
+    ]
 
 
 class _Output:
@@ -74,6 +82,14 @@ class _Output:
 
 
 class _Result:
+    accelerator = accelsim.Accelerator.from_dict(
+        {
+            "name": "stand-in",
+            "mac_array": {"rows": 1, "columns": 1},
+            "buffers": {name: {"bytes": 4} for name in ("activation", "weight", "accumulator")},
+        }
+    )
+
     def __init__(self, values: dict[str, _Output]) -> None:
         self.values = values
 
@@ -82,14 +98,13 @@ def main() -> None:
     """One engine, named in the first argument."""
     engine = sys.argv[1]
     answers: dict[str, Any] = {}
-    for name in (*LAYERS, "linear"):
+    for name in (*LAYERS, "linear", "two layers"):
         with engine_set(engine):
             model, x = _layer(name)
         network = accelsim.extract(model, x, engine=engine)
-        answers[name] = _answer(network, model, x)
+        answers[name] = {"layers": _answer(network, model, x)}
         # A network that is wrong in one weight is not excused by saturation.
-        (node,) = network.nodes
-        node.weights.codes.reshape(-1)[7] ^= 1 << 5
+        network.nodes[0].weights.codes.reshape(-1)[7] ^= 1 << 5
         answers[name]["with a wrong weight"] = _answer(network, model, x)
     print(json.dumps(answers))
 

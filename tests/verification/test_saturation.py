@@ -46,19 +46,37 @@ def _ask(engine: str, capability: str) -> dict[str, Any]:
 )
 def test_saturation_explains_every_difference_and_no_other(engine: str, capability: str) -> None:
     answers = _ask(engine, capability)
-    saturating = {name for name, answer in answers.items() if answer["differing"]}
-    assert {"plain", "odd channels", "1x1", "one axis", "transposed", "linear"} <= saturating
+    assert {"plain", "odd channels", "1x1", "one axis", "transposed", "linear", "two layers"} <= _saturating(answers)
     for name, answer in answers.items():
-        assert answer["unexplained"] == 0, (name, answer)
-        if answer["differing"]:
-            assert f"{answer['differing']:,} by the int16 saturation of" in answer["cause"]
-        assert answer["with a wrong weight"]["unexplained"] > 0, name
+        first, *later = answer["layers"]
+        if first["differing"]:
+            assert f"{first['differing']:,} by the int16 saturation of" in first["cause"], name
+        for layer in later:
+            assert f"{layer['differing']:,} inherited from the layers before" in layer["cause"], name
+    _check(answers)
+
+
+def _saturating(answers: dict[str, Any]) -> set[str]:
+    return {name for name, answer in answers.items() if any(layer["differing"] for layer in answer["layers"])}
+
+
+def _check(answers: dict[str, Any]) -> None:
+    """Saturation leaves nothing to explain, and excuses no wrong weight."""
+    for name, answer in answers.items():
+        assert not any(layer["unexplained"] for layer in answer["layers"]), (name, answer)
+        assert any(layer["unexplained"] for layer in answer["with a wrong weight"]), name
 
 
 @pytest.mark.full
 def test_with_vnni_only_fbgemms_depthwise_kernels_saturate() -> None:
-    answers = _ask("fbgemm", "avx512_vnni")
-    assert {name for name, answer in answers.items() if answer["differing"]} == {"depthwise"}
-    assert answers["depthwise"]["unexplained"] == 0
-    assert all(answer["with a wrong weight"]["unexplained"] > 0 for answer in answers.values())
-    assert not any(answer["differing"] for answer in _ask("onednn", "avx512_vnni").values())
+    for engine, saturating in (("fbgemm", {"depthwise"}), ("onednn", set())):
+        answers = _ask(engine, "avx512_vnni")
+        assert _saturating(answers) == saturating
+        _check(answers)
+
+
+@pytest.mark.full
+def test_qnnpack_never_saturates() -> None:
+    answers = _ask("qnnpack", "avx2")
+    assert not _saturating(answers)
+    _check(answers)

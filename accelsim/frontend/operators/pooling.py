@@ -41,7 +41,7 @@ def _(builder: Builder, call: Call) -> None:
     spans = [(size - 1) * step + 1 for size, step in zip(kernel, dilation, strict=True)]
     pads = _pads(before, source.shape[-rank:], result.shape[-rank:], spans, stride)
     dilated = any(step > 1 and pad > 0 for step, pad in zip(dilation, before, strict=True))
-    if dilated and rank == 2 and _is_qnnpack(builder, name) and not call.argument("ceil_mode", False):
+    if dilated and rank < 3 and _is_qnnpack(builder, name) and not call.argument("ceil_mode", False):
         raise ModelError(
             f"{builder.where(call)}: QNNPACK's max pool with dilation and padding takes the pixels of the edge for the "
             f"padding; use one of the two, or another engine"
