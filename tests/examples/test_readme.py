@@ -53,6 +53,18 @@ def run(line: str) -> str:
     return ran.stdout
 
 
+def test_the_machine_runs_a_network(place: Path) -> None:
+    (text,) = blocks("yaml")
+    (place / "mine.yaml").write_text(text)
+    document = json.loads(run("accelsim run mine.yaml examples.digits:quantized --plot mine.png --json"))
+    assert document["effect"]["layers"]
+    wrong = text.replace("weight_stationary", "row_stationary")
+    (place / "mine.yaml").write_text(wrong)
+    called = CliRunner().invoke(application, ["run", "mine.yaml", "programs/two_layers.asm"])
+    assert called.exit_code == 2
+    assert "output_stationary" in called.stderr
+
+
 def test_every_accelsim_command_runs(place: Path) -> None:
     calls = [line for line in commands() if line.startswith("accelsim ")]
     for line in calls:
