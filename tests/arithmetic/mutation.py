@@ -94,6 +94,7 @@ EQUIVALENT: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
     "requantize": (
         ("2.0**30", ("2.0 -> 3.0",), "either bound is past 8 bits"),
         ("30)", ("30 -> 31", "30 -> 29"), "either bound is past 8 bits"),
+        ("1, width)", ("1 -> 2",), "numpy finds the length for any negative number"),
     ),
     "saturation": (
         ("1), weights.reshape", ("1 -> 2",), "numpy finds the length for any negative number"),

@@ -29,7 +29,16 @@ def test_the_mean_of_many_channels_last_pixels_is_summed_as_aten_does(
 
 #: Pixels: fewer than a block of 16 and whole ones, sums that go up one, two and three levels; channels: passes of 4
 #: or of 32, and some left over.
-MAPS = (((2, 5), 70), ((4, 4), 40), ((16, 22), 41), ((16, 18), 7), ((66, 70), 40), ((64, 66), 8), ((65, 66), 5))
+MAPS = (
+    ((2, 5), 70),
+    ((4, 4), 40),
+    ((16, 22), 41),
+    ((16, 18), 7),
+    ((66, 70), 40),
+    ((64, 66), 8),
+    ((66, 68), 7),
+    ((65, 66), 5),
+)
 #: The sizes on both sides of which the blocks get longer, and one with a sum on the last level.
 LONG = (((2**10, 2**9), 4), ((3, 174763), 4), ((256, 274), 5))
 

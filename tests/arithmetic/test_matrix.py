@@ -12,7 +12,6 @@ from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import KernelSet
 from accelsim.arithmetic.matrix import arithmetic_of, requantization
 from accelsim.arithmetic.onednn import ConvolutionShape, scaling
-from accelsim.arithmetic.requantize import Requantization, Step
 from accelsim.errors import ModelError
 
 #: (spatial dimensions, input channels, output channels, groups, kernel)
@@ -308,12 +307,6 @@ def test_x86_is_onednn_for_symmetric_convolutions_on_hosts_with_vnni(change: dic
     assert arithmetic_of("x86", KernelSet("avx512", "vnni"), **rule) == owner
     assert arithmetic_of("x86", KernelSet("avx2", "avx2"), **rule) == "fbgemm"
     assert arithmetic_of("onednn", KernelSet("avx2", "avx2"), **rule) == "onednn"
-
-
-def test_the_steps_are_single_bits_that_instructions_can_carry() -> None:
-    values = [step.value for step in Step]
-    assert values == [1 << place for place in range(len(values))]
-    assert Requantization(0, 0, 255).steps == Step(0)
 
 
 def test_qnnpack_refuses_scales_beyond_its_range() -> None:

@@ -12,6 +12,12 @@ ONE = np.ones(1, np.float32)
 ABOVE, BELOW = np.float32(2.0**31), np.nextafter(np.float32(2.0**31), np.float32(0))
 
 
+def test_the_steps_are_single_bits_that_instructions_can_carry() -> None:
+    values = [step.value for step in Step]
+    assert values == [1 << place for place in range(len(values))]
+    assert Requantization(0, 0, 255).steps == Step(0)
+
+
 @pytest.mark.parametrize("zero_point", [-7, -1, 0, 1, 9])
 def test_what_leaves_int32_becomes_the_least_int32_and_wraps_round_with_the_zero_point(zero_point: int) -> None:
     rule = Requantization(zero_point, -128, 127, multiplier=ONE, indefinite=True)
