@@ -109,20 +109,19 @@ def _narrowest(slopes: Slopes) -> tuple[NDArray[np.int64], NDArray[np.int64], ND
 
     If M / 2**S lies inside, so does 2M / 2**(S + 1): the smallest S has the smallest M.
     """
-    channels = len(slopes.feasible)
-    multiplier, shift, bits = (np.zeros(channels, np.int64) for _ in range(3))
-    ends = (slopes.low_numerator, slopes.low_denominator, slopes.high_numerator, slopes.high_denominator)
-    for channel, (a, b, c, d) in enumerate(zip(*(end.tolist() for end in ends), strict=True)):
-        if not slopes.feasible[channel]:
-            continue
-        for places in range(MOST_SHIFT + 1):
-            least = max((a << places) // b + 1, 0)
-            if least.bit_length() > MOST_MULTIPLIER_BITS:
-                break
-            if least * d < c << places:
-                multiplier[channel], shift[channel], bits[channel] = least, places, max(least.bit_length(), 1)
-                break
-    return multiplier, shift, bits
+    places = np.arange(MOST_SHIFT + 1, dtype=np.int64)
+    a, b, c, d = (
+        end[:, None]
+        for end in (slopes.low_numerator, slopes.low_denominator, slopes.high_numerator, slopes.high_denominator)
+    )
+    # A numerator is 256 at most in magnitude and a denominator below 2**32: with an M that fits, all stay in int64.
+    least = np.maximum((a << places) // b + 1, 0)
+    fits = slopes.feasible[:, None] & (least < 1 << MOST_MULTIPLIER_BITS)
+    inside = fits & (np.where(fits, least, 0) * d < c << places)
+    shift = np.where(inside.any(axis=1), inside.argmax(axis=1), 0)
+    multiplier = np.where(inside.any(axis=1), least[np.arange(len(least)), shift], 0)
+    bits = np.where(inside.any(axis=1), np.maximum(np.frexp(multiplier.astype(np.float64))[1], 1), 0)
+    return multiplier, shift, bits.astype(np.int64)
 
 
 def _bounds(conditions: Points, multiplier: NDArray[np.int64], shift: NDArray[np.int64]) -> _Intervals:
@@ -189,9 +188,10 @@ def _best(
         scaled = np.minimum(np.ldexp(positive, shift), 2.0**multiplier_bits - 1)
         for rounding in (np.floor, np.ceil):
             multiplier = np.minimum(rounding(scaled), 2.0**multiplier_bits - 1).astype(np.int64)
-            offset = _most_met(conditions, rule, multiplier, shift)
-            tried = FixedPoint(multiplier, offset, shift, rule.minimum, rule.maximum)
-            count = _size(_differing(exact, _thresholds_of(tried, exact, rows, slice(None)), rows))
+            least, most = _bounds(conditions, multiplier, shift)
+            offset = _most_met(least, most, np.full(len(rows), rule.minimum, np.int64) << shift)
+            missed = np.nonzero((offset[:, None] < least) | (offset[:, None] > most))
+            count = _missed_by(exact, rows, missed, multiplier, offset, shift)
             better = count < fewest
             fewest = np.where(better, count, fewest)
             best = tuple(np.where(better, new, old) for new, old in zip((multiplier, offset, shift), best, strict=True))
@@ -199,30 +199,68 @@ def _best(
 
 
 def _most_met(
-    conditions: Points, rule: Requantization, multiplier: NDArray[np.int64], shift: NDArray[np.int64]
+    least: NDArray[np.int64], most: NDArray[np.int64], constant: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """The B that meets the most thresholds: one of the ends of their ranges."""
-    least, most = _bounds(conditions, multiplier, shift)
-    offset = np.full(len(least), rule.minimum, np.int64) << shift
-    for row, (starts, stops) in enumerate(zip(np.sort(least, axis=1), np.sort(most, axis=1), strict=True)):
-        ends = np.concatenate([starts[starts > np.iinfo(np.int64).min], stops[stops < np.iinfo(np.int64).max]])
-        if len(ends):
-            met = np.searchsorted(starts, ends, "right") - np.searchsorted(stops, ends, "left")
-            offset[row] = ends[met.argmax()]
-    return offset
+    """The B that lies in the most of the ranges `least..most`: one of their ends, or `constant` where all are open.
 
-
-def _thresholds_of(constants: FixedPoint, exact: Thresholds, rows: _Row, own: _Row | None = None) -> NDArray[np.int64]:
-    """The smallest accumulator at which fixed point reaches each code, kept within the range and one above.
-
-    `rows` are the channels of `exact`, `own` those of `constants` (the same if None).
+    Of several it is the smallest `least` that does, if there is one, and else the smallest `most`.
     """
-    own = rows if own is None else own
+    ends = np.concatenate([np.sort(least, axis=1), np.sort(most, axis=1)], axis=1)
+    order = np.argsort(ends, axis=1, kind="stable")  # where a range begins and another ends, the beginning comes first
+    begins = order < least.shape[1]
+    begun = np.cumsum(begins, axis=1)
+    ended = np.arange(ends.shape[1]) + 1 - begun
+    ends = np.take_along_axis(ends, order, axis=1)
+    met = 2 * (begun - np.where(begins, ended, ended - 1)) + begins
+    met[(ends == np.iinfo(np.int64).min) | (ends == np.iinfo(np.int64).max)] = -1
+    chosen = met.argmax(axis=1) if met.shape[1] else None
+    if chosen is None:
+        return constant
+    row = np.arange(len(ends))
+    return np.where(met[row, chosen] < 0, constant, ends[row, chosen])
+
+
+def _missed_by(
+    exact: Thresholds,
+    rows: NDArray[np.int64],
+    missed: tuple[NDArray[np.intp], NDArray[np.intp]],
+    multiplier: NDArray[np.int64],
+    offset: NDArray[np.int64],
+    shift: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Accumulators that differ, of each row, where `missed` are the rows and the places of the thresholds not met."""
+    row, place = missed
+    channel = rows[row]
+    low, high = exact.monotone.low[channel], exact.monotone.high[channel]
+    found = _reached(exact.minimum + 1 + place, multiplier[row], offset[row], shift[row], low, high)
+    first = np.clip(exact.first[channel, place], low, high + 1)
+    starts, stops = np.minimum(first, found), np.maximum(first, found)
+    before = np.where(row[1:] == row[:-1], stops[:-1], starts[1:])
+    starts[1:] = np.maximum(starts[1:], before)
+    count = np.zeros(len(rows), np.int64)
+    np.add.at(count, row, np.maximum(stops - starts, 0))
+    return count
+
+
+def _thresholds_of(constants: FixedPoint, exact: Thresholds, rows: _Row) -> NDArray[np.int64]:
+    """The smallest accumulator at which fixed point reaches each code, kept within the range and one above."""
     multiplier, offset, shift = (
-        value[own][:, None] for value in (constants.multiplier, constants.offset, constants.shift)
+        value[rows][:, None] for value in (constants.multiplier, constants.offset, constants.shift)
     )
     low, high = exact.monotone.low[rows][:, None], exact.monotone.high[rows][:, None]
     codes = exact.minimum + 1 + np.arange(exact.first.shape[1], dtype=np.int64)
+    return _reached(codes, multiplier, offset, shift, low, high)
+
+
+def _reached(
+    codes: NDArray[np.int64],
+    multiplier: NDArray[np.int64],
+    offset: NDArray[np.int64],
+    shift: NDArray[np.int64],
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """The smallest accumulator from `low` to `high` with which fixed point reaches each code, or `high + 1`."""
     distance = (codes << shift) - offset
     rising = -(-distance // np.maximum(multiplier, 1))
     return np.clip(np.where(multiplier > 0, rising, np.where(distance <= 0, low, high + 1)), low, high + 1)
