@@ -180,21 +180,27 @@ def _best(
     """
     low = slopes.low_numerator[rows] / slopes.low_denominator[rows]
     high = slopes.high_numerator[rows] / slopes.high_denominator[rows]
-    best = tuple(np.zeros(len(rows), np.int64) for _ in range(3))
+    best = np.zeros((3, len(rows)), np.int64)
     fewest = np.full(len(rows), np.iinfo(np.int64).max)
+    tried: list[NDArray[np.int64]] = []
     for slope in (nominal, low, (low + high) / 2, high):
         positive = np.maximum(slope, 2.0**-MOST_SHIFT)
         shift = np.clip(multiplier_bits - np.frexp(positive)[1], 0, MOST_SHIFT).astype(np.int64)
         scaled = np.minimum(np.ldexp(positive, shift), 2.0**multiplier_bits - 1)
         for rounding in (np.floor, np.ceil):
             multiplier = np.minimum(rounding(scaled), 2.0**multiplier_bits - 1).astype(np.int64)
-            least, most = _bounds(conditions, multiplier, shift)
-            offset = _most_met(least, most, np.full(len(rows), rule.minimum, np.int64) << shift)
+            slopes_tried = np.stack([multiplier, shift])
+            known = [np.all(slopes_tried == other, axis=0) for other in tried]
+            new = np.flatnonzero(~np.any(known, axis=0)) if tried else np.arange(len(rows))
+            tried.append(slopes_tried)
+            m, s = multiplier[new], shift[new]
+            least, most = _bounds(conditions.rows(new), m, s)
+            offset = _most_met(least, most, np.full(len(new), rule.minimum, np.int64) << s)
             missed = np.nonzero((offset[:, None] < least) | (offset[:, None] > most))
-            count = _missed_by(exact, rows, missed, multiplier, offset, shift)
-            better = count < fewest
-            fewest = np.where(better, count, fewest)
-            best = tuple(np.where(better, new, old) for new, old in zip((multiplier, offset, shift), best, strict=True))
+            count = _missed_by(exact, rows[new], missed, m, offset, s)
+            better = count < fewest[new]
+            fewest[new[better]] = count[better]
+            best[:, new[better]] = np.stack([m, offset, s])[:, better]
     return best[0], best[1], best[2]
 
 
@@ -205,19 +211,20 @@ def _most_met(
 
     Of several it is the smallest `least` that does, if there is one, and else the smallest `most`.
     """
+    row = np.arange(len(least))
+    if not least.shape[1]:
+        return constant
     ends = np.concatenate([np.sort(least, axis=1), np.sort(most, axis=1)], axis=1)
     order = np.argsort(ends, axis=1, kind="stable")  # where a range begins and another ends, the beginning comes first
     begins = order < least.shape[1]
-    begun = np.cumsum(begins, axis=1)
-    ended = np.arange(ends.shape[1]) + 1 - begun
-    ends = np.take_along_axis(ends, order, axis=1)
-    met = 2 * (begun - np.where(begins, ended, ended - 1)) + begins
-    met[(ends == np.iinfo(np.int64).min) | (ends == np.iinfo(np.int64).max)] = -1
-    chosen = met.argmax(axis=1) if met.shape[1] else None
-    if chosen is None:
-        return constant
-    row = np.arange(len(ends))
-    return np.where(met[row, chosen] < 0, constant, ends[row, chosen])
+    begun = np.cumsum(begins, axis=1, dtype=np.int16)
+    ended = np.arange(ends.shape[1], dtype=np.int16) - begun  # of those before, one too few at a beginning
+    met = 2 * (begun - ended) - begins
+    open_below = np.count_nonzero(least == np.iinfo(np.int64).min, axis=1)[:, None]
+    open_above = np.count_nonzero(most == np.iinfo(np.int64).max, axis=1)[:, None]
+    met[(order < open_below) | (order >= ends.shape[1] - open_above)] = -1
+    chosen = met.argmax(axis=1)
+    return np.where(met[row, chosen] < 0, constant, ends[row, order[row, chosen]])
 
 
 def _missed_by(
