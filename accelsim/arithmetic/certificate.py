@@ -24,7 +24,7 @@ from .requantize import Requantization
 from .separation import Points, Slopes, points, separating_slopes
 from .thresholds import Thresholds, find_thresholds
 
-_CHANNELS_AT_ONCE = 2048
+_CHANNELS_AT_ONCE = 128  # what is worked on at once then stays in a processor's caches
 _Row = NDArray[np.int64] | slice
 _Intervals = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -196,17 +196,16 @@ def _best(
             m, s = multiplier[new], shift[new]
             least, most = _bounds(conditions.rows(new), m, s)
             offset = _most_met(least, most, np.full(len(new), rule.minimum, np.int64) << s)
-            missed = np.nonzero((offset[:, None] < least) | (offset[:, None] > most))
-            count = _missed_by(exact, rows[new], missed, m, offset, s)
+            row, place = np.nonzero((offset[:, None] < least) | (offset[:, None] > most))
+            count = np.zeros(len(new), np.int64)
+            np.add.at(count, row, _missed_by(exact, rows[new][row], place, m[row], offset[row], s[row]))
             better = count < fewest[new]
             fewest[new[better]] = count[better]
             best[:, new[better]] = np.stack([m, offset, s])[:, better]
     return best[0], best[1], best[2]
 
 
-def _most_met(
-    least: NDArray[np.int64], most: NDArray[np.int64], constant: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _most_met(least: NDArray[np.int64], most: NDArray[np.int64], constant: NDArray[np.int64]) -> NDArray[np.int64]:
     """The B that lies in the most of the ranges `least..most`: one of their ends, or `constant` where all are open.
 
     Of several it is the smallest `least` that does, if there is one, and else the smallest `most`.
@@ -229,24 +228,22 @@ def _most_met(
 
 def _missed_by(
     exact: Thresholds,
-    rows: NDArray[np.int64],
-    missed: tuple[NDArray[np.intp], NDArray[np.intp]],
+    channel: NDArray[np.int64],
+    place: NDArray[np.intp],
     multiplier: NDArray[np.int64],
     offset: NDArray[np.int64],
     shift: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Accumulators that differ, of each row, where `missed` are the rows and the places of the thresholds not met."""
-    row, place = missed
-    channel = rows[row]
+    """Accumulators that differ for each threshold that is not met, `place` of `channel`, in rising order.
+
+    One that differs for several thresholds of a channel counts once. A threshold that is met adds none to the union.
+    """
     low, high = exact.monotone.low[channel], exact.monotone.high[channel]
-    found = _reached(exact.minimum + 1 + place, multiplier[row], offset[row], shift[row], low, high)
+    found = _reached(exact.minimum + 1 + place, multiplier, offset, shift, low, high)
     first = np.clip(exact.first[channel, place], low, high + 1)
     starts, stops = np.minimum(first, found), np.maximum(first, found)
-    before = np.where(row[1:] == row[:-1], stops[:-1], starts[1:])
-    starts[1:] = np.maximum(starts[1:], before)
-    count = np.zeros(len(rows), np.int64)
-    np.add.at(count, row, np.maximum(stops - starts, 0))
-    return count
+    starts[1:] = np.where(channel[1:] == channel[:-1], np.maximum(starts[1:], stops[:-1]), starts[1:])
+    return np.maximum(stops - starts, 0)
 
 
 def _thresholds_of(constants: FixedPoint, exact: Thresholds, rows: _Row) -> NDArray[np.int64]:
