@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from accelsim.arithmetic.saturation import may_saturate
-from accelsim.compiler import compile
+from accelsim.compiler import compile_with_plans
 from accelsim.errors import ModelError
 from accelsim.hardware import Accelerator
 from accelsim.hardware.configuration import Arithmetic
@@ -27,7 +27,7 @@ from accelsim.isa import Program
 from accelsim.machine import Result, simulate
 from accelsim.network import Convolution, Linear, Network, Node, rounding
 from accelsim.network.saturated import owner_of, saturated
-from accelsim.network.substitution import LayerUnit, layer_codes, layer_units, trace_substituted
+from accelsim.network.substitution import LayerUnit, layer_codes, layer_units, trace_on
 
 
 @dataclass(frozen=True)
@@ -142,18 +142,28 @@ def verify(
     inputs = x if isinstance(x, tuple) else (x,)
     example = tuple(part[:batch] for part in inputs) if batch is not None else inputs
     network = extract(model, example if isinstance(x, tuple) else example[0], engine=engine, lanes=lanes)
+    units = None
     if program is None:
-        program = compile(network, accelerator)
-    return compare(network, simulate(program, x, accelerator=accelerator), model, x)
+        compilation = compile_with_plans(network, accelerator)
+        program, units = compilation.program, compilation.units
+    return compare(network, simulate(program, x, accelerator=accelerator), model, x, units)
 
 
-def compare(network: Network, result: Result, model: Any, x: Any) -> Verification:
-    """Compare the layers of a simulation of `network` on `x` with PyTorch's run of `model`, which it was taken from."""
+def compare(
+    network: Network, result: Result, model: Any, x: Any, units: Mapping[str, LayerUnit] | None = None
+) -> Verification:
+    """Compare the layers of a simulation of `network` on `x` with PyTorch's run of `model`, which it was taken from.
+
+    `units`: those of the compilation, which spares their being found (in fixed point: proved) once more.
+    """
     from accelsim.frontend import record_values
 
     arithmetic = result.accelerator.requant_unit.arithmetic
-    machine, units = result.values, {} if arithmetic.is_exact else layer_units(network, arithmetic)
-    reference = trace_substituted(network, lambda node: units[node.name].rule, x) if units else network.trace(x)
+    if arithmetic.is_exact:
+        units = {}
+    elif units is None:
+        units = layer_units(network, arithmetic)
+    machine, reference = result.values, trace_on(network, arithmetic, x, units)
     torch_values = record_values(model, x, network)
     judge = _Judge(network, _of_this_host(network, model, x), reference, torch_values, units, arithmetic.name)
     layers = [

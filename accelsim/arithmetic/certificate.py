@@ -24,7 +24,7 @@ from .requantize import Requantization
 from .separation import Points, Slopes, points, separating_slopes
 from .thresholds import Thresholds, find_thresholds
 
-_CHANNELS_AT_ONCE = 2048
+_CHANNELS_AT_ONCE = 128  # what is worked on at once then stays in a processor's caches
 _Row = NDArray[np.int64] | slice
 _Intervals = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -109,20 +109,19 @@ def _narrowest(slopes: Slopes) -> tuple[NDArray[np.int64], NDArray[np.int64], ND
 
     If M / 2**S lies inside, so does 2M / 2**(S + 1): the smallest S has the smallest M.
     """
-    channels = len(slopes.feasible)
-    multiplier, shift, bits = (np.zeros(channels, np.int64) for _ in range(3))
-    ends = (slopes.low_numerator, slopes.low_denominator, slopes.high_numerator, slopes.high_denominator)
-    for channel, (a, b, c, d) in enumerate(zip(*(end.tolist() for end in ends), strict=True)):
-        if not slopes.feasible[channel]:
-            continue
-        for places in range(MOST_SHIFT + 1):
-            least = max((a << places) // b + 1, 0)
-            if least.bit_length() > MOST_MULTIPLIER_BITS:
-                break
-            if least * d < c << places:
-                multiplier[channel], shift[channel], bits[channel] = least, places, max(least.bit_length(), 1)
-                break
-    return multiplier, shift, bits
+    places = np.arange(MOST_SHIFT + 1, dtype=np.int64)
+    a, b, c, d = (
+        end[:, None]
+        for end in (slopes.low_numerator, slopes.low_denominator, slopes.high_numerator, slopes.high_denominator)
+    )
+    # A numerator is 256 at most in magnitude and a denominator below 2**32: with an M that fits, all stay in int64.
+    least = np.maximum((a << places) // b + 1, 0)
+    fits = slopes.feasible[:, None] & (least < 1 << MOST_MULTIPLIER_BITS)
+    inside = fits & (np.where(fits, least, 0) * d < c << places)
+    shift = np.where(inside.any(axis=1), inside.argmax(axis=1), 0)
+    multiplier = np.where(inside.any(axis=1), least[np.arange(len(least)), shift], 0)
+    bits = np.where(inside.any(axis=1), np.maximum(np.frexp(multiplier.astype(np.float64))[1], 1), 0)
+    return multiplier, shift, bits.astype(np.int64)
 
 
 def _bounds(conditions: Points, multiplier: NDArray[np.int64], shift: NDArray[np.int64]) -> _Intervals:
@@ -181,48 +180,91 @@ def _best(
     """
     low = slopes.low_numerator[rows] / slopes.low_denominator[rows]
     high = slopes.high_numerator[rows] / slopes.high_denominator[rows]
-    best = tuple(np.zeros(len(rows), np.int64) for _ in range(3))
+    best = np.zeros((3, len(rows)), np.int64)
     fewest = np.full(len(rows), np.iinfo(np.int64).max)
+    tried: list[NDArray[np.int64]] = []
     for slope in (nominal, low, (low + high) / 2, high):
         positive = np.maximum(slope, 2.0**-MOST_SHIFT)
         shift = np.clip(multiplier_bits - np.frexp(positive)[1], 0, MOST_SHIFT).astype(np.int64)
         scaled = np.minimum(np.ldexp(positive, shift), 2.0**multiplier_bits - 1)
         for rounding in (np.floor, np.ceil):
             multiplier = np.minimum(rounding(scaled), 2.0**multiplier_bits - 1).astype(np.int64)
-            offset = _most_met(conditions, rule, multiplier, shift)
-            tried = FixedPoint(multiplier, offset, shift, rule.minimum, rule.maximum)
-            count = _size(_differing(exact, _thresholds_of(tried, exact, rows, slice(None)), rows))
-            better = count < fewest
-            fewest = np.where(better, count, fewest)
-            best = tuple(np.where(better, new, old) for new, old in zip((multiplier, offset, shift), best, strict=True))
+            slopes_tried = np.stack([multiplier, shift])
+            known = [np.all(slopes_tried == other, axis=0) for other in tried]
+            new = np.flatnonzero(~np.any(known, axis=0)) if tried else np.arange(len(rows))
+            tried.append(slopes_tried)
+            m, s = multiplier[new], shift[new]
+            least, most = _bounds(conditions.rows(new), m, s)
+            offset = _most_met(least, most, np.full(len(new), rule.minimum, np.int64) << s)
+            row, place = np.nonzero((offset[:, None] < least) | (offset[:, None] > most))
+            count = np.zeros(len(new), np.int64)
+            np.add.at(count, row, _missed_by(exact, rows[new][row], place, m[row], offset[row], s[row]))
+            better = count < fewest[new]
+            fewest[new[better]] = count[better]
+            best[:, new[better]] = np.stack([m, offset, s])[:, better]
     return best[0], best[1], best[2]
 
 
-def _most_met(
-    conditions: Points, rule: Requantization, multiplier: NDArray[np.int64], shift: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """The B that meets the most thresholds: one of the ends of their ranges."""
-    least, most = _bounds(conditions, multiplier, shift)
-    offset = np.full(len(least), rule.minimum, np.int64) << shift
-    for row, (starts, stops) in enumerate(zip(np.sort(least, axis=1), np.sort(most, axis=1), strict=True)):
-        ends = np.concatenate([starts[starts > np.iinfo(np.int64).min], stops[stops < np.iinfo(np.int64).max]])
-        if len(ends):
-            met = np.searchsorted(starts, ends, "right") - np.searchsorted(stops, ends, "left")
-            offset[row] = ends[met.argmax()]
-    return offset
+def _most_met(least: NDArray[np.int64], most: NDArray[np.int64], constant: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The B that lies in the most of the ranges `least..most`: one of their ends, or `constant` where all are open.
 
-
-def _thresholds_of(constants: FixedPoint, exact: Thresholds, rows: _Row, own: _Row | None = None) -> NDArray[np.int64]:
-    """The smallest accumulator at which fixed point reaches each code, kept within the range and one above.
-
-    `rows` are the channels of `exact`, `own` those of `constants` (the same if None).
+    Of several it is the smallest `least` that does, if there is one, and else the smallest `most`.
     """
-    own = rows if own is None else own
+    row = np.arange(len(least))
+    if not least.shape[1]:
+        return constant
+    ends = np.concatenate([np.sort(least, axis=1), np.sort(most, axis=1)], axis=1)
+    order = np.argsort(ends, axis=1, kind="stable")  # where a range begins and another ends, the beginning comes first
+    begins = order < least.shape[1]
+    begun = np.cumsum(begins, axis=1, dtype=np.int16)
+    ended = np.arange(ends.shape[1], dtype=np.int16) - begun  # of those before, one too few at a beginning
+    met = 2 * (begun - ended) - begins
+    open_below = np.count_nonzero(least == np.iinfo(np.int64).min, axis=1)[:, None]
+    open_above = np.count_nonzero(most == np.iinfo(np.int64).max, axis=1)[:, None]
+    met[(order < open_below) | (order >= ends.shape[1] - open_above)] = -1
+    chosen = met.argmax(axis=1)
+    return np.where(met[row, chosen] < 0, constant, ends[row, order[row, chosen]])
+
+
+def _missed_by(
+    exact: Thresholds,
+    channel: NDArray[np.int64],
+    place: NDArray[np.intp],
+    multiplier: NDArray[np.int64],
+    offset: NDArray[np.int64],
+    shift: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Accumulators that differ for each threshold that is not met, `place` of `channel`, in rising order.
+
+    One that differs for several thresholds of a channel counts once. A threshold that is met adds none to the union.
+    """
+    low, high = exact.monotone.low[channel], exact.monotone.high[channel]
+    found = _reached(exact.minimum + 1 + place, multiplier, offset, shift, low, high)
+    first = np.clip(exact.first[channel, place], low, high + 1)
+    starts, stops = np.minimum(first, found), np.maximum(first, found)
+    starts[1:] = np.where(channel[1:] == channel[:-1], np.maximum(starts[1:], stops[:-1]), starts[1:])
+    return np.maximum(stops - starts, 0)
+
+
+def _thresholds_of(constants: FixedPoint, exact: Thresholds, rows: _Row) -> NDArray[np.int64]:
+    """The smallest accumulator at which fixed point reaches each code, kept within the range and one above."""
     multiplier, offset, shift = (
-        value[own][:, None] for value in (constants.multiplier, constants.offset, constants.shift)
+        value[rows][:, None] for value in (constants.multiplier, constants.offset, constants.shift)
     )
     low, high = exact.monotone.low[rows][:, None], exact.monotone.high[rows][:, None]
     codes = exact.minimum + 1 + np.arange(exact.first.shape[1], dtype=np.int64)
+    return _reached(codes, multiplier, offset, shift, low, high)
+
+
+def _reached(
+    codes: NDArray[np.int64],
+    multiplier: NDArray[np.int64],
+    offset: NDArray[np.int64],
+    shift: NDArray[np.int64],
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """The smallest accumulator from `low` to `high` with which fixed point reaches each code, or `high + 1`."""
     distance = (codes << shift) - offset
     rising = -(-distance // np.maximum(multiplier, 1))
     return np.clip(np.where(multiplier > 0, rising, np.where(distance <= 0, low, high + 1)), low, high + 1)

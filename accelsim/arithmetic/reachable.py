@@ -33,6 +33,7 @@ def reachable(weights: NDArray[np.integer], minimum: int, maximum: int) -> Reach
     padding is 0; for folded sums they are raw codes, and padding is the zero point: in both, padding is one of the
     inputs that count, so a window at the border reaches nothing else.
     """
-    terms = np.asarray(weights, np.int64)
-    ends = np.stack([terms * minimum, terms * maximum])
-    return Reachable(ends.min(axis=0).sum(axis=1), ends.max(axis=0).sum(axis=1))
+    terms = np.asarray(weights)
+    rising = np.maximum(terms, 0).sum(axis=1, dtype=np.int64)
+    falling = np.minimum(terms, 0).sum(axis=1, dtype=np.int64)
+    return Reachable(rising * minimum + falling * maximum, rising * maximum + falling * minimum)

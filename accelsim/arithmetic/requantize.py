@@ -8,7 +8,7 @@ post unit applies it again from those; this is the only place where the steps ar
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -102,6 +102,13 @@ class Requantization:
         if self.indefinite:
             steps |= Step.INDEFINITE
         return steps
+
+    def of_channels(self, channels: NDArray[np.integer]) -> Requantization:
+        """The pipeline whose channels are those of this one with the indices `channels`, in that order."""
+        constants = {name: getattr(self, name) for name, _ in CONSTANTS}
+        return replace(
+            self, **{name: part[channels] for name, part in constants.items() if part is not None and len(part) > 1}
+        )
 
     def planes(self, channels: int | None = None) -> NDArray[np.uint32]:
         """The constants as they stand in the parameter buffer: uint32 words (constants, channels), in the order of

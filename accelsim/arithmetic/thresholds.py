@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,29 +66,62 @@ def find_thresholds(rule: Requantization, reach: Reachable) -> Thresholds:
 
     Each step with positive factors, and each rounding, rises with its operand or stays: so does the whole pipeline.
     """
-    monotone = _monotone(rule, reach)
-    first = _bisect(replace(rule, indefinite=False), reach)
+    first = _first(replace(rule, indefinite=False), reach)
+    monotone = _monotone(rule, reach, first)
     return Thresholds(rule.minimum, first, monotone, rule.maximum if rule.zero_point < 0 else rule.minimum)
 
 
-def _bisect(rule: Requantization, reach: Reachable) -> NDArray[np.int64]:
-    wanted = np.arange(rule.minimum + 1, rule.maximum + 1)
-    left = np.repeat(reach.low[:, None], len(wanted), axis=1)
-    right = np.repeat(reach.high[:, None] + 1, len(wanted), axis=1)
-    while np.any(left < right):
+def _first(rule: Requantization, reach: Reachable) -> NDArray[np.int64]:
+    """The smallest accumulator of each channel that reaches each code above the least, or one above the range.
+
+    The search starts where real numbers put the threshold, goes from there in steps that double, and halves the rest:
+    whatever the start is worth, what it ends at is proved by the pipeline on either side.
+    """
+    codes = np.arange(rule.minimum + 1, rule.maximum + 1)
+    result = np.empty((reach.channels, len(codes)), np.int64)
+    place = np.arange(result.size)
+    channel, column = np.divmod(place, max(len(codes), 1))
+    wanted, guess = codes[column], _guess(rule, reach, codes).ravel()
+    left, right = reach.low[channel], reach.high[channel] + 1
+    probe, step = np.minimum(guess, right - 1), 1
+    while len(place):
+        reached = rule.of_channels(channel).apply(probe.astype(np.int32)) >= wanted
+        left, right = np.where(reached, left, probe + 1), np.where(reached, probe, right)
+        done = left == right
+        result.ravel()[place[done]] = left[done]
+        place, channel, wanted, guess, left, right = (
+            item[~done] for item in (place, channel, wanted, guess, left, right)
+        )
         middle = (left + right) >> 1
-        # A finished search may stand one above the range; it is not looked at again.
-        probe = np.minimum(middle, reach.high[:, None]).astype(np.int32)
-        codes = rule.apply(probe.T).T
-        reached = codes >= wanted
-        open_ = left < right
-        right = np.where(open_ & reached, middle, right)
-        left = np.where(open_ & ~reached, middle + 1, left)
-    return left
+        probe = np.where(left > guess, np.minimum(left + step - 1, middle), np.maximum(right - step, middle))
+        step = min(2 * step, 1 << 32)
+    return result
 
 
-def _monotone(rule: Requantization, reach: Reachable) -> Reachable:
-    """The part of the range in which the conversion to int32 does not wrap round."""
+def _guess(rule: Requantization, reach: Reachable, codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The thresholds in real numbers, each step of the pipeline undone: (channels, codes), near the true ones."""
+
+    def of(constant: NDArray[Any]) -> NDArray[np.float64]:
+        return constant.astype(np.float64)[:, None]
+
+    value = np.broadcast_to(codes - 0.5 - rule.zero_point, (reach.channels, len(codes)))
+    with np.errstate(all="ignore"):
+        if rule.divisor is not None:
+            value = value * of(rule.divisor)
+        if rule.multiplier is not None:
+            value = value / of(rule.multiplier)
+        if rule.bias is not None:
+            value = value - of(rule.bias) * (1.0 if rule.bias_factor is None else of(rule.bias_factor))
+        for scale in (rule.scale_2, rule.scale_1):
+            value = value if scale is None else value / of(scale)
+    if rule.offset is not None:
+        value = value - of(rule.offset)
+    low, high = reach.low[:, None], reach.high[:, None]
+    return np.clip(np.nan_to_num(np.ceil(value)), low, high + 1).astype(np.int64)
+
+
+def _monotone(rule: Requantization, reach: Reachable, first: NDArray[np.int64]) -> Reachable:
+    """The part of the range in which the conversion to int32 does not wrap round; `first` as in Thresholds."""
     if not rule.indefinite:
         return reach
     plain = replace(rule, indefinite=False)
@@ -98,7 +132,7 @@ def _monotone(rule: Requantization, reach: Reachable) -> Reachable:
 
     # A code strictly between the clamps cannot have wrapped, and it wraps at one end of the range at most.
     ends = {}
-    inner = np.clip(_bisect(plain, reach)[:, (rule.maximum - rule.minimum) // 2], reach.low, reach.high)
+    inner = np.clip(first[:, (rule.maximum - rule.minimum) // 2], reach.low, reach.high)
     for end, start in (("low", reach.low), ("high", reach.high)):
         good, bad, broken = inner, start, wrapped(start)
         if np.any(broken & wrapped(inner)):

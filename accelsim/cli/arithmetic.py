@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,6 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from accelsim.arithmetic.fixed_point import MOST_MULTIPLIER_BITS
 from accelsim.hardware import Accelerator
 from accelsim.network import Network
 from accelsim.network.substitution import LayerUnit
@@ -35,8 +35,10 @@ def read_labels(path: Path | None) -> np.ndarray | None:
     return labels
 
 
-def effect(network: Network, x: Any, accelerator: Accelerator, labels: Path | None) -> Comparison | None:
-    """The network in the machine's arithmetic beside its engine's; None where the machine's is the engine's.
+def effect(
+    network: Network, x: Any, accelerator: Accelerator, units: Mapping[str, LayerUnit], labels: Path | None
+) -> Comparison | None:
+    """The network in the machine's arithmetic (`units`) beside its engine's; None where the machine's is the engine's.
 
     Raises CallError for labels where nothing changes, or where there is no input.
     """
@@ -46,9 +48,9 @@ def effect(network: Network, x: Any, accelerator: Accelerator, labels: Path | No
             why = "there is no input to compare on" if x is None else f"{arithmetic} changes no output"
             raise CallError(f"--labels {labels}: {why}; `accelsim compare --labels` takes any arithmetic")
         return None
-    bits = arithmetic.multiplier_bits or MOST_MULTIPLIER_BITS
+    rules = {name: unit.rule for name, unit in units.items()}
     with progress(f"compare with {arithmetic}"):
-        return compare(network, x, [arithmetic.name], read_labels(labels), multiplier_bits=bits)[0]
+        return compare(network, x, [arithmetic.name], read_labels(labels), known=rules)[0]
 
 
 def certificates(network: Network, units: Mapping[str, LayerUnit]) -> list[LayerCertification]:
@@ -61,3 +63,21 @@ def certificates_table(network: Network, rows: list[LayerCertification], acceler
     """The same for people, or nothing."""
     bits = accelerator.requant_unit.arithmetic.multiplier_bits
     return [certification_table(network, rows, bits)] if rows and bits is not None else []
+
+
+def uncertified(
+    units: Mapping[str, LayerUnit], accelerator: Accelerator, model: str, engine: str | None, lanes: str
+) -> tuple[str, ...]:
+    """Where the accumulators are listed whose codes fixed point changes, as a note; none where it changes none."""
+    found = [unit.certificate for unit in units.values() if unit.certificate is not None]
+    channels, certified = (sum(len(item.certified) for item in found), sum(int(item.certified.sum()) for item in found))
+    if channels == certified:
+        return ()
+    options = ["--multiplier-bits", str(accelerator.requant_unit.arithmetic.multiplier_bits), "--out", "FILE.json"]
+    options += [] if engine is None else ["--engine", engine]
+    options += [] if lanes == "host" else ["--lanes", lanes]
+    command = shlex.join(["accelsim", "certify", model, *options])
+    return (
+        f"{channels - certified:,} of {channels:,} channels have no certificate; `{command}` lists the accumulators "
+        f"whose codes differ",
+    )

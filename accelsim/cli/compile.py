@@ -12,7 +12,7 @@ from accelsim.compiler.dump import PASSES, dump
 from accelsim.hardware import Accelerator
 
 from .application import application, guarded
-from .arithmetic import certificates, certificates_table
+from .arithmetic import certificates, certificates_table, uncertified
 from .models import open_model
 from .options import Config, Engine, Input, Json, Lanes, Model, one_of, read_inputs
 from .output import progress, write_json, write_tables, write_text
@@ -68,6 +68,7 @@ def compile(
         if plan is not None
     ]
     proved = certificates(network, compilation.units)
+    notes = uncertified(compilation.units, accelerator, model, engine, lanes)
     dumped = None if dump_after is None else dump(compilation, dump_after)
     if as_json:
         more = {"plans": plans} if explain else {}
@@ -81,5 +82,5 @@ def compile(
             *([plan_table(plans, accelerator.buffers.accumulator.bits)] if explain else []),
         ]
         tables += certificates_table(network, proved, accelerator)
-        write_tables(*tables, f"written to {out}")
+        write_tables(*tables, "\n".join([*notes, f"written to {out}"]))
     return OK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +12,12 @@ import typer
 
 from accelsim.hardware import Accelerator
 from accelsim.isa import Program
-from accelsim.network.substitution import trace_on
+from accelsim.network.substitution import LayerUnit, trace_on
 from accelsim.report import tables
 from accelsim.report.comparison import comparison_summary, comparison_table
 
 from .application import application, guarded
-from .arithmetic import Labels, effect
+from .arithmetic import Labels, effect, uncertified
 from .models import Source, open_model, stdout_free
 from .options import Config, Engine, Input, Json, Lanes, read_inputs
 from .output import progress, write_json, write_tables
@@ -31,13 +32,17 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-    """What is to be simulated: `x` is None for timing only; with a `source` the outputs are checked against it."""
+    """What is to be simulated: `x` is None for timing only; with a `source` the outputs are checked against it.
+
+    `units`: of the compilation, None for a program.
+    """
 
     program: Program
     x: Any
     source: Source | None
     notes: tuple[str, ...]
     effect: Comparison | None = None
+    units: Mapping[str, LayerUnit] | None = None
 
 
 @application.command()
@@ -120,15 +125,17 @@ def run(
 
 
 def _model(what: str, accelerator: Accelerator, engine: str | None, lanes: str, x: Any, labels: Path | None) -> _Run:
-    from accelsim.compiler import compile
+    from accelsim.compiler import compile_with_plans
 
     source = open_model(what, engine, lanes, x)
     with progress("compile"):
-        program = compile(source.network, accelerator)
-    notes = source.network.notes
+        compilation = compile_with_plans(source.network, accelerator)
+    units = compilation.units
+    notes = (*source.network.notes, *uncertified(units, accelerator, what, engine, lanes))
     if source.x is None:
         notes = (*notes, "timing only: a saved network carries no example input; give one with --input")
-    return _Run(program, source.x, source, notes, effect(source.network, source.x, accelerator, labels))
+    changes = effect(source.network, source.x, accelerator, units, labels)
+    return _Run(compilation.program, source.x, source, notes, changes, units)
 
 
 def _program(what: str, accelerator: Accelerator, engine: str | None, x: Any) -> _Run:
@@ -153,14 +160,14 @@ def _verification(job: _Run, result: Result) -> Verification | None:
     from accelsim.verification import compare
 
     with progress("compare with PyTorch"), stdout_free():
-        return compare(job.source.network, result, job.source.model, job.x)
+        return compare(job.source.network, result, job.source.model, job.x, job.units)
 
 
 def _check(job: _Run, result: Result) -> tuple[int, int] | None:
     """How many outputs of a saved network were compared with the integer reference executor, and how many differ."""
     if job.source is None or job.x is None:
         return None
-    expected = trace_on(job.source.network, result.accelerator.requant_unit.arithmetic, job.x)
+    expected = trace_on(job.source.network, result.accelerator.requant_unit.arithmetic, job.x, job.units)
     codes = [(output.quantized, expected[output.name]) for output in result.outputs]
     return sum(b.size for _, b in codes), sum(int(np.count_nonzero(a != b)) for a, b in codes)
 

@@ -13,7 +13,7 @@ from accelsim.report.comparison import comparison_summary, comparison_table
 from accelsim.report.tables import verification_table
 
 from .application import application, guarded
-from .arithmetic import Labels, effect
+from .arithmetic import Labels, effect, uncertified
 from .models import open_model, saved_kind, stdout_free
 from .options import Engine, Input, Json, Lanes, Model, read_inputs
 from .output import progress, write_json, write_tables
@@ -37,7 +37,7 @@ def verify(
 
     What a requant unit changes whose arithmetic is not the engine's is explained, and counted by layer.
     """
-    from accelsim.compiler import compile
+    from accelsim.compiler import compile_with_plans
     from accelsim.machine import simulate
     from accelsim.verification import compare
 
@@ -46,17 +46,20 @@ def verify(
         raise CallError(f"{model}: verify needs the PyTorch model, to compare with; `accelsim run` takes saved files")
     source = open_model(model, engine, lanes, read_inputs(inputs))
     with progress("compile"):
-        program = compile(source.network, accelerator)
+        compilation = compile_with_plans(source.network, accelerator)
+    units = compilation.units
     with progress("simulate"):
-        result = simulate(program, source.x, accelerator=accelerator)
+        result = simulate(compilation.program, source.x, accelerator=accelerator)
     with progress("compare with PyTorch"), stdout_free():
-        verification = compare(source.network, result, source.model, source.x)
-    changes = effect(source.network, source.x, accelerator, labels)
+        verification = compare(source.network, result, source.model, source.x, units)
+    changes = effect(source.network, source.x, accelerator, units, labels)
+    notes = [*verification.notes, *uncertified(units, accelerator, model, engine, lanes)]
     if as_json:
-        write_json(verification.to_dict() | {"effect": None if changes is None else dataclasses.asdict(changes)})
+        more = {"notes": notes, "effect": None if changes is None else dataclasses.asdict(changes)}
+        write_json(verification.to_dict() | more)
     elif changes is None:
-        write_tables(verification_table(verification), "\n".join(verification.notes))
+        write_tables(verification_table(verification), "\n".join(notes))
     else:
-        notes = [*verification.notes, comparison_summary(changes)]
+        notes.append(comparison_summary(changes))
         write_tables(verification_table(verification), comparison_table(changes), "\n".join(notes))
     return WRONG_OUTPUTS if verification.mismatches else OK

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,11 +102,14 @@ def layer_units(network: Network, arithmetic: Arithmetic) -> dict[str, LayerUnit
     return {node.name: layer_unit(network, node, arithmetic) for node in matrix_nodes(network)}
 
 
-def trace_on(network: Network, arithmetic: Arithmetic, x: Any) -> dict[str, np.ndarray]:
-    """As `Network.trace`, on a machine whose requant unit has that arithmetic."""
+def trace_on(
+    network: Network, arithmetic: Arithmetic, x: Any, units: Mapping[str, LayerUnit] | None = None
+) -> dict[str, np.ndarray]:
+    """As `Network.trace`, on a machine whose requant unit has that arithmetic; `units` where they are known already."""
     if arithmetic.is_exact:
         return network.trace(x)
-    return trace_substituted(network, lambda node: layer_unit(network, node, arithmetic).rule, x)
+    found = layer_units(network, arithmetic) if units is None else units
+    return trace_substituted(network, lambda node: found[node.name].rule, x)
 
 
 def layer_accumulators(network: Network, node: Convolution | Linear, values: dict[str, np.ndarray]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -102,10 +102,12 @@ def compare(
     *,
     multiplier_bits: int = 31,
     uniform: Network | None = None,
+    known: Mapping[str, Requantizer] | None = None,
 ) -> tuple[Comparison, ...]:
     """Run `network` on `x` in the arithmetic of each of `names` (of `NAMES`).
 
     `uniform`: the same model extracted with `lanes="uniform"`, which that name needs: its tables are PyTorch's.
+    `known`: the requantisation of each layer of sums in the one arithmetic of `names`, where it was found before.
     Raises ConfigurationError for a name that there is not, or labels that do not fit, and InputError.
     """
     for name in names:
@@ -118,7 +120,8 @@ def compare(
     if labels is not None and labels.shape != (len(scores),):
         raise ConfigurationError(f"labels of shape {labels.shape}; the output has {len(scores)} rows, each wants one")
     return tuple(
-        _beside(network, _others(network, name, uniform), x, name, values, labels, multiplier_bits) for name in names
+        _beside(network, _others(network, name, uniform), x, name, values, labels, multiplier_bits, known)
+        for name in names
     )
 
 
@@ -147,9 +150,10 @@ def _beside(
     values: dict[str, np.ndarray],
     labels: np.ndarray | None,
     multiplier_bits: int,
+    known: Mapping[str, Requantizer] | None,
 ) -> Comparison:
     kinds = _OF_LANES if name == UNIFORM else _OF_ENGINES
-    rules: dict[str, Requantizer] = {}
+    rules: dict[str, Requantizer] = dict(known or {})
 
     def choose(node: Convolution | Linear) -> Requantizer:
         if node.name not in rules:
