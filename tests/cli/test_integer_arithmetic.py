@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from accelsim.arithmetic import units
 from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic.certificate import prove
 from accelsim.arithmetic.engines import KernelSet
 from accelsim.network import Linear, Network, Value, Weights
 
@@ -210,17 +210,14 @@ def test_a_machine_in_fixed_point_says_what_is_proved_and_what_it_changes(saved:
 def test_what_fixed_point_changes_is_proved_once_and_said_where_to_be_listed(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from accelsim.network import substitution
-
     proofs: list[int] = []
 
     def counted(*arguments: Any) -> Any:
         proofs.append(1)
         return prove(*arguments)
 
-    prove = substitution.prove
-    monkeypatch.setattr(substitution, "prove", counted)
-    monkeypatch.setattr(units, "prove", counted)
+    monkeypatch.setattr("accelsim.network.substitution.prove", counted)
+    monkeypatch.setattr("accelsim.arithmetic.units.prove", counted)
     model, config = saved / "net.accelsim", machine(saved, "{fixed_point: {multiplier_bits: 31}}")
     called = call("run", config, model, "--input", saved / "x.npy", "--plot", saved / "net.png", "--json")
     assert called.status == 0, called.err
