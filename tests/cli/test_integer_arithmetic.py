@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic.certificate import prove
 from accelsim.arithmetic.engines import KernelSet
 from accelsim.network import Linear, Network, Value, Weights
 
@@ -202,6 +205,33 @@ def test_a_machine_in_fixed_point_says_what_is_proved_and_what_it_changes(saved:
     assert (layer["outputs"], layer["differing"], layer["worst"], layer["carried"]) == (8, 1, 1, 1)
     assert (document["effect"]["accuracy"], document["effect"]["reference_accuracy"]) == (0.75, 0.75)
     assert "accuracy 75.0 %" in call(*words).out
+
+
+def test_what_fixed_point_changes_is_proved_once_and_said_where_to_be_listed(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proofs: list[int] = []
+
+    def counted(*arguments: Any) -> Any:
+        proofs.append(1)
+        return prove(*arguments)
+
+    monkeypatch.setattr("accelsim.network.substitution.prove", counted)
+    monkeypatch.setattr("accelsim.arithmetic.units.prove", counted)
+    model, config = saved / "net.accelsim", machine(saved, "{fixed_point: {multiplier_bits: 31}}")
+    called = call("run", config, model, "--input", saved / "x.npy", "--plot", saved / "net.png", "--json")
+    assert called.status == 0, called.err
+    assert len(proofs) == 1  # one layer: for the program, the reference and the comparison with the engine
+    (note,) = (note for note in json.loads(called.out)["notes"] if "certificate" in note)
+    assert note.startswith("1 of 2 channels have no certificate")
+    words = shlex.split(note.split("`")[1])
+    assert words[:3] == ["accelsim", "certify", str(model)]
+    out = saved / "differing.json"
+    assert call(*words[1:-1], out).status == 0
+    # Every fourth of the sums 0 to 255 of channel 0.
+    (ranges,) = json.loads(out.read_text())["layers"]["fc"]["differing_ranges"].values()
+    assert sum(stop - start for start, stop in ranges) == 64
+    assert "accelsim certify" not in call("run", machine(saved, "gemmlowp"), model, "--plot", saved / "net.png").out
 
 
 def test_a_machine_of_the_engine_s_arithmetic_has_no_effect_to_label(saved: Path) -> None:
