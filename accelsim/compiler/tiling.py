@@ -376,8 +376,8 @@ def _plan(
     # What is loaded how often; a tile that is still there is not loaded again.
     depth_parts = shape.kernel[0] * parts
     in_slots = _input_slots(room, in_tile, out_tile)
-    in_bytes_once = shape.depth * -(-shape.images // images) * images * shape.pixels * shape.channels
-    in_bytes_once *= -(-shape.out_lines // lines) * in_lines
+    in_bytes_once = shape.depth * -(-shape.images // images) * images * shape.channels
+    in_bytes_once *= -(-shape.out_lines // lines) * in_lines * -(-shape.out_pixels // pixels) * in_pixels
     if room.source_resident:
         in_loads = in_turns = 0
     else:
