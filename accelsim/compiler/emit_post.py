@@ -7,7 +7,7 @@ from typing import Any
 
 from accelsim.arithmetic.elementwise import FixedAdd, FloatAdd, Product
 from accelsim.errors import CompileError
-from accelsim.isa import Add, AddFixed, Instruction, Lookup, Memory, Multiply, Reduction
+from accelsim.isa import INSTRUCTION_BYTES, Add, AddFixed, Instruction, Lookup, Memory, Multiply, Reduction
 from accelsim.isa import Pool as PoolInstruction
 
 from .emission import Emitter, Slots
@@ -15,8 +15,9 @@ from .operations import Copy, Elementwise, Piece, Pool, PoolPart
 from .tiling import blocks
 from .transfers import dense_loops, loads, stores
 
-#: Tiles of element-wise work: about so many, none smaller than this, so that loads, work and stores overlap.
-_PIECES, _SMALLEST = 8, 1024
+#: Tiles of element-wise work: about so many, so that loads, work and stores overlap, none smaller than the instructions
+#: that it takes (two loads, the work, a store), which come through the same DRAM.
+_PIECES, _SMALLEST = 8, 4 * INSTRUCTION_BYTES
 TABLE = 256
 
 

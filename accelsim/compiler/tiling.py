@@ -376,19 +376,17 @@ def _plan(
     # What is loaded how often; a tile that is still there is not loaded again.
     depth_parts = shape.kernel[0] * parts
     in_slots = _input_slots(room, in_tile, out_tile)
-    in_bytes_once = shape.depth * -(-shape.images // images) * images * shape.pixels * shape.channels
-    in_bytes_once *= -(-shape.out_lines // lines) * in_lines
+    in_bytes_once = shape.depth * -(-shape.images // images) * images * shape.channels
+    in_bytes_once *= -(-shape.out_lines // lines) * in_lines * -(-shape.out_pixels // pixels) * in_pixels
     if room.source_resident:
-        in_loads = 0
+        in_loads = in_turns = 0
     else:
-        kept = (
-            in_slots >= shape.kernel[0] * (1 if whole_input else parts)
-            if spatial_outer
-            else in_slots >= tiles * shape.kernel[0] * (1 if whole_input else parts)
-        )
+        boxes = shape.kernel[0] * (1 if whole_input else parts)
+        kept = in_slots >= (boxes if spatial_outer else tiles * boxes)
         one_group = shape.groups > 1
         repeats = 1 if kept or one_group else out_blocks
         in_loads = in_bytes_once * repeats * (1 if kept else shape.kernel[0])
+        in_turns = tiles * boxes * (out_blocks if one_group else repeats)
     weight_bytes = shape.outputs * shape.group_channels * shape.taps * shape.kernel[0]
     all_kept = weight_slots >= depth_parts * out_blocks if spatial_outer else weight_slots >= depth_parts
     weight_loads = weight_bytes * (1 if all_kept else tiles)
@@ -409,7 +407,11 @@ def _plan(
     constant_loads = 4 * shape.planes * shape.outputs
     if spatial_outer and constant_slots < out_blocks:
         constant_loads *= tiles
-    instructions = tiles * out_blocks * (depth_parts + 2)
+    steps = tiles * out_blocks
+    weight_turns = out_blocks * depth_parts * (1 if all_kept else tiles)
+    constant_turns = steps if spatial_outer and constant_slots < out_blocks else out_blocks
+    out_turns = 0 if room.target_resident else tiles if gather else steps
+    instructions = steps * (depth_parts + 1) + in_turns + weight_turns + constant_turns + out_turns
     dram = in_loads + weight_loads + out_bytes + constant_loads + instructions * INSTRUCTION_BYTES
     row, pitch = (taken, pitches[0]) if whole_input else (channels, pitches[1])
     efficiency_in = _efficiency(row if row < shape.channels or row < pitch else in_pixels * row, grain)
@@ -425,23 +427,29 @@ def _plan(
     mac = tiles * out_blocks * depth_parts * mapping.cycles
     times = {"DRAM": bus, "MACs": float(mac), "post unit": float(post)}
     bound = max(times, key=lambda key: times[key])
+    busiest = times[bound]
+    answer = _answer(accelerator)
     # The first weights are loaded while the layer before computes, if its own leave room for them.
     hidden = 0.0 if room.cold else max(0.0, 1 - _PREFETCH * weight_tile / buffers.weight.bytes)
-    first = (in_tile + weight_tile * (1 - hidden)) / width + accelerator.dram.latency
-    # Instructions follow one another without a bubble; the array fills before the first and drains after the last.
+    first = (in_tile + weight_tile * (1 - hidden)) / width + answer
+    # Instructions follow one another without a bubble; the array fills before the first and drains after the last,
+    # whose results are then requantised and stored.
     array = accelerator.mac_array
-    cost = max(times.values()) + first + 2 * array.rows + array.columns + post / (tiles * out_blocks)
-    # A tile that has a memory to itself waits for what it is filled from.
-    if in_tile and in_slots < 2 and tiles * (1 if whole_input else out_blocks * parts) > 1:
-        cost += min(in_loads / efficiency_in / width, mac)
-    if out_tile and not doubled and tiles * out_blocks > 1:
-        cost += out_bytes / efficiency_out / width
-    if weight_slots < 2 and out_blocks * depth_parts > 1:
-        cost += weight_loads / width
-    if constant_slots < 2 and out_blocks > 1:
-        cost += constant_loads / width
-    if accumulators < 2 and tiles * out_blocks > 1:
-        cost += post
+    drain = 2 * array.rows + array.columns
+    stores = out_bytes / efficiency_out / width
+    cost = busiest + first + drain + post / steps + stores / max(out_turns, 1)
+    # A place of a memory is filled when the unit that reads it is done, and read when it is full. So with n places the
+    # turns take at least an n-th of what both take one after the other, the answer of DRAM and the array's fill and
+    # drain included; instructions too, which the fetcher has so many places for.
+    rings = (
+        (in_turns, in_slots, in_loads / efficiency_in / width + mac + in_turns * (answer + drain)),
+        (weight_turns, weight_slots, weight_loads / width + mac + weight_turns * (answer + drain)),
+        (constant_turns, constant_slots, constant_loads / width + post + constant_turns * answer),
+        (steps, accumulators, mac + post + steps * drain),
+        (out_turns, 2 if doubled else 1, post + stores + out_turns),
+        (instructions, accelerator.queues.depth, instructions * (answer + INSTRUCTION_BYTES / width + 1)),
+    )
+    cost += sum(max(time / places - busiest, 0.0) for turns, places, time in rings if turns > places)
     return MatrixPlan(
         images,
         lines,
@@ -458,6 +466,14 @@ def _plan(
         int(dram),
         bound,
     )
+
+
+def _answer(accelerator: Accelerator) -> float:
+    """Cycles that data take at least, beyond their beats: the way, and of banks the read of an open row."""
+    timings = accelerator.dram.timings
+    if timings is None:
+        return float(accelerator.dram.latency)
+    return accelerator.dram.latency + (timings.cl + timings.burst) * accelerator.clock_mhz / timings.mhz
 
 
 def _consecutive(shape: Shape, positions: tuple[int, int, int]) -> bool:
