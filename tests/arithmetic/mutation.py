@@ -54,6 +54,7 @@ TESTS = {
     "separation": ("certificate",),
     "softmax": ("products",),
     "thresholds": ("certificate",),
+    "words": ("words",),
 }
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
