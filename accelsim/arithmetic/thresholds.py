@@ -88,7 +88,7 @@ def _bisect(rule: Requantization, reach: Reachable) -> NDArray[np.int64]:
 
 def _monotone(rule: Requantization, reach: Reachable) -> Reachable:
     """The part of the range in which the conversion to int32 does not wrap round."""
-    if not rule.indefinite:
+    if not rule.indefinite or rule.minimum == rule.maximum:  # where there is one code, wrapping round shows nowhere
         return reach
     plain = replace(rule, indefinite=False)
 

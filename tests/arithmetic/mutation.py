@@ -53,7 +53,7 @@ TESTS = {
     "saturation": ("saturation",),
     "separation": ("certificate",),
     "softmax": ("products",),
-    "thresholds": ("certificate",),
+    "thresholds": ("thresholds", "certificate"),
     "words": ("words",),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,19 @@ def test_a_softmax_of_qnnpack_is_pytorchs(pytorch: PyTorch, part: int, kernels: 
         check = lambda _, x=x, grid=grid: softmax("qnnpack", x, grid, out)  # noqa: E731
         cases.append(Case("softmax", (x, pair(grid), -1, pair(out)), check, note=(grid, x.shape)))
     pytorch.compare("softmax", "qnnpack", kernels, cases)
+
+
+@pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
+def test_in_a_long_row_the_exponentials_of_all_codes_but_the_largest_may_vanish(
+    pytorch: PyTorch, kernels: KernelSet
+) -> None:
+    """8208 codes leave the largest exponential (2**32 - 1) // 8208, and one that is 0.45 of a unit is rounded to 0."""
+    grid, out = Affine(math.log((2**32 - 1) / 8208 / 0.45) / 255, 0, "uint8"), Affine(2.0**-8, 0, "uint8")
+    x = np.zeros((2, 8208), np.uint8)
+    x[:, 5] = 255
+    ours = softmax("qnnpack", x, grid, out)
+    assert ours.tolist() == [[255 * (place == 5) for place in range(8208)]] * 2
+    pytorch.compare("softmax", "qnnpack", kernels, [Case("softmax", (x, pair(grid), -1, pair(out)), lambda _: ours)])
 
 
 @pytest.mark.parametrize(
