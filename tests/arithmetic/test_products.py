@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -144,6 +145,10 @@ def test_the_largest_exponential_fills_the_bits_that_a_row_leaves() -> None:
     assert exponentials(0.1, 10)[255] == 2**23 - 1
     assert exponentials(0.1, 513)[255] == round((2**32 - 1) / 513)
     assert exponentials(1.0, 10)[254] == round((2**23 - 1) / 2.718281828459045)
+    # Exact halves, one above an odd integer and one above an even one.
+    for count in (514, 1542):
+        assert exponentials(0.1, count)[255] == round(Fraction(2**32 - 1, count))
+    assert exponentials(0.1, 10).shape == (256,)
 
 
 def test_products_near_the_ends_of_binary32_are_not_exact() -> None:
