@@ -198,7 +198,8 @@ def _passes(mutant: Mutant | None, files: list[str], seconds: int | None = None)
             # A mutant that runs on for ever, or fills the memory, is noticed too.
             resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not full"]
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # to load them takes longer than most tests
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not full"]
         code = int(pytest.main([*options, *files]))
     finally:
         os._exit(code)
