@@ -42,7 +42,7 @@ TESTS = {
     "float_sum": ("float_sum",),
     "integer_float": ("integer_float",),
     "interpolation": ("interpolation",),
-    "lanes": ("lookups", "elementwise", "pooling"),
+    "lanes": ("lanes", "lookups"),
     "matmul": ("products",),
     "matrix": ("matrix",),
     "normalization": ("normalization",),

@@ -161,6 +161,21 @@ def test_products_near_the_ends_of_binary32_are_not_exact() -> None:
         assert is_exact(Affine(2.0**56, a, "uint8"), right, 1)
 
 
+def test_sums_up_to_two_to_the_24th_are_exact_and_products_of_scales_below_two_to_the_127th() -> None:
+    middle = Affine(0.5, 128, "uint8")  # codes reach 2**7
+    assert is_exact(middle, middle, 2**10)
+    assert not is_exact(middle, middle, 2**10 + 1)
+    for power, exact in ((56, True), (57, False)):  # 2**(7 + 7 + 56 + 57) = 2**127
+        assert is_exact(Affine(2.0**power, 128, "uint8"), Affine(2.0**56, 128, "uint8"), 1) is exact
+
+
+def test_the_terms_of_a_product_are_counted_along_the_inner_axis() -> None:
+    grid = Affine(0.5, 0, "uint8")
+    assert matmul(np.zeros((259, 1), np.uint8), np.zeros((1, 259), np.uint8), grid, grid, grid).shape == (259, 259)
+    with pytest.raises(ModelError, match="over 259 elements"):
+        matmul(np.zeros((1, 259), np.uint8), np.zeros((259, 1), np.uint8), grid, grid, grid)
+
+
 def test_the_reach_of_both_factors_counts() -> None:
     for a, b in ((0, 128), (128, 0)):
         grids = Affine(0.5, a, "uint8"), Affine(0.5, b, "uint8")
