@@ -29,7 +29,7 @@ PACKAGE = HERE.parents[1] / "accelsim" / "arithmetic"
 KEPT = "ACCELSIM_KEPT_ANSWERS"
 
 #: What the tests of a mutant may take: seconds of the processor for each that the module itself takes, and memory.
-PATIENCE, MEMORY = 5, 8 * 2**30
+PATIENCE, MEMORY = 2, 8 * 2**30
 
 #: Modules whose rules stand here, and the test files that are to notice.
 TESTS = {
@@ -100,6 +100,10 @@ EQUIVALENT: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
     "saturation": (
         ("1), weights.reshape", ("1 -> 2",), "numpy finds the length for any negative number"),
         ("1))\n", ("1 -> 2",), "numpy finds the length for any negative number"),
+    ),
+    "thresholds": (
+        ("0]\n", ("0 -> -1",), "there is one row"),
+        ("2], reach.low", ("2 -> 3",), "a third of the way from clamp to clamp is between them too"),
     ),
 }
 
