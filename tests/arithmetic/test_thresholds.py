@@ -15,12 +15,12 @@ FACTORS = (0.25, 0.5, 1.0, 8.0, 2.0**-12)
 LOW, HIGH = (-300, 5, -7, -40, -9), (900, 5, 300, 31, 9)
 
 
-def code(channel: int, accumulator: int) -> int:
-    return min(max(round(accumulator * FACTORS[channel]) + 3, 0), 255)
+def code(channel: int, accumulator: int, minimum: int = 0) -> int:
+    return min(max(round(accumulator * FACTORS[channel]) + 3, minimum), 255)
 
 
-def found() -> Thresholds:
-    rule = Requantization(3, 0, 255, multiplier=np.array(FACTORS, np.float32))
+def found(minimum: int = 0) -> Thresholds:
+    rule = Requantization(3, minimum, 255, multiplier=np.array(FACTORS, np.float32))
     return find_thresholds(rule, Reachable(np.array(LOW), np.array(HIGH)))
 
 
@@ -32,12 +32,14 @@ def test_a_threshold_is_the_first_accumulator_of_its_code_or_one_past_the_range(
     assert found().first.tolist() == expected
 
 
-def test_the_thresholds_reached_are_counted() -> None:
-    exact = found()
+@pytest.mark.parametrize("minimum", [0, 3])
+def test_the_thresholds_reached_are_counted(minimum: int) -> None:
+    """Of 255 thresholds halving takes the same steps for every count, of 252 it does not."""
+    exact = found(minimum)
     within = [range(low, high + 1) for low, high in zip(LOW, HIGH, strict=True)]
     # Every accumulator of every channel, the shorter ranges over and over.
     accumulators = np.array([[span[row % len(span)] for span in within] for row in range(max(map(len, within)))])
-    codes = [[code(channel, acc) for channel, acc in enumerate(row)] for row in accumulators.tolist()]
+    codes = [[code(channel, acc, minimum) for channel, acc in enumerate(row)] for row in accumulators.tolist()]
     assert exact.apply(accumulators.astype(np.int32)).tolist() == codes
     assert exact.apply(accumulators[7].astype(np.int32)).tolist() == codes[7]
 
