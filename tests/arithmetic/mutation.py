@@ -101,6 +101,10 @@ EQUIVALENT: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
         ("1), weights.reshape", ("1 -> 2",), "numpy finds the length for any negative number"),
         ("1))\n", ("1 -> 2",), "numpy finds the length for any negative number"),
     ),
+    "separation": (
+        ("256\n", ("256 -> 257",), "a start still steeper goes to the same points"),
+        ("60\n", ("60 -> 61", "60 -> 59"), "no height comes near either"),
+    ),
     "thresholds": (
         ("0]\n", ("0 -> -1",), "there is one row"),
         ("2], reach.low", ("2 -> 3",), "a third of the way from clamp to clamp is between them too"),

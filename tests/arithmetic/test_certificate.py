@@ -269,6 +269,14 @@ def test_both_ends_of_a_range_count() -> None:
     assert Reachable(np.array([-3, 5]), np.array([4, 5])).count.tolist() == [len(range(-3, 5)), 1]
 
 
+def test_the_steepest_line_that_there_can_be_has_a_certificate() -> None:
+    """From code 0 to code 255 in one accumulator: any slope above 254 will do, and 255 is the narrowest."""
+    rule = Requantization(0, 0, 255, multiplier=np.array([255.0], np.float32))
+    found = prove(rule, Reachable(np.array([0]), np.array([1])))
+    assert (found.certified.tolist(), found.bits.tolist()) == ([True], [8])
+    assert (found.constants.multiplier.tolist(), found.constants.shift.tolist()) == ([255], [0])
+
+
 @pytest.mark.parametrize("bits", [0, 32, -1])
 def test_a_width_that_there_is_not_is_refused(bits: int) -> None:
     rule = Requantization(0, 0, 255, multiplier=np.array([0.5], np.float32))
