@@ -104,6 +104,8 @@ EQUIVALENT: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
     "separation": (
         ("256\n", ("256 -> 257",), "a start still steeper goes to the same points"),
         ("60\n", ("60 -> 61", "60 -> 59"), "no height comes near either"),
+        ("1 if rising", ("1 -> 2",), "twice the numerator and the denominator are the same fraction"),
+        ("1\n", ("1 -> 2",), "twice the numerator and the denominator are the same fraction"),
     ),
     "thresholds": (
         ("0]\n", ("0 -> -1",), "there is one row"),
