@@ -30,6 +30,8 @@ COMPLETE = {
     "float_sum",
     "lanes",
     "matmul",
+    "onednn",
+    "pooling",
     "reachable",
     "requantize",
     "saturation",

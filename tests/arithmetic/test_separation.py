@@ -14,7 +14,10 @@ from accelsim.arithmetic.thresholds import Thresholds
 
 
 def of_pairs(first: list[int], low: int, high: int) -> tuple[Fraction, Fraction]:
-    """A line at or above (t, c) and below (u - 1, d) has (t - u + 1) m > c - d, codes being 0, 1, 2, ...; 256 is the steepest slope."""
+    """A line at or above (t, c) and below (u - 1, d) has (t - u + 1) m > c - d; codes are 0, 1, 2, ...
+
+    Slopes end at 256, which is steeper than any line between two thresholds.
+    """
     least, most = [Fraction(-256)], [Fraction(256)]
     lower = [(at, code) for code, at in enumerate(first) if at <= high]
     upper = [(at - 1, code) for code, at in enumerate(first) if at > low]
