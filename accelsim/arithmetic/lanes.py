@@ -42,8 +42,8 @@ def merged(spans: Iterable[Span[Rule]]) -> tuple[Span[Rule], ...]:
 
 def chunks(count: int, threads: int) -> list[tuple[int, int]]:
     """What each thread of ATen's `parallel_for` gets of `count` elements of an element-wise operator."""
-    if threads == 1 or count < GRAIN:
-        return [(0, count)]
+    if not count:
+        return []
     size = -(-count // min(threads, -(-count // GRAIN)))
     return [(start, min(start + size, count)) for start in range(0, count, size)]
 

@@ -76,7 +76,7 @@ def _newton(conditions: Points, *, rising: bool) -> tuple[NDArray[np.int64], NDA
     if not len(conditions.codes):
         return numerator, denominator, ~found
     active = np.arange(channels)
-    y = conditions.codes - conditions.codes[0]
+    y = conditions.codes - conditions.codes.min()
     while len(active):
         part = conditions.rows(active)
         p, q = numerator[active], denominator[active]

@@ -122,7 +122,7 @@ def _guess(rule: Requantization, reach: Reachable, codes: NDArray[np.int64]) -> 
 
 def _monotone(rule: Requantization, reach: Reachable, first: NDArray[np.int64]) -> Reachable:
     """The part of the range in which the conversion to int32 does not wrap round; `first` as in Thresholds."""
-    if not rule.indefinite:
+    if not rule.indefinite or rule.minimum == rule.maximum:  # where there is one code, wrapping round shows nowhere
         return reach
     plain = replace(rule, indefinite=False)
 

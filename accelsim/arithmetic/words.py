@@ -7,12 +7,10 @@ from numpy.typing import NDArray
 
 Words = NDArray[np.uint32]
 
-_LOW = (1 << 32) - 1
-
 
 def word(value: NDArray[np.int64]) -> Words:
     """The low 32 bits of each integer."""
-    return (value & _LOW).astype(np.uint32)
+    return value.astype(np.uint32)
 
 
 def pair(value: NDArray[np.int64]) -> tuple[Words, Words]:

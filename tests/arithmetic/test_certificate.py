@@ -269,6 +269,28 @@ def test_both_ends_of_a_range_count() -> None:
     assert Reachable(np.array([-3, 5]), np.array([4, 5])).count.tolist() == [len(range(-3, 5)), 1]
 
 
+@pytest.mark.parametrize("minimum", [255, 254, 253])
+def test_layers_of_few_codes_are_certified(minimum: int) -> None:
+    """A ReLU's zero point may leave three codes, two or one."""
+    found = prove(
+        Requantization(minimum, minimum, 255, multiplier=np.array([0.75], np.float32), indefinite=True),
+        Reachable(np.array([-9]), np.array([9])),
+    )
+    accumulators = np.arange(-9, 10)[:, None].astype(np.int32)
+    codes = [min(max(round(0.75 * acc) + minimum, minimum), 255) for acc in range(-9, 10)]
+    assert found.certified.all()
+    assert found.constants.apply(accumulators)[:, 0].tolist() == codes
+    assert found.exact.apply(accumulators)[:, 0].tolist() == codes
+
+
+def test_the_steepest_line_that_there_can_be_has_a_certificate() -> None:
+    """From code 0 to code 255 in one accumulator: any slope above 254 will do, and 255 is the narrowest."""
+    rule = Requantization(0, 0, 255, multiplier=np.array([255.0], np.float32))
+    found = prove(rule, Reachable(np.array([0]), np.array([1])))
+    assert (found.certified.tolist(), found.bits.tolist()) == ([True], [8])
+    assert (found.constants.multiplier.tolist(), found.constants.shift.tolist()) == ([255], [0])
+
+
 @pytest.mark.parametrize("bits", [0, 32, -1])
 def test_a_width_that_there_is_not_is_refused(bits: int) -> None:
     rule = Requantization(0, 0, 255, multiplier=np.array([0.5], np.float32))

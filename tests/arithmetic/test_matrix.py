@@ -220,7 +220,7 @@ def test_a_transposed_convolution_is_pytorchs(pytorch: PyTorch, part: int, engin
         ({"inputs": 12, "outputs": 24, "groups": 2}, "wrong weights"),
         ({"stride": (4, 1)}, "roundings"),
         ({"padding": (3, 0)}, "roundings"),
-        ({"kernel": (6, 3)}, "AVX2"),
+        ({"kernel": (6, 3)}, "AVX2's kernels, extents up to 5;"),
     ],
 )
 def test_transposed_convolutions_that_onednn_gets_wrong_are_refused(change: dict[str, Any], message: str) -> None:
@@ -327,3 +327,65 @@ def test_sums_that_can_leave_int32_wrap_round_with_fbgemm() -> None:
     for factor, wraps in ((below, False), (1.0, True), (1.5, True)):
         made = requantization("fbgemm", kernels, input=Affine(factor, 0, "uint8"), **rule)
         assert made.indefinite is wraps
+
+
+def shape(group: tuple[int, int], groups: int, kernel: tuple[int, ...], **more: Any) -> ConvolutionShape:
+    """Stride and dilation 1 and no padding unless named."""
+    ones, none = (1,) * len(kernel), (0,) * len(kernel)
+    inputs, outputs = (size * groups for size in group)
+    return ConvolutionShape(
+        inputs, outputs, groups, kernel, **{"stride": ones, "padding": none, "dilation": ones, **more}
+    )
+
+
+#: oneDNN's kernels with AVX-512 without VNNI and with it, as the comparisons above found them on hosts that have them.
+WITH_AVX512: list[tuple[ConvolutionShape, str, str]] = [
+    (shape((3, 3), 1, (3, 3)), "separate", "separate"),
+    (shape((1, 1), 8, (3, 3)), "separate", "separate"),
+    (shape((1, 1), 8, (3, 3, 3)), "joint", "separate"),
+    (shape((1, 1), 8, (3, 3, 3), dilation=(1, 2, 1)), "joint", "joint"),
+    (shape((4, 4), 2, (3, 3, 3), dilation=(1, 2, 1)), "separate", "separate"),
+    # Transposed, in steps of one pixel, in wider ones that divide the kernel and in those that do not.
+    (shape((3, 3), 2, (3, 3), transposed=True), "separate", "separate"),
+    (shape((1, 1), 8, (3, 3, 3), transposed=True), "reference", "reference"),
+    (shape((3, 3), 2, (4, 2), stride=(2, 2), transposed=True), "separate", "separate"),
+    (shape((3, 3), 2, (2, 3), stride=(2, 2), transposed=True), "reference", "reference"),
+    (shape((3, 3), 2, (5, 5), stride=(3, 3), transposed=True), "reference", "reference"),
+    (shape((4, 4), 2, (3, 3), stride=(2, 2), transposed=True), "separate", "separate"),
+    (shape((3, 3), 1, (3, 3), stride=(2, 2), transposed=True), "separate", "separate"),
+    (shape((1, 1), 8, (3, 3), stride=(2, 2), transposed=True), "separate", "separate"),
+    (shape((1, 1), 8, (3, 3, 3), stride=(2, 2, 2), transposed=True), "reference", "reference"),
+    (shape((1, 1), 8, (2, 2, 2), stride=(2, 2, 2), transposed=True), "separate", "separate"),
+    (shape((4, 4), 1, (3, 3), stride=(2, 2), dilation=(2, 2), transposed=True), "reference", "reference"),
+]
+
+
+@pytest.mark.parametrize(("convolution", "avx512", "vnni"), WITH_AVX512)
+def test_the_order_of_onednns_scales_with_avx512(convolution: ConvolutionShape, avx512: str, vnni: str) -> None:
+    assert scaling(KernelSet("avx512", "avx512"), convolution) == avx512
+    assert scaling(KernelSet("avx512", "vnni"), convolution) == vnni
+
+
+@pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_the_order_of_onednns_scales_in_volumes_of_one_channel_is_pytorchs(
+    pytorch: PyTorch, part: int, kernels: KernelSet, dilation: int
+) -> None:
+    rng = np.random.default_rng([40, part])
+    cases = []
+    keywords = {"stride": [1] * 3, "padding": [0] * 3, "dilation": [1, dilation, 1], "groups": 16}
+    convolution = shape((1, 1), 16, (2, 2, 2), dilation=(1, dilation, 1))
+    for index in range(40):
+        rule = layer(rng, "onednn", ("near ties", "random")[index % 2], index, True, 16)
+        x, w = operands(rng, "near ties", rule, (1, 16, 6, 5, 6), (16, 1, 2, 2, 2))
+        complete = {**rule, "kind": "convolution", "groups": 16, "shape": convolution}
+        check = lambda answer, rule=complete: requantized("onednn", kernels, answer, rule)  # noqa: E731
+        cases.append(Case("convolution", arguments(x, w, rule), check, {**keywords, "relu": rule["relu"]}, rule))
+    pytorch.compare("convolution", "onednn", kernels, cases)
+
+
+@pytest.mark.parametrize("group", [(1, 3), (3, 1), (3, 3)])
+def test_a_transposed_group_of_one_channel_may_have_any_number_on_the_other_side(group: tuple[int, int]) -> None:
+    assert scaling(KernelSet("avx2", "avx2"), shape(group, 4, (3, 3), transposed=True))
+    with pytest.raises(ModelError, match="wrong weights"):
+        scaling(KernelSet("avx2", "avx2"), shape((group[0] + 1, group[1] + 2), 4, (3, 3), transposed=True))

@@ -22,7 +22,23 @@ def killed(*arguments: str) -> tuple[int, int, str]:
 
 
 #: Modules of which nothing but the equivalent changes survives; of the others four fifths are asked for.
-COMPLETE = {"affine", "alternatives", "binary32", "fixed_point", "float_sum", "reachable", "requantize", "saturation"}
+COMPLETE = {
+    "affine",
+    "alternatives",
+    "binary32",
+    "fixed_point",
+    "float_sum",
+    "lanes",
+    "matmul",
+    "onednn",
+    "pooling",
+    "reachable",
+    "requantize",
+    "saturation",
+    "softmax",
+    "thresholds",
+    "words",
+}
 
 
 def wanted(module: str) -> int:

@@ -13,6 +13,7 @@ from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import KernelSet
 from accelsim.arithmetic.float_sum import mean_channels_last
 from accelsim.arithmetic.pooling import Layout, average_rules
+from accelsim.arithmetic.requantize import Step
 from accelsim.errors import ModelError
 
 LAYOUTS: tuple[Layout, ...] = ("contiguous", "channels_last")
@@ -170,3 +171,33 @@ def test_a_pool_of_three_axes_is_pytorchs(pytorch: PyTorch, part: int, kernels: 
 def test_a_mean_without_an_integer_rule_says_so() -> None:
     with pytest.raises(ModelError, match="summed in binary32"):
         average_rules("fbgemm", KernelSet("avx2", "avx2"), "mean", Affine(1.0, 0, "uint8"), (2, 2), 4, "channels_last")
+
+
+@pytest.mark.parametrize(
+    ("aten", "kind", "layout", "kernel", "body"),
+    [
+        ("avx2", "window", "channels_last", (2, 2), 72),
+        ("avx512", "window", "channels_last", (2, 2), 64),
+        ("avx512", "window", "contiguous", (2, 2, 2), 64),
+        ("avx2", "adaptive", "channels_last", (2, 2), 72),
+        ("avx512", "adaptive", "channels_last", (2, 2), 72),
+        ("default", "window", "channels_last", (2, 2), 0),
+        ("avx512", "window", "contiguous", (2, 2), 0),
+    ],
+)
+def test_a_pixel_has_whole_vectors_and_a_tail(aten: Any, kind: Any, layout: Layout, kernel: Any, body: int) -> None:
+    """Of 75 channels: avg_pool's vectors have 16 with AVX-512, all others 8, the scalar kernels and layouts none."""
+    grid = Affine(0.5, 3, "uint8")
+    found = average_rules("fbgemm", KernelSet(aten, "avx2"), kind, grid, kernel, 75, layout)
+    assert [(span.start, span.stop) for span in found] == [(0, body), (body, 75)][not body :]
+    assert found[-1].rule.requantization.steps & Step.ZERO_POINT_FIRST
+    assert not (body and found[0].rule.requantization.steps & Step.ZERO_POINT_FIRST)
+
+
+@pytest.mark.parametrize("kind", ["window", "adaptive"])
+def test_uniform_lanes_are_all_the_vector_bodys(kind: Any) -> None:
+    arguments: tuple[Any, ...] = (kind, Affine(0.5, 3, "uint8"), (2, 2), 75, "channels_last")
+    (every,) = average_rules("fbgemm", KernelSet("uniform", "avx2"), *arguments)
+    body, _ = average_rules("fbgemm", KernelSet("avx2", "avx2"), *arguments)
+    assert (every.start, every.stop) == (0, 75)
+    assert every.rule.requantization.steps == body.rule.requantization.steps

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -70,6 +72,19 @@ def test_a_softmax_of_qnnpack_is_pytorchs(pytorch: PyTorch, part: int, kernels: 
     pytorch.compare("softmax", "qnnpack", kernels, cases)
 
 
+@pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
+def test_in_a_long_row_the_exponentials_of_all_codes_but_the_largest_may_vanish(
+    pytorch: PyTorch, kernels: KernelSet
+) -> None:
+    """8208 codes leave the largest exponential (2**32 - 1) // 8208, and one that is 0.45 of a unit is rounded to 0."""
+    grid, out = Affine(math.log((2**32 - 1) / 8208 / 0.45) / 255, 0, "uint8"), Affine(2.0**-8, 0, "uint8")
+    x = np.zeros((2, 8208), np.uint8)
+    x[:, 5] = 255
+    ours = softmax("qnnpack", x, grid, out)
+    assert ours.tolist() == [[255 * (place == 5) for place in range(8208)]] * 2
+    pytorch.compare("softmax", "qnnpack", kernels, [Case("softmax", (x, pair(grid), -1, pair(out)), lambda _: ours)])
+
+
 @pytest.mark.parametrize(
     ("engine", "dtype", "out"),
     [
@@ -130,6 +145,10 @@ def test_the_largest_exponential_fills_the_bits_that_a_row_leaves() -> None:
     assert exponentials(0.1, 10)[255] == 2**23 - 1
     assert exponentials(0.1, 513)[255] == round((2**32 - 1) / 513)
     assert exponentials(1.0, 10)[254] == round((2**23 - 1) / 2.718281828459045)
+    # Exact halves, one above an odd integer and one above an even one.
+    for count in (514, 1542):
+        assert exponentials(0.1, count)[255] == round(Fraction(2**32 - 1, count))
+    assert exponentials(0.1, 10).shape == (256,)
 
 
 def test_products_near_the_ends_of_binary32_are_not_exact() -> None:
@@ -140,6 +159,21 @@ def test_products_near_the_ends_of_binary32_are_not_exact() -> None:
         left, right = Affine(1.5 * 2.0**56, a, "uint8"), Affine(2.0**56, b, "uint8")
         assert not is_exact(left, right, 1)
         assert is_exact(Affine(2.0**56, a, "uint8"), right, 1)
+
+
+def test_sums_up_to_two_to_the_24th_are_exact_and_products_of_scales_below_two_to_the_127th() -> None:
+    middle = Affine(0.5, 128, "uint8")  # codes reach 2**7
+    assert is_exact(middle, middle, 2**10)
+    assert not is_exact(middle, middle, 2**10 + 1)
+    for power, exact in ((56, True), (57, False)):  # 2**(7 + 7 + 56 + 57) = 2**127
+        assert is_exact(Affine(2.0**power, 128, "uint8"), Affine(2.0**56, 128, "uint8"), 1) is exact
+
+
+def test_the_terms_of_a_product_are_counted_along_the_inner_axis() -> None:
+    grid = Affine(0.5, 0, "uint8")
+    assert matmul(np.zeros((259, 1), np.uint8), np.zeros((1, 259), np.uint8), grid, grid, grid).shape == (259, 259)
+    with pytest.raises(ModelError, match="over 259 elements"):
+        matmul(np.zeros((1, 259), np.uint8), np.zeros((259, 1), np.uint8), grid, grid, grid)
 
 
 def test_the_reach_of_both_factors_counts() -> None:
