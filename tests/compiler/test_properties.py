@@ -32,9 +32,9 @@ RESOURCES = (
 )
 
 
-#: By how much a network compiled for more hardware may be slower: of 1,050 random pairs 2 % were by more than 1 %, most
-#: of a few thousand cycles, where a tile that has a memory to itself is thought cheaper than it is.
-WORST = 1.3
+#: By how much a network compiled for more hardware may be slower. That it is by no more than 1 % does not hold: of some
+#: 2,100 random cases 1.4 % were slower by more than that, 0.6 % by more than 3 %, the worst by 9 to 11 %.
+WORST = 1.15
 
 
 def network(seed: int) -> accelsim.Network:
@@ -112,9 +112,12 @@ def doubled(machine: accelsim.Accelerator, resource: str) -> accelsim.Accelerato
 
 
 def check_more_is_no_slower(seed: int, machine: accelsim.Accelerator) -> None:
-    """A program takes as long with larger buffers, and at most 1 % longer with a wider bus or more lanes.
+    """A program takes as long with larger buffers, and at most 3 % longer with a wider bus or more lanes.
 
-    The compiler may choose another plan, by estimates that are off by some per cent: by how much it loses is limited.
+    Two of a few thousand random cases were slower by more than 1 %: units that meet at the bus at other times.
+    For more hardware the compiler may choose another program, by estimates that are off by some per cent, and of plans
+    within 2 % of the fastest it takes the one with the fewest bytes of DRAM. So one compiled anew may be slower by
+    more than 1 %; by how much is limited here to what held for the networks drawn.
     """
     try:
         program = accelsim.compile(network(seed), machine)
@@ -128,7 +131,7 @@ def check_more_is_no_slower(seed: int, machine: accelsim.Accelerator) -> None:
         if resource.startswith("buffers."):
             assert same == cycles, what
         else:
-            assert same <= 1.01 * cycles, f"{same} cycles: {what}"
+            assert same <= 1.03 * cycles, f"{same} cycles: {what}"
         again = accelsim.simulate(accelsim.compile(network(seed), larger)).cycles
         assert again <= WORST * cycles, f"{again} cycles: {what}"
 
