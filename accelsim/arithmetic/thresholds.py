@@ -80,10 +80,10 @@ def _first(rule: Requantization, reach: Reachable) -> NDArray[np.int64]:
     codes = np.arange(rule.minimum + 1, rule.maximum + 1)
     result = np.empty((reach.channels, len(codes)), np.int64)
     place = np.arange(result.size)
-    channel, column = np.divmod(place, max(len(codes), 1))
+    channel, column = np.divmod(place, len(codes))
     wanted, guess = codes[column], _guess(rule, reach, codes).ravel()
     left, right = reach.low[channel], reach.high[channel] + 1
-    probe, step = np.minimum(guess, right - 1), 1
+    step, probe = 1, guess
     while len(place):
         reached = rule.of_channels(channel).apply(probe.astype(np.int32)) >= wanted
         left, right = np.where(reached, left, probe + 1), np.where(reached, probe, right)
@@ -92,7 +92,7 @@ def _first(rule: Requantization, reach: Reachable) -> NDArray[np.int64]:
         place, channel, wanted, guess, left, right = (
             item[~done] for item in (place, channel, wanted, guess, left, right)
         )
-        middle = (left + right) >> 1
+        middle = (left + right) // 2
         probe = np.where(left > guess, np.minimum(left + step - 1, middle), np.maximum(right - step, middle))
         step = min(2 * step, 1 << 32)
     return result
@@ -117,7 +117,7 @@ def _guess(rule: Requantization, reach: Reachable, codes: NDArray[np.int64]) -> 
     if rule.offset is not None:
         value = value - of(rule.offset)
     low, high = reach.low[:, None], reach.high[:, None]
-    return np.clip(np.nan_to_num(np.ceil(value)), low, high + 1).astype(np.int64)
+    return np.clip(np.nan_to_num(np.ceil(value)), low, high).astype(np.int64)
 
 
 def _monotone(rule: Requantization, reach: Reachable, first: NDArray[np.int64]) -> Reachable:

@@ -68,6 +68,8 @@ COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
 ROUNDINGS = {"rint": "floor", "floor": "rint", "ceil": "floor"}
 
 
+_START = "where the search looks next, not what it ends at"
+
 #: Changes that compute the same, by module: the source from the changed place on, the changes, and why.
 EQUIVALENT: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
     "alternatives": (
@@ -112,6 +114,15 @@ EQUIVALENT: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
     "thresholds": (
         ("0]\n", ("0 -> -1",), "there is one row"),
         ("2], reach.low", ("2 -> 3",), "a third of the way from clamp to clamp is between them too"),
+        ("1, guess", ("1 -> 2",), _START),
+        ("left > guess", ("Gt -> GtE",), _START),
+        ("2 * step", ("2 -> 3", "2 -> 1"), _START),
+        ("1 << 32", ("1 -> 2", "1 -> 0"), _START),
+        ("32)\n", ("32 -> 33", "32 -> 31"), _START),
+        ("0.5 - rule.zero_point", ("0.5 -> 1.5", "0.5 -> -0.5"), _START),
+        ("1, middle)", ("1 -> 2", "1 -> 0"), _START),
+        ("1.0 if rule.bias_factor", ("1.0 -> 2.0", "1.0 -> 0.0"), _START),
+        ("np.ceil(value)", ("ceil -> floor",), _START),
     ),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from accelsim.arithmetic import thresholds
 from accelsim.arithmetic.reachable import Reachable
 from accelsim.arithmetic.requantize import Requantization
 from accelsim.arithmetic.thresholds import Thresholds, find_thresholds
@@ -24,7 +25,14 @@ def found(minimum: int = 0) -> Thresholds:
     return find_thresholds(rule, Reachable(np.array(LOW), np.array(HIGH)))
 
 
-def test_a_threshold_is_the_first_accumulator_of_its_code_or_one_past_the_range() -> None:
+@pytest.mark.parametrize("start", [None, "low", "high", 0])
+def test_a_threshold_is_the_first_accumulator_of_its_code_or_one_past_the_range(
+    start: int | str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the search starts."""
+    if start is not None:
+        places = {"low": np.array(LOW), "high": np.array(HIGH), 0: np.clip(0, LOW, HIGH)}[start]
+        monkeypatch.setattr(thresholds, "_guess", lambda *_: np.repeat(places[:, None], 255, axis=1))
     expected = [
         [next((acc for acc in range(low, high + 1) if code(channel, acc) > step), high + 1) for step in range(255)]
         for channel, (low, high) in enumerate(zip(LOW, HIGH, strict=True))
