@@ -30,6 +30,7 @@ COMPLETE = {
     "float_sum",
     "lanes",
     "matmul",
+    "matrix",
     "onednn",
     "pooling",
     "reachable",
