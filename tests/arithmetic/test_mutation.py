@@ -28,6 +28,7 @@ COMPLETE = {
     "binary32",
     "fixed_point",
     "float_sum",
+    "integer_float",
     "lanes",
     "matmul",
     "matrix",
