@@ -6,6 +6,8 @@ Sources: ATen `UpSampleNearest2d.cpp`, `UpSampleBilinear2d.cpp` (contiguous) and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,15 +31,21 @@ def _ratio(source: int, target: int, factor: float | None) -> Float32:
     return f32(source) / f32(target)
 
 
-def nearest_indices(source: int, target: int, factor: float | None = None, *, exact: bool = False) -> Indices:
-    """For each of `target` places the one of `source` whose code it gets (`nearest`, or `nearest-exact`)."""
-    if source == target:
-        return np.arange(target)
-    places = np.arange(target)
-    if target == 2 * source and not exact:
-        return places // 2
-    scaled = f32(places) + f32(0.5) if exact else f32(places)
-    return np.minimum(np.floor(scaled * _ratio(source, target, factor)).astype(np.int64), source - 1)
+def nearest_indices(
+    sources: Sequence[int], targets: Sequence[int], factors: Sequence[float | None], *, exact: bool = False
+) -> list[Indices]:
+    """For each axis and each of its `targets` places the one of `sources` whose code it gets.
+
+    `nearest`, or `nearest-exact` if `exact`. An image of the same size is copied, whatever the factors.
+    """
+    if tuple(sources) == tuple(targets):
+        return [np.arange(target) for target in targets]
+    indices = []
+    for source, target, factor in zip(sources, targets, factors, strict=True):
+        places = f32(np.arange(target))
+        scaled = (places + f32(0.5) if exact else places) * _ratio(source, target, factor)
+        indices.append(np.minimum(np.floor(scaled).astype(np.int64), source - 1))
+    return indices
 
 
 def _places(

@@ -59,22 +59,20 @@ def separating_slopes(conditions: Points) -> Slopes:
 
     With a given slope the points leave a gap `min(y - m x over upper) - max(y - m x over lower)` for the line, a
     concave function of m made of straight pieces. Newton's method from either side lands on its zeros exactly, in a
-    handful of steps, each in integers.
+    handful of steps, each in integers. Where there are none, either side goes past the widest gap, and they cross.
     """
     low = _newton(conditions, rising=True)
     high = _newton(conditions, rising=False)
-    feasible = low[2] & high[2] & (low[0] * high[1] < high[0] * low[1])
-    return Slopes(low[0], low[1], high[0], high[1], feasible)
+    return Slopes(*low, *high, feasible=low[0] * high[1] < high[0] * low[1])
 
 
-def _newton(conditions: Points, *, rising: bool) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """The zero at which the gap opens (`rising`) or closes, as numerator and denominator, and whether there is one."""
+def _newton(conditions: Points, *, rising: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The zero at which the gap opens (`rising`) or closes, as numerator and denominator."""
     channels = conditions.first.shape[0]
     numerator = np.full(channels, -STEEPEST if rising else STEEPEST, np.int64)
     denominator = np.ones(channels, np.int64)
-    found = np.zeros(channels, np.bool_)
     if not len(conditions.codes):
-        return numerator, denominator, ~found
+        return numerator, denominator
     active = np.arange(channels)
     y = conditions.codes - conditions.codes.min()
     while len(active):
@@ -89,8 +87,7 @@ def _newton(conditions: Points, *, rising: bool) -> tuple[NDArray[np.int64], NDA
         run = part.first[row, i] - (part.first[row, j] - 1)
         rise = y[i] - y[j]
         sign = 1 if rising else -1
-        found[active[gap >= 0]] = True
         go_on = (gap < 0) & (sign * run > 0)
         active, rise, run = active[go_on], rise[go_on], run[go_on]
         numerator[active], denominator[active] = sign * rise, sign * run
-    return numerator, denominator, found
+    return numerator, denominator

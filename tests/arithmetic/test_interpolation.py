@@ -23,9 +23,7 @@ def resized(
     if mode in ("bilinear", "corners"):
         layout = "channels_last" if x.shape[1] == 1 else layout  # which one channel is too
         return bilinear(x, grid, size, kernels, layout, align_corners=mode == "corners", factors=factors)
-    rows, columns = (
-        nearest_indices(x.shape[2 + axis], size[axis], factors[axis], exact=mode == "nearest-exact") for axis in (0, 1)
-    )
+    rows, columns = nearest_indices(x.shape[2:], size, factors, exact=mode == "nearest-exact")
     return x[:, :, rows][..., columns]
 
 
@@ -64,6 +62,50 @@ def test_a_resize_is_pytorchs(
     pytorch.compare("interpolate " + ("bilinear" if mode == "corners" else mode), engine, kernels, cases)
 
 
+@pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "bilinear"])
+def test_factors_beside_the_ratio_of_the_sizes_are_pytorchs(
+    pytorch: PyTorch, kernels: KernelSet, layout: Layout, mode: str
+) -> None:
+    """Sizes are rounded down: factors of 2.1 and 1.1 double four rows and leave five columns, and the other way."""
+    rng = np.random.default_rng(41)
+    cases = []
+    for channels, factors in ((3, (2.1, 1.1)), (9, (1.1, 2.1)), (5, (1.1, 1.1)), (4, (2.1, 2.1))):
+        grid = affine(rng, "ties", "uint8", channels)
+        size = tuple({2.1: 4, 1.1: 5}[factor] for factor in factors)
+        x = codes(rng, (2, channels, *size), "uint8")
+        target = (int(size[0] * factors[0]), int(size[1] * factors[1]))
+        check = lambda _, x=x, grid=grid, target=target, factors=factors: resized(  # noqa: E731
+            x, grid, target, mode, kernels, layout, factors
+        )
+        arguments = {"mode": mode, "scale_factor": list(factors)}
+        cases.append(Case("interpolate", (x, pair(grid), layout, arguments), check, note=(x.shape, factors)))
+    pytorch.compare(f"interpolate {mode}", "fbgemm", kernels, cases)
+
+
+@pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_one_pixel_between_aligned_corners_is_pytorchs(pytorch: PyTorch, kernels: KernelSet, layout: Layout) -> None:
+    rng = np.random.default_rng(42)
+    cases = []
+    for size in ((1, 1), (1, 3), (2, 1), (1, 4), (5, 2)):
+        grid = affine(rng, "ties", "uint8", size[1])
+        x = codes(rng, (1, 11, 5, 4), "uint8")
+        check = lambda _, x=x, grid=grid, size=size: resized(  # noqa: E731
+            x, grid, size, "corners", kernels, layout, (None, None)
+        )
+        arguments = {"mode": "bilinear", "align_corners": True, "size": list(size)}
+        cases.append(Case("interpolate", (x, pair(grid), layout, arguments), check, note=size))
+    pytorch.compare("interpolate bilinear", "fbgemm", kernels, cases)
+
+
+def test_places_past_the_end_get_the_last_code_and_a_factor_of_nothing_is_none() -> None:
+    past, none, plain = nearest_indices([3, 5, 5], [8, 3, 3], [1.0, 0.0, None])
+    assert past.tolist() == [0, 1, 2, 2, 2, 2, 2, 2]
+    assert none.tolist() == plain.tolist() == [0, 1, 3]
+
+
 def test_the_resize_that_pytorch_mixes_up_is_refused(pytorch: PyTorch) -> None:
     x = np.arange(6, dtype=np.uint8).reshape(1, 6, 1, 1)
     arguments = {"mode": "nearest", "size": [2, 3]}
@@ -73,6 +115,8 @@ def test_the_resize_that_pytorch_mixes_up_is_refused(pytorch: PyTorch) -> None:
     assert not np.array_equal(answer, np.broadcast_to(x, (1, 6, 2, 3)))
     with pytest.raises(ModelError, match="one pixel"):
         check_resize(6, 1, 1, "contiguous")
+    with pytest.raises(ModelError, match="one pixel"):
+        check_resize(2, 1, 1, "contiguous")
     check_resize(6, 1, 1, "channels_last")
     check_resize(1, 1, 1, "contiguous")
     check_resize(6, 1, 2, "contiguous")

@@ -26,10 +26,8 @@ from .table import operator
 )
 def _(builder: Builder, call: Call) -> None:
     source, result = call.tensors[0], call.results[0]
-    indices = [
-        nearest_indices(size, out, call.argument(f"scales_{axis}"), exact="exact" in call.operator)
-        for size, out, axis in zip(source.shape[2:], result.shape[2:], "dhw"[-source.dim() + 2 :], strict=True)
-    ]
+    scales = [call.argument(f"scales_{axis}") for axis in "dhw"[-source.dim() + 2 :]]
+    indices = nearest_indices(source.shape[2:], result.shape[2:], scales, exact="exact" in call.operator)
     expected = source.int_repr()
     for axis, chosen in enumerate(indices, 2):
         expected = expected.index_select(axis, torch.from_numpy(chosen))
