@@ -90,6 +90,9 @@ EQUIVALENT: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
         ("total > 0", ("Gt -> GtE",), "a sum of 0 has lost nothing"),
     ),
     "elementwise": (
+        ("0]) < 2.0**31", ("0 -> -1",), "there is one multiplier"),
+        ("256, dtype", ("256 -> 257",), "no code asks for the value after the last"),
+        ("codes.dtype == np.int8 else codes", ("Eq -> NotEq",), "a negative index counts from the end, as a byte does"),
         ("total >= 0", ("GtE -> Gt",), "0 is rounded to 0 from either side"),
         ("0, (total + half)", ("0 -> 1", "0 -> -1"), "0 and -1 are far from a half"),
     ),

@@ -177,6 +177,11 @@ def test_products_that_reach_two_to_the_thirty_first_leave_int32_and_those_below
     for a, b in ((low, high), (high, low)):
         for scale, rules in ((limit * 0.999, 2), (limit * 1.001, 1)):
             assert len(multiply_rules("fbgemm", kernels, a, b, Affine(scale, 0, "uint8"), 70, False)) == rules
+    # One reaches 2**7, the other 255.
+    limit = 128 * 255 / 2.0**31
+    for a, b in ((grid, high), (high, grid)):
+        for scale, rules in ((limit * 0.999, 2), (limit * 1.001, 1)):
+            assert len(multiply_rules("fbgemm", kernels, a, b, Affine(scale, 0, "uint8"), 70, False)) == rules
 
 
 def test_an_engine_that_there_is_not_is_an_error_that_lists_those_there_are() -> None:

@@ -26,6 +26,7 @@ COMPLETE = {
     "affine",
     "alternatives",
     "binary32",
+    "elementwise",
     "fixed_point",
     "float_sum",
     "integer_float",

@@ -139,6 +139,10 @@ def test_a_prelu_whose_products_reach_two_to_the_thirty_first_is_refused() -> No
         assert prelu_rule(source, weight, Affine(255 * 255 / 2.0**31 * 1.001, 0, "uint8"))
         with pytest.raises(ModelError, match="leave int32"):
             prelu_rule(source, weight, Affine(255 * 255 / 2.0**31 * 0.999, 0, "uint8"))
+    for source, weight in ((middle, grid), (grid, middle)):
+        assert prelu_rule(source, weight, Affine(128 * 255 / 2.0**31 * 1.001, 0, "uint8"))
+        with pytest.raises(ModelError, match=f"choose one above {128 * 255 / 2**31:g}"):
+            prelu_rule(source, weight, Affine(128 * 255 / 2.0**31 * 0.999, 0, "uint8"))
 
 
 def test_the_largest_exponential_fills_the_bits_that_a_row_leaves() -> None:
