@@ -176,3 +176,15 @@ def test_a_group_norm_that_pytorch_leaves_unfinished_is_refused() -> None:
     with pytest.raises(ModelError, match="leaves images out"):
         group_norm(x, grid, 2, None, None, 1e-5, grid, kernels, "channels_last")
     assert group_norm(x[:2], grid, 2, None, None, 1e-5, grid, kernels, "channels_last").shape == (2, 4, 1, 1)
+
+
+def test_results_of_two_to_the_31st_steps_are_refused_and_those_below_are_not() -> None:
+    x, grid, out = np.full((1, 8), 1, np.uint8), Affine(1.0, 0, "uint8"), Affine(1.0, 0, "uint8")
+    one, none = np.ones(8, np.float32), np.zeros(8, np.float32)
+    limit = np.float32(2.0**31)
+    for factor in (limit, -limit):
+        with pytest.raises(ModelError, match="beyond"):
+            batch_norm(x, grid, one * factor, none, none, one, 0.0, out, KERNEL_SETS[1])
+        below = np.nextafter(factor, np.float32(0))
+        codes_below = batch_norm(x, grid, one * below, none, none, one, 0.0, out, KERNEL_SETS[1])
+        assert codes_below.tolist() == [[255 if factor > 0 else 0] * 8]
