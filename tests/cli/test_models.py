@@ -19,6 +19,7 @@ import torch
 
 import accelsim
 import accelsim.compiler
+from accelsim.compiler import Compilation
 from accelsim.isa import Load, Memory, Program, Segment
 
 from .calling import EDGE, call
@@ -233,10 +234,11 @@ def test_verify_finds_nothing_and_finds_one_altered_weight(monkeypatch: pytest.M
     document = json.loads(clean.out)
     assert (document["differing_bits"], document["mismatches"]) == (0, 0)
     assert document["compared"] >= 26
-    compile = accelsim.compiler.compile
+    compile_with_plans = accelsim.compiler.compile_with_plans
 
-    def altered(*arguments: Any, **named: Any) -> Program:
-        program = compile(*arguments, **named)
+    def altered(*arguments: Any, **named: Any) -> Compilation:
+        compilation = compile_with_plans(*arguments, **named)
+        program = compilation.program
         at = min(item.dram for item in program.instructions if isinstance(item, Load) and item.memory == Memory.WEIGHT)
         data = []
         for segment in program.data:
@@ -244,9 +246,9 @@ def test_verify_finds_nothing_and_finds_one_altered_weight(monkeypatch: pytest.M
             if segment.address <= at < segment.address + len(content):
                 content[at - segment.address] ^= 0x40
             data.append(Segment(segment.address, bytes(content)))
-        return dataclasses.replace(program, data=tuple(data))
+        return dataclasses.replace(compilation, program=dataclasses.replace(program, data=tuple(data)))
 
-    monkeypatch.setattr(accelsim.compiler, "compile", altered)
+    monkeypatch.setattr(accelsim.compiler, "compile_with_plans", altered)
     wrong = call(*words)
     assert wrong.status == 1
     assert json.loads(wrong.out)["mismatches"] > 0
