@@ -163,6 +163,24 @@ def test_a_group_norm_is_pytorchs(
     pytorch.compare("instance_norm" if instance else "group_norm", engine, kernels, cases)
 
 
+@pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_sums_of_squares_round_from_512_pixels_on(pytorch: PyTorch, kernels: KernelSet, layout: Layout) -> None:
+    """512 squares of 250 to 252 pass 2**24; their variance, below 1, feels it, and that of equal codes falls below 0."""
+    rng, cases = np.random.default_rng(21), []
+    grid, out = Affine(0.1, 3, "uint8"), Affine(0.01, 128, "uint8")
+    for pixels in ((7, 73), (16, 32), (27, 19)):
+        for groups, spread in ((1, 3), (3, 3), (3, 1)):
+            x = rng.integers(250, 250 + spread, (1, 105, *pixels)).astype(np.uint8)
+
+            def check(_: Any, x: np.ndarray = x, groups: int = groups) -> np.ndarray:
+                return group_norm(x, grid, groups, None, None, 1e-5, out, kernels, layout)
+
+            arguments = (x, pair(grid), layout, groups, None, None, 1e-5, pair(out))
+            cases.append(Case("group_norm", arguments, check, note=(pixels, groups, spread)))
+    pytorch.compare("group_norm", "fbgemm", kernels, cases)
+
+
 def test_results_beyond_int32_are_refused() -> None:
     kernels, grid, out = KERNEL_SETS[1], Affine(0.1, 3, "uint8"), Affine(1e-10, 3, "uint8")
     x = np.arange(40, dtype=np.uint8).reshape(1, 40)
