@@ -166,7 +166,7 @@ def test_a_group_norm_is_pytorchs(
 @pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_sums_of_squares_round_from_512_pixels_on(pytorch: PyTorch, kernels: KernelSet, layout: Layout) -> None:
-    """512 squares of 250 to 252 pass 2**24; their variance, below 1, feels it, and that of equal codes falls below 0."""
+    """512 squares of 250 to 252 pass 2**24: their variance, below 1, feels it, and that of equal codes is below 0."""
     rng, cases = np.random.default_rng(21), []
     grid, out = Affine(0.1, 3, "uint8"), Affine(0.01, 128, "uint8")
     for pixels in ((7, 73), (16, 32), (27, 19)):
