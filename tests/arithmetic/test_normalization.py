@@ -170,14 +170,47 @@ def test_sums_of_squares_round_from_512_pixels_on(pytorch: PyTorch, kernels: Ker
     rng, cases = np.random.default_rng(21), []
     grid, out = Affine(0.1, 3, "uint8"), Affine(0.01, 128, "uint8")
     for pixels in ((7, 73), (16, 32), (27, 19)):
-        for groups, spread in ((1, 3), (3, 3), (3, 1)):
+        for groups, spread, epsilon in ((1, 3, 1e-5), (3, 3, 1e-5), (3, 1, 1e-5), (3, 1, 1e-12)):
             x = rng.integers(250, 250 + spread, (1, 105, *pixels)).astype(np.uint8)
 
-            def check(_: Any, x: np.ndarray = x, groups: int = groups) -> np.ndarray:
-                return group_norm(x, grid, groups, None, None, 1e-5, out, kernels, layout)
+            def check(_: Any, x: np.ndarray = x, groups: int = groups, e: float = epsilon) -> np.ndarray:
+                return group_norm(x, grid, groups, None, None, e, out, kernels, layout)
 
-            arguments = (x, pair(grid), layout, groups, None, None, 1e-5, pair(out))
-            cases.append(Case("group_norm", arguments, check, note=(pixels, groups, spread)))
+            arguments = (x, pair(grid), layout, groups, None, None, epsilon, pair(out))
+            cases.append(Case("group_norm", arguments, check, note=(pixels, groups, spread, epsilon)))
+    pytorch.compare("group_norm", "fbgemm", kernels, cases)
+
+
+@pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
+def test_a_batch_norm_rounds_once_where_it_is_fused(pytorch: PyTorch, kernels: KernelSet) -> None:
+    """A product next to 64 and a bias that leaves 1/2 of it once rounded: what rounding took away decides."""
+    rng, one = np.random.default_rng(22), Affine(1.0, 0, "uint8")
+    x = np.broadcast_to(rng.integers(33, 100, (1, 64, 1, 1)), (1, 64, 3, 4)).astype(np.uint8)
+    weight = rng.uniform(0.5, 2, 64).astype(np.float32)
+    bias = (np.float32(0.5) - weight * x[0, :, 0, 0].astype(np.float32)).astype(np.float32)
+    parameters = (weight, bias, np.zeros(64, np.float32), np.ones(64, np.float32))
+
+    def check(_: Any) -> np.ndarray:
+        return batch_norm(x, one, *parameters, 0.0, one, kernels)
+
+    arguments = (x, pair(one), "contiguous", parameters, 0.0, pair(one), False)
+    pytorch.compare("batch_norm", "fbgemm", kernels, [Case("batch_norm", arguments, check, note=())])
+
+
+@pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)
+def test_vectors_go_across_groups_from_512_pixels_on(pytorch: PyTorch, kernels: KernelSet) -> None:
+    """Weights of 0 leave the bias, a half everywhere: vector and rest round it their own way, of 35 channels or 105."""
+    grid, out = Affine(0.1, 3, "uint8"), Affine(2.0**-6, 17, "uint8")
+    rng, cases = np.random.default_rng(23), []
+    weight, bias = np.zeros(105, np.float32), ((rng.integers(0, 90, 105) + 0.5) * out.scale).astype(np.float32)
+    for pixels in ((7, 73), (16, 32)):
+        x = rng.integers(0, 256, (1, 105, *pixels)).astype(np.uint8)
+
+        def check(_: Any, x: np.ndarray = x) -> np.ndarray:
+            return group_norm(x, grid, 3, weight, bias, 1e-5, out, kernels, "channels_last")
+
+        arguments = (x, pair(grid), "channels_last", 3, weight, bias, 1e-5, pair(out))
+        cases.append(Case("group_norm", arguments, check, note=pixels))
     pytorch.compare("group_norm", "fbgemm", kernels, cases)
 
 
