@@ -28,10 +28,10 @@ class Requantizer(Protocol):
 
 
 #: What a requantisation unit can be made to compute.
-UnitRule = Requantization | FixedPoint | Thresholds | PowerOfTwo | Gemmlowp | Textbook
+UnitRule = Requantization | IntegerFloat | FixedPoint | Thresholds | PowerOfTwo | Gemmlowp | Textbook
 
 #: Each takes the engine's pipeline, the layer's scales, the reachable accumulators and the bits of a multiplier.
-_Builder = Callable[[Requantization, LayerScales, Reachable, int], Requantizer]
+_Builder = Callable[[Requantization, LayerScales, Reachable, int], UnitRule]
 
 ARITHMETICS: dict[str, _Builder] = {
     "float32_exact": lambda rule, layer, reach, bits: IntegerFloat.of(rule),
@@ -49,7 +49,7 @@ def requantizer(
     layer: LayerScales,
     reach: Reachable,
     multiplier_bits: int = MOST_MULTIPLIER_BITS,
-) -> Requantizer:
+) -> UnitRule:
     """The requantisation of a layer by a unit of that arithmetic.
 
     `rule`: the engine's own pipeline, which float32_exact and thresholds equal everywhere and fixed_point where it is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from functools import lru_cache
 
 from accelsim.hardware import Accelerator
 from accelsim.hardware.banks import access_cycles, chunks
+from accelsim.hardware.folds import pieces, side_by_side, weight_runs
 
 #: Limit of the instruction's field.
 _ABREAST = (1 << 8) - 1
@@ -31,6 +33,10 @@ class Work:
     outputs: int
     groups: int
     pitches: tuple[int, int] | None
+
+    def taps(self, abreast: int) -> tuple[int, int]:
+        """Input pixels, down and across, under the outputs of so many pixels abreast."""
+        return self.kernel[0], self.kernel[1] + (abreast - 1) * self.stride
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def weight_pitch(banks: int, kernel: tuple[int, int], stride: int, channels: int
     reduction = kernel[0] * kernel[1] * channels
     if abreast == 1:
         return reduction
-    runs = min(abreast, -(-kernel[1] // stride))
+    runs = weight_runs(abreast, kernel[1], stride)
     pitches = range(reduction, reduction + banks)
     return min(pitches, key=lambda pitch: (access_cycles(outputs, pitch, banks, runs, stride * channels), pitch))
 
@@ -83,21 +89,12 @@ def _abreast(accelerator: Accelerator, work: Work) -> Iterator[int]:
             yield abreast
 
 
-def _side_by_side(accelerator: Accelerator, work: Work, abreast: int) -> int:
-    """Groups that the array takes next to one another, at least one."""
-    array = accelerator.mac_array
-    fitting = array.columns // (abreast * work.outputs // work.groups)
-    if array.dataflow == "input_stationary":
-        reduction = work.kernel[0] * (work.kernel[1] + (abreast - 1) * work.stride) * work.channels
-        fitting = min(array.rows // reduction, fitting if abreast > 1 else work.groups)
-    return min(max(fitting, 1), work.groups)
-
-
 @lru_cache(maxsize=1 << 14)
 def mac_mapping(accelerator: Accelerator, work: Work, abreast: int) -> Mapping:
     """The estimate: folds of the array, each as long as what streams or what is preloaded."""
-    side = _side_by_side(accelerator, work, abreast)
-    time = sum(count * _set_cycles(accelerator, work, abreast, groups) for groups, count in _pieces(work.groups, side))
+    reduction = math.prod(work.taps(abreast)) * work.channels
+    side = side_by_side(accelerator.mac_array, abreast, reduction, work.outputs // work.groups, work.groups)
+    time = sum(count * _set_cycles(accelerator, work, abreast, groups) for count, groups in pieces(work.groups, side))
     return Mapping(abreast, side, time)
 
 
@@ -114,13 +111,13 @@ def _set_cycles(accelerator: Accelerator, work: Work, abreast: int, side: int) -
     if abreast > 1:
         banks = buffers.weight.banks
         pitch = weight_pitch(banks, work.kernel, work.stride, work.channels, outputs, abreast)
-        runs = min(abreast, -(-work.kernel[1] // work.stride))
+        runs = weight_runs(abreast, work.kernel[1], work.stride)
         weights = access_cycles(outputs, pitch, banks, runs, work.stride * work.channels)
     blocks = -(-width // columns)
     if array.dataflow == "input_stationary":
         return sum(
             folds * count * max(abreast * width, held * cycles, blocks * held * port)
-            for held, folds in _pieces(vectors, columns)
+            for folds, held in pieces(vectors, columns)
             for (_, cycles), count in parts.items()
         )
     if array.dataflow == "weight_stationary":
@@ -130,24 +127,15 @@ def _set_cycles(accelerator: Accelerator, work: Work, abreast: int, side: int) -
     return blocks * sum(
         folds
         * max(sum(count * max(depth * weights, held * cycles) for (depth, cycles), count in parts.items()), held * port)
-        for held, folds in _pieces(vectors, rows)
+        for folds, held in pieces(vectors, rows)
     )
 
 
 def _parts(work: Work, abreast: int, side: int, rows: int, banks: int) -> Counter[tuple[int, int]]:
     """How many chunks of the reduction there are of which rows and cycles of an access."""
-    taps = work.kernel[0], work.kernel[1] + (abreast - 1) * work.stride
+    taps = work.taps(abreast)
     channels = side * work.channels
     if work.pitches is not None:
         pitches = work.dilation[0] * work.pitches[0], work.dilation[1] * work.pitches[1]
         return Counter((chunk.rows, chunk.cycles) for chunk in chunks(taps, pitches, channels, rows, banks))
-    return Counter({(size, -(-size // banks)): count for size, count in _pieces(taps[0] * taps[1] * channels, rows)})
-
-
-def _pieces(total: int, size: int) -> Iterator[tuple[int, int]]:
-    """`total` cut into pieces of `size` and a rest: (how large, how many)."""
-    full, rest = divmod(total, size)
-    if full:
-        yield size, full
-    if rest:
-        yield rest, 1
+    return Counter({(size, -(-size // banks)): count for count, size in pieces(math.prod(taps) * channels, rows)})

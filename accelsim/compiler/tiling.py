@@ -513,7 +513,7 @@ def _shortage(shape: Shape, accelerator: Accelerator, room: Room) -> str:
     needs = [
         ("parameter", 4 * shape.planes * least, buffers.parameter.bytes),
         ("weight", shape.taps * least, buffers.weight.bytes),
-        ("accumulator", -(-least * buffers.accumulator.bits // 8), buffers.accumulator.bytes),
+        ("accumulator", buffers.accumulator.bytes_of(least), buffers.accumulator.bytes),
     ]
     box = shape.input_lines(1) * shape.input_pixels(1)
     staging = (0 if room.source_resident else box) + (0 if room.target_resident else least)

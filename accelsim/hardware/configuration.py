@@ -63,6 +63,10 @@ class AccumulatorMemory(_Part):
         """How many accumulators there are."""
         return self.bytes * 8 // self.bits
 
+    def bytes_of(self, words: int) -> int:
+        """Bytes of that many accumulators, the last one a whole one."""
+        return -(-words * self.bits // 8)
+
 
 class Buffers(_Part):
     """The on-chip memories."""

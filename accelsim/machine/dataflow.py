@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from accelsim.hardware import Accelerator
 from accelsim.hardware.banks import Chunk, access_cycles
+from accelsim.hardware.folds import pieces, side_by_side, weight_runs
 from accelsim.isa import Mac, Units
 
 from .geometry import GroupSet, group_sets
@@ -71,25 +72,19 @@ class Tile:
 def tile_of(mac: Mac, accelerator: Accelerator) -> Tile:
     """The tile of an instruction on a configuration."""
     array, buffers = accelerator.mac_array, accelerator.buffers
-    abreast, outputs, runs = mac.pixels_abreast, mac.outputs // mac.groups, 1
-    fitting, pitch = array.columns // (abreast * outputs), mac.weight_pitch_n
-    if array.dataflow == "input_stationary":
-        rows = mac.kernel_height * mac.taps_abreast * mac.channels // mac.groups
-        fitting, pitch = min(array.rows // rows, fitting if abreast > 1 else mac.groups), mac.weight_pitch_k
-    elif abreast > 1:
-        # An input pixel meets the taps x, x + stride, ... of the pixels abreast, the last pixel first.
-        runs = min(abreast, -(-mac.kernel_width // mac.stride_x))
-    side_by_side = min(max(fitting, 1), mac.groups)
+    abreast, reduction = mac.pixels_abreast, mac.kernel_height * mac.taps_abreast * mac.channels // mac.groups
+    side = side_by_side(array, abreast, reduction, mac.outputs // mac.groups, mac.groups)
+    by_output = array.dataflow == "input_stationary"
     return Tile(
         rows=array.rows,
         columns=array.columns,
         vectors=mac.vectors,
-        sets=group_sets(mac, side_by_side, array.rows, buffers.activation.banks),
+        sets=group_sets(mac, side, array.rows, buffers.activation.banks),
         abreast=abreast,
         reduction=mac.reduction,
-        weight_runs=runs,
+        weight_runs=1 if by_output else weight_runs(abreast, mac.kernel_width, mac.stride_x),
         weight_step=mac.stride_x * mac.channels // mac.groups * mac.weight_pitch_k % buffers.weight.banks,
-        weight_pitch=pitch % buffers.weight.banks,
+        weight_pitch=(mac.weight_pitch_k if by_output else mac.weight_pitch_n) % buffers.weight.banks,
         weight_banks=buffers.weight.banks,
         accumulator_pitch=mac.accumulator_pitch % buffers.accumulator.banks,
         accumulator_banks=buffers.accumulator.banks,
@@ -138,12 +133,6 @@ def occupancy(tile: Tile, dataflow: str, times: Times, shared: int, opened: int)
     )
 
 
-def _parts(total: int, size: int) -> list[tuple[int, int]]:
-    """`total` cut into pieces of `size` and a rest: (how many, how large)."""
-    full, rest = divmod(total, size)
-    return [(count, piece) for count, piece in ((full, size), (1, rest)) if count and piece]
-
-
 def _weights_per_row(item: GroupSet, columns: int) -> int:
     """Weights that a row of `columns` outputs reads, for each pixel abreast: the other groups' places are zeros that
     nobody stores."""
@@ -173,7 +162,7 @@ def _weight_stationary(tile: Tile, times: Times) -> Times:
         return times
 
     def group_set(item: GroupSet, times: Times) -> Times:
-        for count, width in _parts(item.outputs, tile.columns):
+        for count, width in pieces(item.outputs, tile.columns):
             times = repeat(times, partial(columns, item, width), count)
         return times
 
@@ -215,12 +204,12 @@ def _output_stationary(tile: Tile, times: Times) -> Times:
         return start, last, token, token + port
 
     def columns(item: GroupSet, width: int, times: Times) -> Times:
-        for count, rows in _parts(tile.vectors, tile.rows):
+        for count, rows in pieces(tile.vectors, tile.rows):
             times = repeat(times, partial(fold, item, width, rows), count)
         return times
 
     def group_set(item: GroupSet, times: Times) -> Times:
-        for count, width in _parts(item.outputs, tile.columns):
+        for count, width in pieces(item.outputs, tile.columns):
             times = repeat(times, partial(columns, item, width), count)
         return times
 
@@ -258,7 +247,7 @@ def _input_stationary(tile: Tile, times: Times) -> Times:
         first, last, draining, drained = times
         first = max(last + weights, draining, first + columns * chunk.cycles)
         times = first, first - weights, draining, drained
-        for count, outputs in _parts(item.outputs, tile.columns):
+        for count, outputs in pieces(item.outputs, tile.columns):
             times = repeat(times, partial(block, outputs, columns, weights), count)
         return (first, *times[1:])
 
@@ -268,7 +257,7 @@ def _input_stationary(tile: Tile, times: Times) -> Times:
         return times
 
     def group_set(item: GroupSet, times: Times) -> Times:
-        for count, columns in _parts(tile.vectors, tile.columns):
+        for count, columns in pieces(tile.vectors, tile.columns):
             times = repeat(times, partial(pixels, item, columns), count)
         return times
 

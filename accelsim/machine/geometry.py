@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from accelsim.hardware.banks import Chunk, chunks
+from accelsim.hardware.folds import pieces
 from accelsim.isa import Mac
 
 
@@ -24,8 +25,6 @@ class GroupSet:
 
 def group_sets(mac: Mac, side_by_side: int, rows: int, banks: int) -> tuple[GroupSet, ...]:
     """The sets that the groups form when `side_by_side` of them fit next to one another."""
-    full, rest = divmod(mac.groups, side_by_side)
-    parts = ((full, side_by_side), (1 if rest else 0, rest))
     taps = mac.kernel_height, mac.taps_abreast
     pitches = mac.dilation_y * mac.line_pitch, mac.dilation_x * mac.pixel_pitch
     return tuple(
@@ -35,6 +34,5 @@ def group_sets(mac: Mac, side_by_side: int, rows: int, banks: int) -> tuple[Grou
             chunks(taps, pitches, groups * mac.channels // mac.groups, rows, banks),
             groups * mac.outputs // mac.groups,
         )
-        for count, groups in parts
-        if count
+        for count, groups in pieces(mac.groups, side_by_side)
     )

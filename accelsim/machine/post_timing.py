@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from accelsim.hardware import Accelerator
 from accelsim.hardware.banks import access_cycles
+from accelsim.hardware.folds import pieces
 from accelsim.isa import Instruction, Lookup, Pool
 from accelsim.isa.instructions import _Binary
 from accelsim.isa.requantization import _Requantization
@@ -58,7 +59,7 @@ def _requantize(
     As many neighbouring pixels as have room on the lanes pass abreast.
     """
     abreast = max(lanes // channels, 1)
-    groups = [(count, size) for count, size in ((tile.pixels // abreast, abreast), (1, tile.pixels % abreast)) if size]
+    groups = pieces(tile.pixels, abreast)
 
     def cycles(accumulator: int, activation: int, parameter: int) -> int:
         full, rest = divmod(channels, lanes)

@@ -57,7 +57,7 @@ def _moves(instruction: Instruction, accelerator: Accelerator) -> Iterator[Move]
             yield from _mac(instruction, accelerator)
         case _Requantization():
             codes = instruction.pixels * instruction.channels
-            yield Memory.ACCUMULATOR, accumulator_bytes(codes, accelerator), 0
+            yield Memory.ACCUMULATOR, accelerator.buffers.accumulator.bytes_of(codes), 0
             yield Memory.PARAMETER, 4 * instruction.planes * instruction.channels, 0
             yield Memory.ACTIVATION, 0, codes
         case _Binary():
@@ -67,11 +67,6 @@ def _moves(instruction: Instruction, accelerator: Accelerator) -> Iterator[Move]
             yield Memory.PARAMETER, 256, 0
         case Pool():
             yield Memory.ACTIVATION, _gathered(instruction), instruction.pixels * instruction.channels
-
-
-def accumulator_bytes(words: int, accelerator: Accelerator) -> int:
-    """Bytes of that many accumulators, the last one a whole one."""
-    return -(-words * accelerator.buffers.accumulator.bits // 8)
 
 
 def _gathered(window: _Window) -> int:
@@ -100,7 +95,7 @@ def _mac(mac: Mac, accelerator: Accelerator) -> Iterator[Move]:
     """Each dataflow reads once what stays in the array, and what streams once for every fold that it passes."""
     array = accelerator.mac_array
     tile = tile_of(mac, accelerator)
-    outputs = accumulator_bytes(mac.pixels * mac.outputs, accelerator)
+    outputs = accelerator.buffers.accumulator.bytes_of(mac.pixels * mac.outputs)
     weights = mac.reduction * mac.outputs * mac.pixels_abreast
     activations = _streamed(mac)
     column_folds = -(-tile.sets[0].outputs // array.columns)  # more than one only where a set is one group
@@ -117,5 +112,5 @@ def _mac(mac: Mac, accelerator: Accelerator) -> Iterator[Move]:
         yield Memory.WEIGHT, -(-mac.vectors // array.columns) * weights, 0
     for item in tile.sets:
         folds = len(item.chunks)
-        words = accumulator_bytes(mac.pixels * item.outputs * item.count, accelerator)
+        words = accelerator.buffers.accumulator.bytes_of(mac.pixels * item.outputs * item.count)
         yield Memory.ACCUMULATOR, words * (folds - 1 + mac.accumulate), words * folds

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from accelsim.arithmetic.alternatives import Gemmlowp, LayerScales, PowerOfTwo, Textbook
+from accelsim.arithmetic.alternatives import LayerScales
 from accelsim.arithmetic.certificate import Certificate, prove
 from accelsim.arithmetic.reachable import Reachable, reachable
-from accelsim.arithmetic.thresholds import find_thresholds
-from accelsim.arithmetic.units import Requantizer, UnitRule
+from accelsim.arithmetic.units import Requantizer, UnitRule, requantizer
 from accelsim.hardware.configuration import Arithmetic
 
 from . import rounding
@@ -89,12 +88,8 @@ def layer_unit(network: Network, node: Convolution | Linear, arithmetic: Arithme
         assert arithmetic.multiplier_bits is not None
         found = certify_layer(network, node, arithmetic.multiplier_bits, folded=False)
         return LayerUnit(found.constants, found)
-    if arithmetic.name == "thresholds":
-        return LayerUnit(find_thresholds(exact, reachable_sums(network, node, folded=False)))
-    scales = layer_scales(network, node, folded=False)
-    if arithmetic.name == "power_of_two":
-        return LayerUnit(PowerOfTwo.of(scales))
-    return LayerUnit(Gemmlowp.of(scales) if arithmetic.name == "gemmlowp" else Textbook.of(scales))
+    scales, reach = layer_scales(network, node, folded=False), reachable_sums(network, node, folded=False)
+    return LayerUnit(requantizer(arithmetic.name, exact, scales, reach))
 
 
 def layer_units(network: Network, arithmetic: Arithmetic) -> dict[str, LayerUnit]:
