@@ -14,6 +14,7 @@ from accelsim.isa import Instruction, Memory, Segment
 
 from .operations import Lowered
 from .residency import Placement
+from .transfers import loads
 
 #: Tensors and constants start at multiples of this, so that their first beat is a whole one on any bus.
 _ALIGNMENT = 128
@@ -94,6 +95,28 @@ class Ring:
             addresses = sorted(whole, key=lambda address: (address < self._at, address))[:most]
         self._at = (addresses[-1] + size) % self.size
         return Slots(addresses)
+
+
+class Constants:
+    """Constants of the data image that pass through places of a scratchpad, loaded where they are not there."""
+
+    def __init__(self, emitter: Emitter, memory: Memory, slots: Slots) -> None:
+        self._emitter, self._memory, self._slots = emitter, memory, slots
+        self._stored: dict[Hashable, int] = {}
+
+    def at(self, key: Hashable, content: np.ndarray, pitch: int = 0) -> int:
+        """Where the constants called `key` lie, which are `content`; it goes to the data image when first asked for.
+
+        With a `pitch` the rows of the first axis lie that many bytes apart in the scratchpad.
+        """
+        address, missing = self._slots.get(key)
+        if missing:
+            if key not in self._stored:
+                self._stored[key] = self._emitter.image.put(content)
+            row = content.nbytes // len(content) if pitch else content.nbytes
+            loops = ((len(content), row, pitch),) if pitch else ()
+            self._emitter.emit_all(loads(self._memory, self._stored[key], address, loops, row))
+        return address
 
 
 class Passed(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 
 from accelsim.isa import Mac, Memory
 
-from .emission import Emitter, Slots
+from .emission import Constants, Emitter, Slots
 from .emit_post import TABLE, ElementwiseEmitter
 from .fusion import Fusion, in_place, parameter_bytes
 from .operations import Matrix
@@ -73,28 +73,28 @@ class MatrixEmitter:
         self.channels = operation.source.sizes[4] // operation.groups
         self.parts = blocks(self.channels, plan.channels) if plan.groups == 1 else [(0, self.channels)]
         self.spread = self.shape.spread(self._held, plan.channels, plan.abreast, plan.side)
-        self._weights_at: dict[tuple[int, int, int], int] = {}
-        self._constants_at: dict[int, int] = {}
         self._make_slots()
 
     def _make_slots(self) -> None:
         plan, emitter, operation = self.plan, self.emitter, self.operation
         count = plan.images * plan.lines * plan.pixels
         steps = operation.window.kernel[0] * len(self.parts) * len(self.blocks)
-        self.weight_slots = emitter.weight_ring.slots(self._weight_pitch(plan.channels) * plan.outputs, steps)
+        weights = emitter.weight_ring.slots(self._weight_pitch(plan.channels) * plan.outputs, steps)
+        self.weights = Constants(emitter, Memory.WEIGHT, weights)
         constants = 4 * len(self.constants) * plan.outputs
         self.tail: ElementwiseEmitter | None = None
         if self.fusion is None:
-            self.constant_slots = emitter.parameter_ring.slots(constants, len(self.blocks))
+            places = emitter.parameter_ring.slots(constants, len(self.blocks))
         else:
             # Constants and tables are used in turn, so neither may take the other's place.
-            size = parameter_bytes(operation, plan, self.fusion.operation)
+            size = parameter_bytes(self.shape, plan, self.fusion.operation)
             base = emitter.parameter_ring.slots(size, 1).next()
             edge = base + constants * len(self.blocks)
-            self.constant_slots = Slots([base + i * constants for i in range(len(self.blocks))])
+            places = Slots([base + i * constants for i in range(len(self.blocks))])
             self.tail = ElementwiseEmitter(
                 emitter, self.fusion.operation, Slots(list(range(edge, base + size, TABLE)) or [base])
             )
+        self.parameters = Constants(emitter, Memory.PARAMETER, places)
         gap = self.shape.accumulator_gap(plan.outputs, plan.groups, plan.abreast, plan.side)
         self.accumulators = emitter.accumulator_ring.slots(
             count * (plan.outputs + gap), len(self.tiles) * len(self.blocks)
@@ -157,13 +157,12 @@ class MatrixEmitter:
         gathered = 0
         for tile, number in order:
             block = self.blocks[number]
-            if self.fusion is not None and number == 0:
+            if number == 0 and (self.plan.gather or self.fusion):
                 gathered = self.out_slots.next()
+            if number == 0 and self.fusion:
                 operands = self._operands(tile, gathered)
             accumulator = self.accumulators.next()
             self._accumulate(tile, number, accumulator)
-            if self.plan.gather and number == 0 and self.fusion is None:
-                gathered = self.out_slots.next()
             self._requantize(tile, number, accumulator, gathered)
             if self.fusion is not None and block is self.blocks[-1]:
                 self._follow(tile, operands)
@@ -265,20 +264,12 @@ class MatrixEmitter:
 
     def _weights(self, number: int, tap: int, part: int) -> int:
         """Where the weights of a block, a depth tap and a part of the channels lie, loaded first if they must be."""
+        block, (first, last) = self.blocks[number], self.parts[part]
+        tile = self.operation.weights[block.first : block.first + block.outputs, tap, :, :, first:last]
         key = (number, tap, part)
-        address, missing = self.weight_slots.get(key)
-        if missing:
-            block, (first, last) = self.blocks[number], self.parts[part]
-            tile = self.operation.weights[block.first : block.first + block.outputs, tap, :, :, first:last]
-            if key not in self._weights_at:
-                self._weights_at[key] = self.emitter.image.put(tile if self.by_output else tile.transpose(1, 2, 3, 0))
-            if self.by_output:
-                row = tile.size // block.outputs
-                rows = ((block.outputs, row, self._weight_pitch(last - first)),)
-                self.emitter.emit_all(loads(Memory.WEIGHT, self._weights_at[key], address, rows, row))
-            else:
-                self.emitter.emit_all(loads(Memory.WEIGHT, self._weights_at[key], address, (), tile.size))
-        return address
+        if self.by_output:
+            return self.weights.at(key, tile, self._weight_pitch(last - first))
+        return self.weights.at(key, tile.transpose(1, 2, 3, 0))
 
     def _weight_pitch(self, channels: int) -> int:
         """Bytes from the weights of one output to those of the next, for `channels` of the sum."""
@@ -289,14 +280,8 @@ class MatrixEmitter:
         """Where the constants of a block lie, loaded first if they must be."""
         if not len(self.constants):
             return 0
-        address, missing = self.constant_slots.get(number)
-        if missing:
-            block = self.blocks[number]
-            planes = self.constants[:, block.first : block.first + block.outputs]
-            if number not in self._constants_at:
-                self._constants_at[number] = self.emitter.image.put(planes)
-            self.emitter.emit_all(loads(Memory.PARAMETER, self._constants_at[number], address, (), planes.nbytes))
-        return address
+        block = self.blocks[number]
+        return self.parameters.at(number, self.constants[:, block.first : block.first + block.outputs])
 
     def _requantize(self, tile: _Positions, number: int, accumulator: int, gathered: int) -> None:
         operation, emitter, block = self.operation, self.emitter, self.blocks[number]

@@ -10,7 +10,7 @@ from accelsim.errors import CompileError
 from accelsim.isa import INSTRUCTION_BYTES, Add, AddFixed, Instruction, Lookup, Memory, Multiply, Reduction
 from accelsim.isa import Pool as PoolInstruction
 
-from .emission import Emitter, Slots
+from .emission import Constants, Emitter, Slots
 from .operations import Copy, Elementwise, Piece, Pool, PoolPart
 from .tiling import blocks
 from .transfers import dense_loops, loads, stores
@@ -58,8 +58,8 @@ class ElementwiseEmitter:
     """Emits one element-wise operation, part by part of its elements."""
 
     def __init__(self, emitter: Emitter, operation: Elementwise, tables: Slots) -> None:
-        self.emitter, self.operation, self._tables = emitter, operation, tables
-        self._table_at: dict[int, int] = {}
+        self.emitter, self.operation = emitter, operation
+        self._tables = Constants(emitter, Memory.PARAMETER, tables)
 
     def emit(self, first: int, last: int, addresses: Sequence[int], out: int) -> None:
         """Elements first..last - 1, of operands whose parts start at `addresses`, to `out`; stored if they must be."""
@@ -80,13 +80,8 @@ class ElementwiseEmitter:
         emitter.wrote(tensor)
 
     def _table(self, number: int) -> int:
-        address, missing = self._tables.get(number)
-        if missing:
-            assert self.operation.tables is not None
-            if number not in self._table_at:
-                self._table_at[number] = self.emitter.image.put(self.operation.tables[number])
-            self.emitter.emit_all(loads(Memory.PARAMETER, self._table_at[number], address, (), TABLE))
-        return address
+        assert self.operation.tables is not None
+        return self._tables.at(number, self.operation.tables[number])
 
 
 def _binary(rule: FloatAdd | FixedAdd | Product, fields: dict[str, Any]) -> Instruction:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from accelsim.errors import CompileError
-from accelsim.isa import Mac, Memory, Requantize
+from accelsim.isa import Mac, Memory
 
-from .emission import Emitter, Slots
+from .emission import Constants, Emitter, Slots
 from .operations import MatrixProduct
+from .requantization import instruction
 from .tiling import blocks
 from .transfers import dense_loops, loads, stores
 
@@ -44,7 +45,8 @@ def emit_product(emitter: Emitter, operation: MatrixProduct) -> None:
     row_starts, column_starts = blocks(rows, plan.rows), blocks(columns, plan.columns)
     count = len(row_starts) * len(column_starts)
     weight_slots = emitter.weight_ring.slots(length * plan.columns, len(column_starts) * int(np.prod(batch)))
-    constants = emitter.parameter_ring.slots(4 * len(planes) * plan.columns, len(column_starts))
+    places = emitter.parameter_ring.slots(4 * len(planes) * plan.columns, len(column_starts))
+    constants = Constants(emitter, Memory.PARAMETER, places)
     accumulators = emitter.accumulator_ring.slots(plan.rows * plan.columns, count)
     start, _ = emitter.staging
     a_base, target_base = emitter.resident(source.tensor), emitter.resident(target.tensor)
@@ -52,7 +54,6 @@ def emit_product(emitter: Emitter, operation: MatrixProduct) -> None:
     step = a_bytes + (plan.rows * plan.columns if target_base is None else 0)
     bases = [start + i * step for i in range(plan.tiles)]
     a_slots, out_slots = Slots(bases), Slots([base + a_bytes for base in bases])
-    constants_at: dict[int, int] = {}
     a_pitch, out_pitch = source.strides[-2], target.strides[-2]
     for place in np.ndindex(*batch):
         first_a, first_b, first_out = (
@@ -88,27 +89,18 @@ def emit_product(emitter: Emitter, operation: MatrixProduct) -> None:
                             **mac,
                         )
                     )
-                parameters, missing = constants.get(held)
-                if missing:
-                    if held not in constants_at:
-                        constants_at[held] = emitter.image.put(planes[:, :held])
-                    emitter.emit_all(
-                        loads(Memory.PARAMETER, constants_at[held], parameters, (), 4 * len(planes) * held)
-                    )
+                parameters = constants.at(held, planes[:, :held])
                 where = first_out + m0 * out_pitch + n0
                 out = out_slots.next() if target_base is None else target_base + where
                 emitter.emit(
-                    Requantize(
+                    instruction(
+                        operation.rule,
                         accumulator=accumulator,
                         out=out,
                         pixel_pitch=held if target_base is None else out_pitch,
                         out_width=m1 - m0,
                         channels=held,
                         parameters=parameters,
-                        steps=operation.rule.steps,
-                        zero_point=operation.rule.zero_point,
-                        minimum=operation.rule.minimum,
-                        maximum=operation.rule.maximum,
                     )
                 )
                 if target_base is None:

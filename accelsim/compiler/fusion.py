@@ -19,7 +19,7 @@ from .tiling import ABOUT, MatrixPlan, Room, Shape, Tail, best
 
 @dataclass(frozen=True)
 class Fusion:
-    """The element-wise `operation` that works on the tiles of a matrix operation cut by `plan`, in `room`.
+    """The element-wise `operation` that works on the tiles of a matrix operation cut by `plan`, in `staging`.
 
     `position`: which of its sources the tiles are. `tiles`: places of a tile's size that a tile needs.
     """
@@ -40,7 +40,7 @@ def room_of(operation: Matrix, placement: Placement, staging: tuple[int, int], *
         resident,
         operation.target.tensor in placement.addresses,
         (line_pitch, pixel_pitch) if resident else None,
-        cold,
+        cold=cold,
         out_pitch=operation.target.pitches[3],
     )
 
@@ -93,7 +93,7 @@ def _fusion(lowered: Lowered, placement: Placement, accelerator: Accelerator, in
     plain = best(shape, accelerator, room_of(first, placement, placement.staging[index], cold=not index), effort)
     room = replace(room_of(first, placement, staging, cold=not index), tail=tail)
     plan = best(shape, accelerator, room, effort)
-    if plan is None or parameter_bytes(first, plan, then) > accelerator.buffers.parameter.bytes:
+    if plan is None or parameter_bytes(shape, plan, then) > accelerator.buffers.parameter.bytes:
         return None
     if plain is not None:
         moved = (1 + tail.streamed_in + tail.streamed_out) * then.size
@@ -105,15 +105,10 @@ def _fusion(lowered: Lowered, placement: Placement, accelerator: Accelerator, in
     return Fusion(then, positions[0], staging, plan, tail.tiles)
 
 
-def parameter_bytes(first: Matrix, plan: MatrixPlan, then: Elementwise) -> int:
+def parameter_bytes(shape: Shape, plan: MatrixPlan, then: Elementwise) -> int:
     """Bytes of the constants of all blocks and of the tables, which are used in turn."""
-    planes = len(first.constants)
     tables = 0 if then.tables is None else then.tables.size
-    if plan.groups > 1:
-        blocks = -(-first.groups // plan.groups)
-    else:
-        blocks = first.groups * -(-first.outputs // first.groups // plan.outputs)
-    return 4 * planes * plan.outputs * blocks + tables
+    return 4 * shape.planes * plan.outputs * shape.output_blocks(plan.outputs, plan.groups) + tables
 
 
 def in_place(operation: Elementwise) -> bool:

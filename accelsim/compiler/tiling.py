@@ -144,6 +144,10 @@ class Shape:
         """Taps of one depth."""
         return self.kernel[1] * self.kernel[2]
 
+    def output_blocks(self, outputs: int, groups: int) -> int:
+        """Blocks of `outputs` output channels: those of `groups` whole groups, or part of one."""
+        return -(-self.groups // groups) if groups > 1 else self.groups * -(-self.group_outputs // outputs)
+
     def input_lines(self, lines: int) -> int:
         """Input lines under `lines` output lines."""
         span = (lines - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
@@ -348,7 +352,7 @@ def _plan(
         for held in (taken, channels)
     ]
     whole, part = (images * in_lines * shape.line_pitch(in_pixels, pitch, abreast) for pitch in pitches)
-    out_blocks = -(-shape.groups // groups) if groups > 1 else shape.groups * -(-shape.group_outputs // outputs)
+    out_blocks = shape.output_blocks(outputs, groups)
     tiles = shape.out_depth * -(-shape.images // images) * -(-shape.out_lines // lines) * -(-shape.out_pixels // pixels)
     count = images * lines * pixels
     gather = spatial_outer and not room.target_resident and out_blocks > 1
