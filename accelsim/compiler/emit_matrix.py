@@ -10,12 +10,13 @@ import numpy as np
 
 from accelsim.isa import Mac, Memory
 
+from .cost import MatrixPlan
 from .emission import Constants, Emitter, Slots
 from .emit_post import TABLE, ElementwiseEmitter
 from .fusion import Fusion, in_place, parameter_bytes
 from .operations import Matrix
 from .requantization import instruction
-from .tiling import MatrixPlan, Shape, blocks
+from .shape import Shape, blocks
 from .transfers import dense_loops, loads, stores
 
 

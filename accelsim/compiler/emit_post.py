@@ -12,7 +12,7 @@ from accelsim.isa import Pool as PoolInstruction
 
 from .emission import Constants, Emitter, Slots
 from .operations import Copy, Elementwise, Piece, Pool, PoolPart
-from .tiling import blocks
+from .shape import blocks
 from .transfers import dense_loops, loads, stores
 
 #: Tiles of element-wise work: about so many, so that loads, work and stores overlap, none smaller than the instructions

@@ -13,7 +13,7 @@ from accelsim.isa import Mac, Memory
 from .emission import Constants, Emitter, Slots
 from .operations import MatrixProduct
 from .requantization import instruction
-from .tiling import blocks
+from .shape import blocks
 from .transfers import dense_loops, loads, stores
 
 #: Limits of the instructions' fields.

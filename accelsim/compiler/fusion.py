@@ -12,9 +12,11 @@ import numpy as np
 
 from accelsim.hardware import Accelerator
 
+from .cost import MatrixPlan, Room, Tail
 from .operations import Elementwise, Lowered, Matrix, sources_of, target_of
 from .residency import Placement
-from .tiling import ABOUT, MatrixPlan, Room, Shape, Tail, best
+from .shape import Shape
+from .tiling import ABOUT, best
 
 
 @dataclass(frozen=True)

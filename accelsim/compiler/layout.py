@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from accelsim.hardware import Accelerator
 
-from .mapping import Work, mappings
+from .mapping import mappings
 from .operations import Lowered, Matrix, View, sources_of, target_of
-from .tiling import Shape
+from .shape import Shape
 
 
 @dataclass(frozen=True)
@@ -89,19 +89,8 @@ def _layout(operation: Matrix, accelerator: Accelerator) -> Layout:
     """What the fastest mapping of a grouped convolution would have its input lie like."""
     shape = Shape.of(operation, accelerator)
     _, _, _, pixels, channels = operation.source.sizes
-    kernel, dilation = shape.kernel[1:], shape.dilation[1:]
     lines = shape.images * shape.out_depth * shape.out_lines
-    work = Work(
-        lines,
-        shape.out_pixels,
-        kernel,
-        shape.stride[2],
-        dilation,
-        shape.group_channels,
-        shape.outputs,
-        shape.groups,
-        None,
-    )
+    work = shape.work(lines, shape.out_pixels, shape.group_channels, shape.outputs, shape.groups, None)
     best = mappings(accelerator, work)[-1]
     spread = shape.spread(channels, shape.group_channels, best.abreast, best.side)
     pitch = shape.pixel_pitch(channels, shape.group_channels, best.side, spread)

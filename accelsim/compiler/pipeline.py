@@ -21,6 +21,7 @@ from accelsim.isa import Halt, Instruction, Port, Probe, Program
 from accelsim.network import Network
 from accelsim.network.substitution import LayerUnit, layer_units
 
+from .cost import MatrixPlan
 from .emission import Emitter
 from .emit_matrix import MatrixEmitter
 from .emit_post import emit_copy, emit_elementwise, emit_pool
@@ -32,7 +33,7 @@ from .lowering import lower
 from .operations import Copy, Elementwise, Lowered, Matrix, MatrixProduct, Operation, Pool, target_of
 from .residency import Placement, place
 from .synchronization import synchronize
-from .tiling import MatrixPlan, choose
+from .tiling import choose
 
 
 @dataclass(frozen=True)

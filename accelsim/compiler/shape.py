@@ -1,0 +1,132 @@
+"""The sizes of a matrix operation, and how what it works on lies on the chip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from accelsim.hardware import Accelerator
+from accelsim.hardware.banks import chunks
+
+from .mapping import Work, gap, weight_pitch
+from .operations import Matrix
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a matrix operation that the tiling needs; equal ones are cut alike."""
+
+    images: int
+    out_depth: int
+    out_lines: int
+    out_pixels: int
+    outputs: int
+    depth: int
+    lines: int
+    pixels: int
+    channels: int
+    groups: int
+    kernel: tuple[int, int, int]
+    stride: tuple[int, int, int]
+    dilation: tuple[int, int, int]
+    planes: int
+    rows: int
+    banks: int
+    weight_banks: int
+    accumulator_banks: int
+
+    @classmethod
+    def of(cls, operation: Matrix, accelerator: Accelerator) -> Shape:
+        """The sizes of an operation."""
+        window = operation.window
+        return cls(
+            *operation.target.sizes,
+            *operation.source.sizes[1:],
+            operation.groups,
+            window.kernel,
+            window.stride,
+            window.dilation,
+            len(operation.constants),
+            accelerator.mac_array.rows,
+            accelerator.buffers.activation.banks,
+            accelerator.buffers.weight.banks,
+            accelerator.buffers.accumulator.banks,
+        )
+
+    @property
+    def group_outputs(self) -> int:
+        """Output channels of a group."""
+        return self.outputs // self.groups
+
+    @property
+    def group_channels(self) -> int:
+        """Input channels of a group."""
+        return self.channels // self.groups
+
+    @property
+    def taps(self) -> int:
+        """Taps of one depth."""
+        return self.kernel[1] * self.kernel[2]
+
+    def output_blocks(self, outputs: int, groups: int) -> int:
+        """Blocks of `outputs` output channels: those of `groups` whole groups, or part of one."""
+        return -(-self.groups // groups) if groups > 1 else self.groups * -(-self.group_outputs // outputs)
+
+    def input_lines(self, lines: int) -> int:
+        """Input lines under `lines` output lines."""
+        span = (lines - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
+        return min(span, self.lines)
+
+    def spread(self, held: int, channels: int, abreast: int, side: int) -> bool:
+        """Whether pixels of `held` channels, one after the other on the chip, make a vector ask a bank for two.
+
+        A vector takes the channels of `side` groups, `channels` each, of as many taps as the array has rows for.
+        """
+        if abreast == 1 and self.groups == 1:
+            return False
+        taps = self.kernel[1] * (self.kernel[2] + (abreast - 1) * self.stride[2])
+        every = chunks((1, taps), (0, held), side * channels, self.rows, self.banks)
+        return any(chunk.cycles > -(-chunk.rows // self.banks) for chunk in every)
+
+    def pixel_pitch(self, held: int, channels: int, side: int, spread: bool) -> int:
+        """Bytes from pixel to pixel of a tile of the input on the chip: `spread`, what a vector takes of one pixel
+        lies in the banks that follow those of the pixel before."""
+        return held + gap(held, side * channels, self.banks) if spread else held
+
+    def line_pitch(self, pixels: int, pixel_pitch: int, abreast: int) -> int:
+        """Bytes from line to line of a tile of the input on the chip, `pixels` wide.
+
+        The bytes under one line of taps are neighbours; where the next line's follow them bank after bank, no vector of
+        the reduction asks one bank for two.
+        """
+        row = pixels * pixel_pitch
+        if self.kernel[1] == 1 or self.dilation[2] > 1:
+            return row
+        return row + gap(row, (self.kernel[2] + (abreast - 1) * self.stride[2]) * pixel_pitch, self.banks)
+
+    def weight_pitch(self, channels: int, outputs: int, abreast: int) -> int:
+        """Bytes from the weights of one of a group's `outputs` to those of the next; `channels` of the sum."""
+        return weight_pitch(self.weight_banks, self.kernel[1:], self.stride[2], channels, outputs, abreast)
+
+    def accumulator_gap(self, outputs: int, groups: int, abreast: int, side: int) -> int:
+        """Words to leave free after the `outputs` of a pixel, `groups` of them, so that those that one vector writes
+        (pixels abreast, `side` groups each) lie in as many banks as they are."""
+        if abreast == 1 or groups <= side:
+            return 0
+        return gap(outputs, side * (outputs // groups), self.accumulator_banks)
+
+    def input_pixels(self, pixels: int) -> int:
+        """Input pixels under `pixels` output pixels."""
+        span = (pixels - 1) * self.stride[2] + (self.kernel[2] - 1) * self.dilation[2] + 1
+        return min(span, self.pixels)
+
+    def work(
+        self, lines: int, pixels: int, channels: int, outputs: int, groups: int, pitches: tuple[int, int] | None
+    ) -> Work:
+        """The sizes of a MAC instruction for `lines` of `pixels` and so many channels and outputs of `groups`."""
+        kernel, dilation = self.kernel[1:], self.dilation[1:]
+        return Work(lines, pixels, kernel, self.stride[2], dilation, channels, outputs, groups, pitches)
+
+
+def blocks(total: int, size: int) -> list[tuple[int, int]]:
+    """0..total cut into pieces of `size`: (start, stop)."""
+    return [(start, min(start + size, total)) for start in range(0, total, size)]
