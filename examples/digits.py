@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import warnings
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +20,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.ao import quantization
+
+from .quantization import qconfig, quiet
 
 RESULTS = Path(__file__).parents[1] / "results"
 ENGINES = ("fbgemm", "qnnpack", "x86", "onednn")
@@ -141,31 +141,14 @@ def quantized(engine: str | None = None) -> tuple[nn.Module, torch.Tensor]:
         torch.backends.quantized.engine = engine
     engine = torch.backends.quantized.engine
     model = trained()
-    with _quiet():
+    with quiet():
         model = quantization.fuse_modules(model, _FUSED)
-        model.qconfig = _qconfig(engine)
+        model.qconfig = qconfig(engine)
         quantization.prepare(model, inplace=True)
         with torch.no_grad():
             model(training_set()[0])
         quantization.convert(model, inplace=True)
     return model, test_set()[0][:1]
-
-
-def _qconfig(engine: str) -> quantization.QConfig:
-    """PyTorch's default of the engine, except that onednn gets 7-bit activations as fbgemm and x86 do by default.
-
-    On a processor without VNNI, oneDNN's kernels would saturate at int16 with 8-bit ones; PyTorch warns of that.
-    """
-    return quantization.get_default_qconfig("x86" if engine == "onednn" else engine)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """PyTorch announces its next quantisation tool at every call of this one."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", UserWarning)
-        yield
 
 
 def accuracy(scores: torch.Tensor, labels: torch.Tensor) -> float:

@@ -80,7 +80,7 @@ def quantize(
     if engine is not None:
         torch.backends.quantized.engine = engine
     model, inputs = float_network(build, shape)
-    with _quiet():
+    with quiet():
         fuse(model)
         model.qconfig = qconfig(torch.backends.quantized.engine)
         for module in model.modules():
@@ -110,7 +110,7 @@ def fuse(model: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """PyTorch announces its next quantisation tool at every call of this one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -8,6 +8,10 @@ import numpy as np
 
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import KernelSet
+from accelsim.compiler import compile
+from accelsim.errors import CompileError
+from accelsim.hardware import Accelerator
+from accelsim.isa import Program
 from accelsim.network import (
     Add,
     Concatenate,
@@ -161,3 +165,11 @@ class Draft:
             for name in self.inputs
         ]
         return tuple(parts) if len(parts) > 1 else parts[0]
+
+
+def compiled(network: Network, machine: Accelerator, effort: int = 1) -> Program | str:
+    """The network's program, or why it does not fit the machine."""
+    try:
+        return compile(network, machine, effort=effort)
+    except CompileError as error:
+        return str(error)

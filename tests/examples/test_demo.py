@@ -6,21 +6,12 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 from examples import demo, digits
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def _engine_put_back() -> Any:
-    before = torch.backends.quantized.engine
-    yield
-    torch.backends.quantized.engine = before
 
 
 def test_an_engine_is_compared_in_every_layer_on_every_image() -> None:

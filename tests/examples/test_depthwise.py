@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,6 @@ import accelsim
 from examples.quantization import convolution, quantize
 
 EDGE = accelsim.Accelerator.from_yaml(Path(__file__).parents[2] / "configs" / "edge_16x16.yaml")
-
-
-@pytest.fixture(autouse=True)
-def _engine_put_back() -> Iterator[None]:
-    before = torch.backends.quantized.engine
-    yield
-    torch.backends.quantized.engine = before
 
 
 class Depthwise(nn.Module):

@@ -18,13 +18,6 @@ from examples import digits
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True)
-def _engine_put_back() -> Any:
-    before = torch.backends.quantized.engine
-    yield
-    torch.backends.quantized.engine = before
-
-
 def test_the_test_set_is_what_training_does_not_see() -> None:
     images, labels = digits.test_set()
     seen, seen_labels = digits.training_set()

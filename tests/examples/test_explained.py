@@ -18,9 +18,7 @@ LAYERS = ("conv1", "conv2", "conv4", "conv5", "fc1", "fc2")
 
 @pytest.fixture(params=digits.ENGINES)
 def quantized(request: pytest.FixtureRequest) -> Any:
-    before = torch.backends.quantized.engine
-    yield digits.quantized(request.param)
-    torch.backends.quantized.engine = before
+    return digits.quantized(request.param)
 
 
 def exact_sums(model: Any, name: str, x: np.ndarray, zero_point: int) -> torch.Tensor:

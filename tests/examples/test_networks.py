@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +17,6 @@ ROOT = Path(__file__).parents[2]
 CONFIGURATIONS = ("teaching_4x4", "edge_16x16", "server_32x32")
 SMALL = ("resnet8", "ds_cnn", "mobilenet_v1", "autoencoder", "branches")
 LARGE = ("resnet50", "mobilenet_v2")
-
-
-@pytest.fixture(autouse=True)
-def _engine_put_back() -> Iterator[None]:
-    before = torch.backends.quantized.engine
-    yield
-    torch.backends.quantized.engine = before
 
 
 def quantized(name: str, engine: str) -> tuple[torch.nn.Module, torch.Tensor]:

@@ -141,6 +141,16 @@ def _saved(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         return json.loads(file.metadata()["accelsim"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
+def assert_refused(change: Any, says: str, path: Path) -> None:
+    """A saved network with `change` made to its header and its arrays is refused, in words that match `says`."""
+    header, arrays = _saved(path)
+    change(header, arrays)
+    path.write_bytes(safetensors.numpy.save(arrays, {"accelsim": json.dumps(header)}))
+    with pytest.raises(FormatError, match=says) as caught:
+        Network.load(path)
+    assert str(path) in str(caught.value)
+
+
 def _change(*path: Any, to: Any) -> Any:
     def change(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         item = header
@@ -273,13 +283,7 @@ def _first(to: Any) -> Any:
     ],
 )
 def test_contents_that_do_not_hold_together_are_refused(change: Any, says: str, tmp_path: Path) -> None:
-    path = tmp_path / "network"
-    header, arrays = _saved(path)
-    change(header, arrays)
-    path.write_bytes(safetensors.numpy.save(arrays, {"accelsim": json.dumps(header)}))
-    with pytest.raises(FormatError, match=says) as caught:
-        Network.load(path)
-    assert str(path) in str(caught.value)
+    assert_refused(change, says, tmp_path / "network")
 
 
 @pytest.mark.parametrize(
@@ -302,13 +306,7 @@ def test_contents_that_do_not_hold_together_are_refused(change: Any, says: str, 
     ],
 )
 def test_a_wrong_header_is_refused(change: Any, says: str, tmp_path: Path) -> None:
-    path = tmp_path / "network"
-    header, arrays = _saved(path)
-    change(header, arrays)
-    path.write_bytes(safetensors.numpy.save(arrays, {"accelsim": json.dumps(header)}))
-    with pytest.raises(FormatError, match=says) as caught:
-        Network.load(path)
-    assert str(path) in str(caught.value)
+    assert_refused(change, says, tmp_path / "network")
 
 
 def test_the_header_as_it_is_is_accepted(tmp_path: Path) -> None:

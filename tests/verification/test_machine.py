@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
@@ -27,14 +26,7 @@ from accelsim.network.substitution import certify_layer, layer_accumulators, mat
 from accelsim.verification import Verification
 
 ENGINES = ("fbgemm", "qnnpack", "x86", "onednn")
-TEACHING = accelsim.Accelerator.from_yaml(Path(__file__).parents[1] / "configs" / "teaching_4x4.yaml")
-
-
-@pytest.fixture(autouse=True)
-def _engine_put_back() -> Iterator[None]:
-    before = torch.backends.quantized.engine
-    yield
-    torch.backends.quantized.engine = before
+TEACHING = accelsim.Accelerator.from_yaml(Path(__file__).parents[2] / "configs" / "teaching_4x4.yaml")
 
 
 class Small(nn.Module):
