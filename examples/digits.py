@@ -105,6 +105,7 @@ def trained() -> Digits:
     return model.eval()
 
 
+@torch.enable_grad()
 def _train() -> Digits:
     images, labels = training_set()
     with torch.random.fork_rng(devices=[]):
