@@ -99,10 +99,7 @@ def planned(
     in_lines, in_pixels = shape.input_lines(lines), shape.input_pixels(pixels)
     taken = groups * shape.group_channels if shape.groups > 1 else shape.channels
     abreast, side = mapping.abreast, mapping.side
-    pitches = [
-        shape.pixel_pitch(held, channels, side, shape.spread(held, channels, abreast, side))
-        for held in (taken, channels)
-    ]
+    pitches = [shape.pixel_pitch(held, channels, abreast, side) for held in (taken, channels)]
     whole, part = (images * in_lines * shape.line_pitch(in_pixels, pitch, abreast) for pitch in pitches)
     out_blocks = shape.output_blocks(outputs, groups)
     tiles = shape.out_depth * -(-shape.images // images) * -(-shape.out_lines // lines) * -(-shape.out_pixels // pixels)

@@ -67,13 +67,13 @@ class MatrixEmitter:
         self.emitter, self.operation, self.plan, self.fusion = emitter, operation, plan, fusion
         self.shape = Shape.of(operation, emitter.accelerator)
         #: What one access reads lies together: the reduction of an output, or the taps that pixels abreast share.
-        self.by_output = emitter.accelerator.mac_array.dataflow == "input_stationary" or plan.abreast > 1
+        dataflow = emitter.accelerator.mac_array.dataflow
+        self.by_output = dataflow == "input_stationary" or (dataflow == "output_stationary" and plan.abreast > 1)
         self.constants = operation.constants
         self.blocks = _blocks(operation, plan)
         self.tiles = _tiles(operation, plan)
         self.channels = operation.source.sizes[4] // operation.groups
         self.parts = blocks(self.channels, plan.channels) if plan.groups == 1 else [(0, self.channels)]
-        self.spread = self.shape.spread(self._held, plan.channels, plan.abreast, plan.side)
         self._make_slots()
 
     def _make_slots(self) -> None:
@@ -129,7 +129,7 @@ class MatrixEmitter:
 
     def _pixel_pitch(self, held: int) -> int:
         """Bytes from pixel to pixel of an input tile that holds so many channels."""
-        return self.shape.pixel_pitch(held, self.plan.channels, self.plan.side, self.spread)
+        return self.shape.pixel_pitch(held, self.plan.channels, self.plan.abreast, self.plan.side)
 
     def _gap(self, block: _Block) -> int:
         """Words between the outputs of two pixels of a block."""

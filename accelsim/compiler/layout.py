@@ -92,6 +92,5 @@ def _layout(operation: Matrix, accelerator: Accelerator) -> Layout:
     lines = shape.images * shape.out_depth * shape.out_lines
     work = shape.work(lines, shape.out_pixels, shape.group_channels, shape.outputs, shape.groups, None)
     best = mappings(accelerator, work)[-1]
-    spread = shape.spread(channels, shape.group_channels, best.abreast, best.side)
-    pitch = shape.pixel_pitch(channels, shape.group_channels, best.side, spread)
+    pitch = shape.pixel_pitch(channels, shape.group_channels, best.abreast, best.side)
     return Layout(pixels, channels, pitch, shape.line_pitch(pixels, pitch, best.abreast))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 from accelsim.hardware import Accelerator
 from accelsim.hardware.banks import access_cycles, chunks
-from accelsim.hardware.folds import pieces, side_by_side, weight_runs
+from accelsim.hardware.folds import pieces, preloads, side_by_side, weight_runs
 
 #: Limit of the instruction's field.
 _ABREAST = (1 << 8) - 1
@@ -48,23 +47,16 @@ class Mapping:
     cycles: int
 
 
-def gap(held: int, together: int, banks: int) -> int:
-    """Places to leave free after the `held` ones of a pixel, so that the `together` ones that an access takes of each
-    pixel follow one another bank after bank."""
-    return (together - held) % banks
-
-
 @lru_cache(maxsize=1 << 12)
-def weight_pitch(banks: int, kernel: tuple[int, int], stride: int, channels: int, outputs: int, abreast: int) -> int:
-    """Places from one output's weights of a part of the sum to the next one's, where pixels lie `abreast`.
+def weight_pitch(banks: int, kernel: tuple[int, int], stride: int, channels: int, outputs: int, runs: int) -> int:
+    """Places from one output's weights of a part of the sum to the next one's.
 
-    A row of the array then reads up to as many runs of one weight of each of a group's `outputs`: the smallest pitch
-    for which that takes the fewest cycles.
+    Where an access reads several `runs` of one weight of each of a group's `outputs`, the smallest pitch for which that
+    takes the fewest cycles.
     """
     reduction = kernel[0] * kernel[1] * channels
-    if abreast == 1:
+    if runs == 1:
         return reduction
-    runs = weight_runs(abreast, kernel[1], stride)
     pitches = range(reduction, reduction + banks)
     return min(pitches, key=lambda pitch: (access_cycles(outputs, pitch, banks, runs, stride * channels), pitch))
 
@@ -107,35 +99,35 @@ def _set_cycles(accelerator: Accelerator, work: Work, abreast: int, side: int) -
     vectors = work.lines * -(-work.pixels // abreast)
     parts = _parts(work, abreast, side, rows, buffers.activation.banks)
     port = -(-abreast * min(width, columns) // buffers.accumulator.banks)
-    weights = 1
-    if abreast > 1:
-        banks = buffers.weight.banks
-        pitch = weight_pitch(banks, work.kernel, work.stride, work.channels, outputs, abreast)
-        runs = weight_runs(abreast, work.kernel[1], work.stride)
-        weights = access_cycles(outputs, pitch, banks, runs, work.stride * work.channels)
     blocks = -(-width // columns)
+    banks, runs = buffers.weight.banks, weight_runs(array, abreast, work.kernel[1], work.stride)
     if array.dataflow == "input_stationary":
         return sum(
-            folds * count * max(abreast * width, held * cycles, blocks * held * port)
+            folds * max(abreast * width, held * cycles, blocks * held * port)
             for folds, held in pieces(vectors, columns)
-            for (_, cycles), count in parts.items()
+            for _, cycles in parts
         )
     if array.dataflow == "weight_stationary":
+        weights = -(-min(width, columns) // banks)
+        accesses = preloads(work.kernel, work.stride, work.channels, abreast, side, rows)
         return blocks * sum(
-            count * max(vectors * max(cycles, port), depth * weights) for (depth, cycles), count in parts.items()
+            max(vectors * max(cycles, port), count * weights)
+            for (_, cycles), count in zip(parts, accesses, strict=True)
         )
+    pitch = weight_pitch(banks, work.kernel, work.stride, work.channels, outputs, runs)
+    weights = access_cycles(outputs, pitch, banks, runs, work.stride * work.channels) if runs > 1 else 1
     return blocks * sum(
-        folds
-        * max(sum(count * max(depth * weights, held * cycles) for (depth, cycles), count in parts.items()), held * port)
+        folds * max(sum(max(depth * weights, held * cycles) for depth, cycles in parts), held * port)
         for folds, held in pieces(vectors, rows)
     )
 
 
-def _parts(work: Work, abreast: int, side: int, rows: int, banks: int) -> Counter[tuple[int, int]]:
-    """How many chunks of the reduction there are of which rows and cycles of an access."""
+def _parts(work: Work, abreast: int, side: int, rows: int, banks: int) -> list[tuple[int, int]]:
+    """Rows of each chunk of the reduction, and the cycles of an access of activations."""
     taps = work.taps(abreast)
     channels = side * work.channels
     if work.pitches is not None:
         pitches = work.dilation[0] * work.pitches[0], work.dilation[1] * work.pitches[1]
-        return Counter((chunk.rows, chunk.cycles) for chunk in chunks(taps, pitches, channels, rows, banks))
-    return Counter({(size, -(-size // banks)): count for count, size in pieces(math.prod(taps) * channels, rows)})
+        return [(chunk.rows, chunk.cycles) for chunk in chunks(taps, pitches, channels, rows, banks)]
+    every = pieces(math.prod(taps) * channels, rows)
+    return [(size, -(-size // banks)) for count, size in every for _ in range(count)]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from accelsim.hardware import Accelerator
-from accelsim.hardware.banks import chunks
+from accelsim.hardware.banks import access_cycles, chunks
+from accelsim.hardware.configuration import MacArray
+from accelsim.hardware.folds import weight_runs
 
-from .mapping import Work, gap, weight_pitch
+from .mapping import Work, weight_pitch
 from .operations import Matrix
 
 
@@ -29,7 +31,7 @@ class Shape:
     stride: tuple[int, int, int]
     dilation: tuple[int, int, int]
     planes: int
-    rows: int
+    array: MacArray
     banks: int
     weight_banks: int
     accumulator_banks: int
@@ -46,7 +48,7 @@ class Shape:
             window.stride,
             window.dilation,
             len(operation.constants),
-            accelerator.mac_array.rows,
+            accelerator.mac_array,
             accelerator.buffers.activation.banks,
             accelerator.buffers.weight.banks,
             accelerator.buffers.accumulator.banks,
@@ -76,21 +78,22 @@ class Shape:
         span = (lines - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
         return min(span, self.lines)
 
-    def spread(self, held: int, channels: int, abreast: int, side: int) -> bool:
-        """Whether pixels of `held` channels, one after the other on the chip, make a vector ask a bank for two.
-
-        A vector takes the channels of `side` groups, `channels` each, of as many taps as the array has rows for.
+    def pixel_pitch(self, held: int, channels: int, abreast: int, side: int) -> int:
+        """Bytes from pixel to pixel of a tile of the input on the chip, `held` channels each: the fewest with which no
+        vector asks one bank for two. It takes the channels of `side` groups, `channels` each, of as many taps as the
+        array has rows for.
         """
         if abreast == 1 and self.groups == 1:
-            return False
+            return held
         taps = self.kernel[1] * (self.kernel[2] + (abreast - 1) * self.stride[2])
-        every = chunks((1, taps), (0, held), side * channels, self.rows, self.banks)
-        return any(chunk.cycles > -(-chunk.rows // self.banks) for chunk in every)
-
-    def pixel_pitch(self, held: int, channels: int, side: int, spread: bool) -> int:
-        """Bytes from pixel to pixel of a tile of the input on the chip: `spread`, what a vector takes of one pixel
-        lies in the banks that follow those of the pixel before."""
-        return held + gap(held, side * channels, self.banks) if spread else held
+        return held + next(
+            gap
+            for gap in range(self.banks)
+            if all(
+                chunk.cycles == -(-chunk.rows // self.banks)
+                for chunk in chunks((1, taps), (0, held + gap), side * channels, self.array.rows, self.banks)
+            )
+        )
 
     def line_pitch(self, pixels: int, pixel_pitch: int, abreast: int) -> int:
         """Bytes from line to line of a tile of the input on the chip, `pixels` wide.
@@ -101,18 +104,21 @@ class Shape:
         row = pixels * pixel_pitch
         if self.kernel[1] == 1 or self.dilation[2] > 1:
             return row
-        return row + gap(row, (self.kernel[2] + (abreast - 1) * self.stride[2]) * pixel_pitch, self.banks)
+        return row + ((self.kernel[2] + (abreast - 1) * self.stride[2]) * pixel_pitch - row) % self.banks
 
     def weight_pitch(self, channels: int, outputs: int, abreast: int) -> int:
         """Bytes from the weights of one of a group's `outputs` to those of the next; `channels` of the sum."""
-        return weight_pitch(self.weight_banks, self.kernel[1:], self.stride[2], channels, outputs, abreast)
+        runs = weight_runs(self.array, abreast, self.kernel[2], self.stride[2])
+        return weight_pitch(self.weight_banks, self.kernel[1:], self.stride[2], channels, outputs, runs)
 
     def accumulator_gap(self, outputs: int, groups: int, abreast: int, side: int) -> int:
         """Words to leave free after the `outputs` of a pixel, `groups` of them, so that those that one vector writes
         (pixels abreast, `side` groups each) lie in as many banks as they are."""
         if abreast == 1 or groups <= side:
             return 0
-        return gap(outputs, side * (outputs // groups), self.accumulator_banks)
+        together, banks = side * (outputs // groups), self.accumulator_banks
+        least = -(-abreast * together // banks)
+        return next(gap for gap in range(banks) if access_cycles(together, 1, banks, abreast, outputs + gap) == least)
 
     def input_pixels(self, pixels: int) -> int:
         """Input pixels under `pixels` output pixels."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+import numpy as np
+
 from .configuration import MacArray
 
 
@@ -22,9 +26,31 @@ def side_by_side(array: MacArray, abreast: int, reduction: int, outputs: int, gr
     return min(max(fitting, 1), groups)
 
 
-def weight_runs(abreast: int, kernel_width: int, stride: int) -> int:
-    """Weights of one output that a row of the array reads.
+@lru_cache(maxsize=4096)
+def preloads(
+    kernel: tuple[int, int], stride: int, channels: int, abreast: int, groups: int, rows: int
+) -> tuple[int, ...]:
+    """Weight stationary: the accesses that fill the array with each chunk of `rows` of the reduction.
 
-    An input pixel meets the taps x, x + stride, ... of the pixels abreast, the last pixel first.
+    An access reads one index of a group's reduction (a tap of the `kernel` down and across, a channel) for all columns;
+    each takes it into the row in which its pixel and its group have that index, if the chunk has this row. So an index
+    is read for every chunk in which a column has its row.
     """
-    return min(abreast, -(-kernel_width // stride))
+    height, width = kernel
+    wide, together = width + (abreast - 1) * stride, groups * channels
+    y, x, channel = np.ogrid[:height, :width, :channels]
+    first = ((y * wide + x) * together + channel).ravel()
+    pixel, group = np.ogrid[:abreast, :groups]
+    chunk = (first[:, None] + (pixel * stride * together + group * channels).ravel()) // rows
+    count = -(-height * wide * together // rows)
+    met = np.unique(np.arange(len(first))[:, None] * count + chunk)
+    return tuple(np.bincount(met % count, minlength=count).tolist())
+
+
+def weight_runs(array: MacArray, abreast: int, kernel_width: int, stride: int) -> int:
+    """Weights of one output that an access reads.
+
+    Where a vector of weights streams past the pixels abreast (output stationary), its input pixel meets their taps x,
+    x + stride, ..., the last pixel first.
+    """
+    return min(abreast, -(-kernel_width // stride)) if array.dataflow == "output_stationary" else 1

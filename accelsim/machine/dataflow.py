@@ -11,11 +11,11 @@ follows the one before it, so the times that an instruction leaves behind are wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial, reduce
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from accelsim.hardware import Accelerator
 from accelsim.hardware.banks import Chunk, access_cycles
@@ -25,6 +25,7 @@ from accelsim.isa import Mac, Units
 from .geometry import GroupSet, group_sets
 from .occupancy import Occupancy, Times, repeat
 
+_Item = TypeVar("_Item")
 _Step = Callable[[GroupSet, Times], Times]
 
 
@@ -32,10 +33,10 @@ _Step = Callable[[GroupSet, Times], Times]
 class Tile:
     """What the timing of a MAC instruction depends on.
 
-    `vectors` of activations, each for `abreast` pixels; the sum of one output has `reduction` terms. A row of weights
-    is `weight_runs` runs, `weight_step` apart, of weights `weight_pitch` apart; the sums of a vector are `abreast` runs
-    of neighbouring words, `accumulator_pitch` apart. `weight_banks` and `accumulator_banks` are 0 for memories that
-    never conflict.
+    `vectors` of activations, each for `abreast` pixels; the sum of one output has `reduction` terms. A vector of
+    weights is `weight_runs` runs, `weight_step` apart, of weights `weight_pitch` apart; the sums of a vector are
+    `abreast` runs of neighbouring words, `accumulator_pitch` apart. `weight_banks` and `accumulator_banks` are 0 for
+    memories that never conflict.
     """
 
     rows: int
@@ -82,7 +83,7 @@ def tile_of(mac: Mac, accelerator: Accelerator) -> Tile:
         sets=group_sets(mac, side, array.rows, buffers.activation.banks),
         abreast=abreast,
         reduction=mac.reduction,
-        weight_runs=1 if by_output else weight_runs(abreast, mac.kernel_width, mac.stride_x),
+        weight_runs=weight_runs(array, abreast, mac.kernel_width, mac.stride_x),
         weight_step=mac.stride_x * mac.channels // mac.groups * mac.weight_pitch_k % buffers.weight.banks,
         weight_pitch=(mac.weight_pitch_k if by_output else mac.weight_pitch_n) % buffers.weight.banks,
         weight_banks=buffers.weight.banks,
@@ -139,8 +140,8 @@ def _weights_per_row(item: GroupSet, columns: int) -> int:
     return min(columns, item.outputs // item.groups)
 
 
-def _runs(chunks: tuple[Chunk, ...]) -> list[tuple[int, Chunk]]:
-    return [(len(list(same)), chunk) for chunk, same in groupby(chunks)]
+def _runs(items: Iterable[_Item]) -> list[tuple[int, _Item]]:
+    return [(len(list(same)), item) for item, same in groupby(items)]
 
 
 # Weight stationary. Times: first vector of the fold enters, last one does, accumulator ports free for a vector that
@@ -148,17 +149,16 @@ def _runs(chunks: tuple[Chunk, ...]) -> list[tuple[int, Chunk]]:
 
 
 def _weight_stationary(tile: Tile, times: Times) -> Times:
-    def fold(chunk: Chunk, weights: int, port: int, times: Times) -> Times:
+    def fold(chunk: Chunk, preload: int, port: int, times: Times) -> Times:
         first, last, ready = times
-        first = max(last + chunk.cycles, ready, first + chunk.rows * weights)
+        first = max(last + chunk.cycles, ready, first + preload)
         last = first + (tile.vectors - 1) * max(chunk.cycles, port)
         return first, last, last + port
 
     def columns(item: GroupSet, width: int, times: Times) -> Times:
-        weights = tile.weight_cycles(_weights_per_row(item, width))
-        port = tile.accumulator_cycles(width)
-        for count, chunk in _runs(item.chunks):
-            times = repeat(times, partial(fold, chunk, weights, port), count)
+        weights, port = tile.weight_cycles(width), tile.accumulator_cycles(width)
+        for count, (chunk, accesses) in _runs(zip(item.chunks, item.preloads, strict=True)):
+            times = repeat(times, partial(fold, chunk, accesses * weights, port), count)
         return times
 
     def group_set(item: GroupSet, times: Times) -> Times:
@@ -176,7 +176,7 @@ def _weight_stationary_vectors(tile: Tile) -> int:
 
 def _weight_stationary_first(tile: Tile, times: Times) -> int:
     first, last, ready = times
-    return max(last + 1, ready, first + tile.sets[0].chunks[0].rows)
+    return max(last + 1, ready, first + tile.sets[0].preloads[0])
 
 
 # Output stationary. Times: the block's first column enters, its last one does, last drain token of the fold enters,

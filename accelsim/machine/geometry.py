@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from accelsim.hardware.banks import Chunk, chunks
-from accelsim.hardware.folds import pieces
+from accelsim.hardware.folds import pieces, preloads
 from accelsim.isa import Mac
 
 
@@ -14,18 +14,20 @@ class GroupSet:
     """`groups` groups side by side on the array, block-diagonally; `count` such sets follow one another.
 
     `chunks` cut their common reduction (tap of any pixel abreast, then channel of all the groups), `outputs` is that of
-    all the groups for one pixel.
+    all the groups for one pixel. `preloads`: accesses that fill the array with each chunk's weights.
     """
 
     count: int
     groups: int
     chunks: tuple[Chunk, ...]
     outputs: int
+    preloads: tuple[int, ...]
 
 
 def group_sets(mac: Mac, side_by_side: int, rows: int, banks: int) -> tuple[GroupSet, ...]:
     """The sets that the groups form when `side_by_side` of them fit next to one another."""
     taps = mac.kernel_height, mac.taps_abreast
+    kernel = mac.kernel_height, mac.kernel_width
     pitches = mac.dilation_y * mac.line_pitch, mac.dilation_x * mac.pixel_pitch
     return tuple(
         GroupSet(
@@ -33,6 +35,7 @@ def group_sets(mac: Mac, side_by_side: int, rows: int, banks: int) -> tuple[Grou
             groups,
             chunks(taps, pitches, groups * mac.channels // mac.groups, rows, banks),
             groups * mac.outputs // mac.groups,
+            preloads(kernel, mac.stride_x, mac.channels // mac.groups, mac.pixels_abreast, groups, rows),
         )
         for count, groups in pieces(mac.groups, side_by_side)
     )

@@ -106,7 +106,7 @@ def _mac(mac: Mac, accelerator: Accelerator) -> Iterator[Move]:
         return
     if array.dataflow == "weight_stationary":
         yield Memory.ACTIVATION, column_folds * activations, 0
-        yield Memory.WEIGHT, weights, 0
+        yield Memory.WEIGHT, sum(item.count * sum(item.preloads) * item.outputs for item in tile.sets), 0
     else:
         yield Memory.ACTIVATION, activations, 0
         yield Memory.WEIGHT, -(-mac.vectors // array.columns) * weights, 0

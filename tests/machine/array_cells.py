@@ -107,7 +107,7 @@ class AccumulatorPort:
 
 class StationaryCells:
     """Cells that hold one operand: it passes by with the number of the row (or column) that keeps it, into a shadow
-    register; the vector that carries `swap` makes it the active one. Sums move down."""
+    register; the vector that carries `swap` makes it the active one, and leaves 0 in the shadow. Sums move down."""
 
     def __init__(self, machine: Machine, down: bool) -> None:
         shape = machine.rows, machine.columns
@@ -126,11 +126,11 @@ class StationaryCells:
         value, swap = from_left(self.rows_in.step(stream), self.stream)
         kept = self.preload_in.step(preload)
         passing = from_above(kept, self.passing) if self.down else from_left(kept, self.passing)
-        active = np.where(swap == 1, self.shadow, self.active)
+        active, shadow = np.where(swap == 1, self.shadow, self.active), np.where(swap == 1, 0, self.shadow)
         above = np.concatenate([np.zeros((1, self.sums.shape[1]), np.int64), self.sums[:-1]])
         self.sums = above + value * active
         self.active = active
-        self.shadow = np.where(passing[1] == self.mine, passing[0], self.shadow)
+        self.shadow = np.where(passing[1] == self.mine, passing[0], shadow)
         self.passing = passing
         self.stream = np.stack([value, swap])
         return results

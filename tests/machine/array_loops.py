@@ -23,14 +23,16 @@ class Machine:
 
 @dataclass(frozen=True)
 class Access:
-    """One vector to read: for each lane an address, and the value that stands there instead of the memory's, if any.
+    """One vector to read: for each address the lanes that take it, and the value that stands there instead of the
+    memory's, if any.
 
-    An address without a lane takes its turn and goes nowhere.
+    An address without a lane takes its turn and goes nowhere. `rows`: of weights that stay, the row of each lane.
     """
 
     addresses: tuple[int, ...]
-    lanes: tuple[int | None, ...]
+    lanes: tuple[int | list[int] | None, ...]
     instead: tuple[int | None, ...]
+    rows: tuple[int | None, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -208,17 +210,43 @@ class Addresses:
         return Write(tuple(addresses), tuple(masked), accumulate)
 
 
+def preload(loops: Addresses, outputs: range, chunk: list[tuple[int, int, int]]) -> list[Access]:
+    """One index of a group's reduction an access. Every column (pixel abreast, output) keeps it in the row in which its
+    window has it, if that is one of the chunk's."""
+    mac = loops.mac
+    row_of = {place: row for row, place in enumerate(chunk)}
+    accesses = []
+    for ky in range(mac.kernel_height):
+        for kx in range(mac.kernel_width):
+            for c in range(loops.channels):
+                k = (ky * mac.kernel_width + kx) * loops.channels + c
+                rows = [
+                    row_of.get((ky, kx + pixel * mac.stride_x, n // loops.outputs * loops.channels + c))
+                    for pixel in range(mac.pixels_abreast)
+                    for n in outputs
+                ]
+                if any(row is not None for row in rows):
+                    accesses.append(
+                        Access(
+                            tuple(mac.weight + k * mac.weight_pitch_k + n * mac.weight_pitch_n for n in outputs),
+                            tuple(list(range(lane, len(rows), len(outputs))) for lane in range(len(outputs))),
+                            (None,) * len(outputs),
+                            tuple(rows),
+                        )
+                    )
+    return accesses
+
+
 def weight_stationary(loops: Addresses, index: int) -> list[Phase]:
     phases = []
     for groups in loops.group_sets():
         for outputs in loops.columns(groups, loops.machine.columns):
             for number, chunk in enumerate(loops.chunks(groups)):
                 add = bool(loops.mac.accumulate) or number > 0
-                preload = [loops.weight_row(k, outputs) for k in chunk]
                 vectors = [
                     Vector(loops.activations(m, chunk), write=loops.sums(m, outputs, add)) for m in loops.spots()
                 ]
-                phases.append(Phase(preload, vectors))
+                phases.append(Phase(preload(loops, outputs, chunk), vectors))
     last = phases[-1].vectors[-1]
     assert last.write is not None
     last.write = replace(last.write, end_of=index)

@@ -181,7 +181,7 @@ class Array:
         # Edge registers.
         self.edge: Vector | None = None
         self.edge_values = np.zeros(self.streaming.width, np.int64)
-        self.edge_preload: tuple[int, int, np.ndarray] | None = None
+        self.edge_preload: tuple[int, int | np.ndarray, np.ndarray] | None = None
         self.edge_command: tuple[int, Write] | None = None
         # Transposers: of activations before the array (output stationary), of results behind it (input stationary).
         self.inward = np.zeros((2, rows, rows), np.int64)
@@ -273,12 +273,22 @@ class Array:
         if self.phase is None or self.loaded:
             return
         if self.preloading.serve():
-            self.edge_preload = self.filling, self.number, self.preloading.register
+            self.edge_preload = self.filling, self.keepers(), self.preloading.register
             self.number += 1
             if self.reads:
                 self.preloading.ask(self.reads.popleft())
             else:
                 self.loaded = True
+
+    def keepers(self) -> int | np.ndarray:
+        """Who keeps what was read last: the row (column) with the number of the access, or for each lane one row."""
+        assert self.preloading.access is not None
+        rows = self.preloading.access.rows
+        if rows is None:
+            return self.number
+        kept = np.full(self.preloading.width, NOTHING)
+        kept[: len(rows)] = [NOTHING if row is None else row for row in rows]
+        return kept
 
     # Data: one clock of the array with what the edge registers held.
 
@@ -286,7 +296,7 @@ class Array:
         self,
         edge: Vector | None,
         values: np.ndarray,
-        preload: tuple[int, int, np.ndarray] | None,
+        preload: tuple[int, int | np.ndarray, np.ndarray] | None,
         command: tuple[int, Write] | None,
     ) -> int | None:
         if self.output_stationary:
@@ -319,7 +329,7 @@ class Array:
         self,
         edge: Vector | None,
         values: np.ndarray,
-        preload: tuple[int, int, np.ndarray] | None,
+        preload: tuple[int, int | np.ndarray, np.ndarray] | None,
         command: tuple[int, Write] | None,
     ) -> int | None:
         stream = np.zeros((3, self.machine.rows), np.int64)

@@ -13,6 +13,7 @@ from accelsim.isa import Mac
 from accelsim.machine.dataflow import DATAFLOWS, mac_occupancy
 from accelsim.machine.occupancy import Occupancy
 from accelsim.machine.products import mac_sums
+from accelsim.machine.traffic import by_memory, traffic_of
 
 from . import array_model
 
@@ -287,6 +288,26 @@ def test_groups_side_by_side_save_folds() -> None:
     """Depthwise 3x3 of 64 channels on 16x16: 9 taps x 16 channels are 9 folds of 16 rows, for 16 groups at once."""
     accelerator = accelerator_of(array_model.Machine(16, 16, "weight_stationary", 16, 16, 16))
     assert mac_occupancy(depthwise(64), accelerator).busy == 4 * 9 * 8 * 64
+
+
+@pytest.mark.parametrize(
+    ("channels", "fields", "accesses"),
+    [
+        # 9 taps, one access each, for the groups in 16 columns.
+        (16, {"out_height": 1, "out_width": 8}, 9 * 1),
+        # 14 pixels abreast of one group: each of 3 folds is a line of 16 inputs, with 3 taps.
+        (1, {"out_height": 1, "out_width": 14, "pixels_abreast": 14}, 3 * 3),
+        # 7 pixels of 2 groups: 3 lines of 9 inputs x 2 are 54 rows. Fold 0 ends at input 7 of line 0: taps 0, 1, 2.
+        # Fold 1: input 8 (tap 2), inputs 0..6 of line 1. Fold 2: inputs 7, 8 (taps 1, 2), 0..5 of line 2. Fold 3: the
+        # last 3 (taps 0, 1, 2).
+        (2, {"out_height": 1, "out_width": 7, "pixels_abreast": 7}, 3 + (1 + 3) + (2 + 3) + 3),
+    ],
+)
+def test_a_weight_is_read_once_a_fold_for_all_columns(channels: int, fields: dict[str, int], accesses: int) -> None:
+    accelerator = accelerator_of(array_model.Machine(16, 16, "weight_stationary", 16, 16, 16))
+    mac = depthwise(channels, width=66, **fields)
+    moved = by_memory(traffic_of(mac, accelerator))
+    assert moved["weight"].read == accesses * channels
 
 
 @pytest.mark.parametrize(
