@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import product
+from typing import TypeVar
 
 from accelsim.errors import MachineError
 from accelsim.isa import Instruction, Memory, Pool, Region
@@ -15,6 +16,8 @@ from accelsim.isa.instructions import _Lines
 from . import footprint
 from .timing import Touched, describe
 from .units import Span
+
+_Place = TypeVar("_Place", Region, footprint.Block)
 
 
 def check_writes(instructions: tuple[Instruction, ...], touched: tuple[Touched, ...]) -> None:
@@ -53,24 +56,31 @@ def check_races(
     opened: Mapping[int, int],
 ) -> None:
     """Raise MachineError for two instructions of different units that run at the same time and touch the same place,
-    at least one of them writing. Until a MAC instruction is `opened` it touches nothing that the post unit does."""
+    at least one of them writing. Until one of mac or post is `opened` it reads what it preloads, and nothing else."""
     running: list[Span] = []
     for span in sorted(spans, key=lambda span: span.start):
         running = [other for other in running if other.end > span.start]
-        reads, writes = touched[span.index]
         for other in running:
-            if other.unit == span.unit or _before_opening(span, other, opened):
+            if other.unit == span.unit:
                 continue
-            other_reads, other_writes = touched[other.index]
+            reads, writes = _while(other, span, opened, *touched[span.index])
+            other_reads, other_writes = _while(span, other, opened, *touched[other.index])
             if _meet(writes, other_writes) or _meet(writes, other_reads) or _meet(reads, other_writes):
-                _check_pair(instructions, other, span)
+                _check_pair(instructions, other, span, opened)
         running.append(span)
 
 
-def _before_opening(one: Span, two: Span, opened: Mapping[int, int]) -> bool:
-    """Whether one is a post instruction that has ended when the other, a MAC instruction, reads its first vector."""
-    mac, post = (one, two) if one.unit == "mac" else (two, one)
-    return mac.unit == "mac" and post.unit == "post" and post.end <= opened[mac.index]
+#: What an instruction may read before it is opened.
+_PRELOADED = {"mac": Memory.WEIGHT, "post": Memory.PARAMETER}
+
+
+def _while(
+    other: Span, span: Span, opened: Mapping[int, int], reads: tuple[_Place, ...], writes: tuple[_Place, ...]
+) -> tuple[tuple[_Place, ...], tuple[_Place, ...]]:
+    """What of its reads and writes `span` may do before `other` has ended."""
+    if other.end > opened.get(span.index, span.start):
+        return reads, writes
+    return tuple(place for place in reads if place.memory == _PRELOADED[span.unit]), ()
 
 
 def _meet(some: tuple[Region, ...], others: tuple[Region, ...]) -> bool:
@@ -82,12 +92,14 @@ def _meet(some: tuple[Region, ...], others: tuple[Region, ...]) -> bool:
     return False
 
 
-def _check_pair(instructions: tuple[Instruction, ...], first: Span, second: Span) -> None:
+def _check_pair(instructions: tuple[Instruction, ...], first: Span, second: Span, opened: Mapping[int, int]) -> None:
     one, two = instructions[first.index], instructions[second.index]
+    reads, writes = _while(second, first, opened, footprint.reads(one), footprint.writes(one))
+    later_reads, later_writes = _while(first, second, opened, footprint.reads(two), footprint.writes(two))
     pairs = (
-        (footprint.writes(one), footprint.writes(two), "both write"),
-        (footprint.writes(one), footprint.reads(two), "the first writes and the second reads"),
-        (footprint.reads(one), footprint.writes(two), "the first reads and the second writes"),
+        (writes, later_writes, "both write"),
+        (writes, later_reads, "the first writes and the second reads"),
+        (reads, later_writes, "the first reads and the second writes"),
     )
     for blocks, others, how in pairs:
         for a, b in product(blocks, others):

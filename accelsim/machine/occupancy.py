@@ -45,11 +45,11 @@ class Occupancy:
         """`state`, seen by an instruction that starts `cycles` after this one."""
         return tuple(time - cycles for time in self.state)
 
-    def phases(self) -> tuple[tuple[str, int], ...]:
-        """The cycles `shared` to `issue` by cause, in the order in which they are charged."""
+    def phases(self, late: str) -> tuple[tuple[str, int], ...]:
+        """The cycles `shared` to `issue` by cause, in the order in which they are charged; `late`: of those `held`."""
         return (
             ("fill", self.lead - self.held - self.shared),
-            ("wait_post", self.held),
+            (late, self.held),
             ("busy", self.busy),
             ("bank_conflict", self.conflict),
             ("fill", self.issue - self.lead - self.busy - self.conflict),

@@ -1,5 +1,9 @@
-"""How long the post unit takes for one instruction. A vector is up to `lanes` elements; the result of one leaves
-`latency` cycles after its slot."""
+"""How long the post unit takes for one instruction: the closed forms of docs/architecture.md.
+
+A vector is up to `lanes` elements; the result of one is written `latency` cycles after its slot. The unit has two sets
+of registers for constants, so the constants of one chunk of channels are read while the chunk before passes; what is
+the last chunk of one instruction and the first of the next makes no difference.
+"""
 
 from __future__ import annotations
 
@@ -9,35 +13,84 @@ from typing import NamedTuple
 from accelsim.hardware import Accelerator
 from accelsim.hardware.banks import access_cycles
 from accelsim.hardware.folds import pieces
-from accelsim.isa import Instruction, Lookup, Pool
+from accelsim.isa import Instruction, Lookup, Pool, Units
 from accelsim.isa.instructions import _Binary
 from accelsim.isa.requantization import _Requantization
 
 from .occupancy import Occupancy, Times
 
+#: The unit whose tokens an instruction needs only when its vectors are read, not for its constants.
+LATE = Units.MAC
+
+
+class _Work(NamedTuple):
+    """What an instruction has to do, on its memories and on ones without conflicts.
+
+    Cycles: `lead` reads the first chunk's constants (a table), `stream` goes from the first vector's slot to the last
+    one's end, the last chunk's vectors take `last` of them. `vectors` are slots without conflicts.
+    """
+
+    lead: int
+    stream: int
+    last: int
+    vectors: int
+    ideal_lead: int
+    ideal_stream: int
+
 
 def post_occupancy(
     instruction: Instruction, accelerator: Accelerator, before: Times = (), opened: int = 0
 ) -> Occupancy:
-    """How an instruction fills the cycles of the post unit; nothing is left of the one `before`, and it starts with all
-    of its tokens."""
-    banks, latency = accelerator.buffers, accelerator.requant_unit.latency
+    """How an instruction fills the cycles of the post unit.
+
+    `before` is what the instruction before it leaves behind, its `Occupancy.since(start - its start)`: when its last
+    vector had its slot, and when the last result was written. Empty for a unit that has nothing in it. `opened`: the
+    cycle in which it has all of its tokens and may read more than constants. The next instruction may start in the
+    cycle after the last chunk began to pass.
+    """
+    passed, written = (max(time, 0) for time in before or (0, 0))
+    work, latency = _work(instruction, accelerator), accelerator.requant_unit.latency
+    if isinstance(instruction, _Requantization):
+        begin, free = 0, passed
+    else:
+        # There is one table. What is read may be what the instruction before is still about to write.
+        begin, free = passed, written
+    first, ideal, unhindered = (
+        max(begin + work.lead, free, opened),
+        max(begin + work.ideal_lead, free, opened),
+        max(begin + work.ideal_lead, free),
+    )
+    issue = first + work.stream
+    return Occupancy(
+        cycles=issue + latency,
+        lead=ideal,
+        busy=work.vectors,
+        conflict=issue - ideal - work.ideal_stream,
+        drain=latency,
+        overlap=work.last - 1 + latency,
+        shared=passed,
+        held=ideal - unhindered,
+        state=(issue, issue + latency),
+    )
+
+
+def _work(instruction: Instruction, accelerator: Accelerator) -> _Work:
+    banks, lanes = accelerator.buffers, accelerator.vector_unit.lanes
     activation, parameter = banks.activation.banks, banks.parameter.banks
-    lanes = accelerator.vector_unit.lanes
     match instruction:
         case _Requantization():
             width = accelerator.requant_unit.lanes
             lines = instruction.images * instruction.out_height
             pixels = _Pixels(lines, instruction.out_width, instruction.accumulator_pitch, instruction.pixel_pitch)
             memories = (banks.accumulator.banks, activation, parameter)
-            return _requantize(pixels, instruction.channels, instruction.planes, width, memories, latency)
+            return _requantize(pixels, instruction.channels, instruction.planes, width, memories)
         case _Binary():
-            return _vectors(instruction.lines, instruction.length, 2, lanes, activation, (), parameter, latency)
+            return _vectors(instruction.lines, instruction.length, 2, lanes, activation, 0)
         case Lookup():
-            return _vectors(instruction.lines, instruction.length, 1, lanes, activation, (256,), parameter, latency)
+            table = -(-256 // parameter)
+            return _vectors(instruction.lines, instruction.length, 1, lanes, activation, table)
         case Pool():
-            taps = instruction.taps
-            return _vectors(instruction.pixels, instruction.channels, taps, lanes, activation, (), parameter, latency)
+            return _vectors(instruction.pixels, instruction.channels, instruction.taps, lanes, activation, 0)
     raise AssertionError(f"{instruction.mnemonic} is no instruction of the post unit")
 
 
@@ -51,63 +104,36 @@ class _Pixels(NamedTuple):
 
 
 @lru_cache(maxsize=16384)
-def _requantize(
-    tile: _Pixels, channels: int, planes: int, lanes: int, memories: tuple[int, int, int], latency: int
-) -> Occupancy:
-    """Chunks of channels; the next one's constants are read while this one's pixels pass (ping-pong registers).
+def _requantize(tile: _Pixels, channels: int, planes: int, lanes: int, memories: tuple[int, int, int]) -> _Work:
+    """Chunks of channels; as many neighbouring pixels as have room on the lanes pass abreast."""
+    groups = pieces(tile.pixels, max(lanes // channels, 1))
+    accumulator, activation, parameter = memories
 
-    As many neighbouring pixels as have room on the lanes pass abreast.
-    """
-    abreast = max(lanes // channels, 1)
-    groups = pieces(tile.pixels, abreast)
+    def constants(width: int) -> int:
+        return planes * -(-4 * width // parameter)
 
-    def cycles(accumulator: int, activation: int, parameter: int) -> int:
-        full, rest = divmod(channels, lanes)
-
-        def constants(width: int) -> int:
-            return planes * -(-4 * width // parameter)
-
-        def stream(width: int) -> int:
-            return tile.lines * sum(
-                count
-                * max(
-                    access_cycles(width, 1, accumulator, size, tile.accumulator),
-                    access_cycles(width, 1, activation, size, tile.out),
-                )
-                for count, size in groups
+    def stream(width: int) -> int:
+        return tile.lines * sum(
+            count
+            * max(
+                access_cycles(width, 1, accumulator, size, tile.accumulator),
+                access_cycles(width, 1, activation, size, tile.out),
             )
+            for count, size in groups
+        )
 
-        if not full:
-            return constants(rest) + stream(rest) + latency
-        total = constants(lanes) + (full - 1) * max(stream(lanes), constants(lanes)) + latency
-        if rest:
-            return total + max(stream(lanes), constants(rest)) + stream(rest)
-        return total + stream(lanes)
-
-    vectors = tile.lines * sum(count for count, _ in groups) * -(-channels // lanes)
-    total = cycles(*memories)
+    vectors = tile.lines * sum(count for count, _ in groups)
+    widths = [width for count, width in pieces(channels, lanes) for _ in range(count)]
+    streams, leads = [stream(width) for width in widths], [constants(width) for width in widths]
+    total = sum(max(passing, after) for passing, after in zip(streams, leads[1:], strict=False)) + streams[-1]
     # With banks enough each vector takes one cycle, and each plane of constants.
-    full, rest = divmod(channels, lanes)
-    one = vectors // (full + bool(rest))
-    ideal = planes + (full + bool(rest) - 1) * max(one, planes) + one + latency
-    return Occupancy(total, planes, vectors, total - ideal)
+    ideal = (len(widths) - 1) * max(vectors, planes) + vectors
+    return _Work(leads[0], total, streams[-1], len(widths) * vectors, planes, ideal)
 
 
 @lru_cache(maxsize=16384)
-def _vectors(
-    rows: int,
-    length: int,
-    reads: int,
-    lanes: int,
-    activation: int,
-    table: tuple[int, ...],
-    parameter: int,
-    latency: int,
-) -> Occupancy:
-    """Rows of elements: each vector of a row takes `reads` accesses through the one read port, after the table's."""
-    lead = sum(-(-size // parameter) for size in table)
-    full, rest = divmod(length, lanes)
-    accesses = full * -(-lanes // activation) + (-(-rest // activation) if rest else 0)
-    busy = rows * reads * -(-length // lanes)
-    stream = rows * reads * accesses
-    return Occupancy(lead + stream + latency, lead, busy, stream - busy)
+def _vectors(rows: int, length: int, reads: int, lanes: int, activation: int, table: int) -> _Work:
+    """Rows of elements: each vector of a row takes `reads` accesses through the one read port."""
+    accesses = sum(count * -(-width // activation) for count, width in pieces(length, lanes))
+    stream, busy = rows * reads * accesses, rows * reads * -(-length // lanes)
+    return _Work(table, stream, stream, busy, table, busy)

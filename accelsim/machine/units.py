@@ -17,7 +17,7 @@ from .dataflow import late_tokens, mac_occupancy
 from .dram import Arbiter, Bus, Ending, Requester, Rows
 from .dram_banks import BankedArbiter
 from .occupancy import Occupancy, Times
-from .post_timing import post_occupancy
+from .post_timing import LATE, post_occupancy
 
 #: The units as results call them.
 NAMES = {unit: unit.name.lower() for unit in Unit}
@@ -76,7 +76,7 @@ class Machine:
             self.dispatch(),
             self.load(),
             self.compute(Unit.MAC, mac_occupancy, late_tokens(self.accelerator)),
-            self.compute(Unit.POST, post_occupancy),
+            self.compute(Unit.POST, post_occupancy, LATE),
             self.store(),
         )
 
@@ -130,20 +130,21 @@ class Machine:
     # The units that work for a time which the instruction alone decides.
 
     def compute(
-        self, unit: Unit, occupancy: Callable[[Any, Accelerator, Times, int], Occupancy], late: Units = Units.NONE
+        self, unit: Unit, occupancy: Callable[[Any, Accelerator, Times, int], Occupancy], late: Units
     ) -> Process[None]:
         """MAC or post: take an instruction, wait for its tokens, work, signal; the next may start while it drains.
 
-        Tokens of the units `late` are waited for after the start.
+        Tokens of the unit `late`, if any, are waited for after the start.
         """
         ledger = self.ledgers[NAMES[unit]]
+        held = "wait_" + "".join(NAMES[other] for other in _members(late))
         now, begun, before = 0, 0, Occupancy(0, 0, 0, 0)
         while True:
             index, instruction, start = yield from self._next(unit, now, late=late)
             self.opened[index] = yield from self._tokens(unit, index, instruction.wait & late, start, charged=False)
             opened = self.opened[index] - start
             work = occupancy(instruction, self.accelerator, before.since(start - begun), opened)
-            for cause, cycles in work.phases():
+            for cause, cycles in work.phases(held):
                 ledger.charge(cause, ledger.charged_until + cycles)
             self.issued[index] = start + work.issue
             self._complete(index, instruction, start, start + work.cycles)

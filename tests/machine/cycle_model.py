@@ -51,7 +51,7 @@ class Worker:
     queue: list[tuple[int, int]] = field(default_factory=list)
     room: Register = field(default_factory=lambda: Register([]))
     begun: int = 0
-    opening: int | None = None  # a MAC instruction that preloads and has yet to wait for the post unit
+    opening: int | None = None  # an instruction that has started and has yet to wait for the other compute unit
     before: Occupancy = field(default_factory=lambda: Occupancy(0, 0, 0, 0))
 
     def __post_init__(self) -> None:
@@ -86,23 +86,29 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
         for target in instruction.signal.members():
             tokens[unit, target].seen_from.append(end)
 
-    weight_stationary = accelerator.mac_array.dataflow == "weight_stationary"
+    # What a unit does first needs nothing of another unit: weights in weight stationary, the post unit's constants.
+    late = {Unit.POST: Unit.MAC}
+    if accelerator.mac_array.dataflow == "weight_stationary":
+        late[Unit.MAC] = Unit.POST
     start: dict[int, int] = {}
 
-    def open_array(cycle: int, worker: Worker) -> None:
+    def open_unit(cycle: int, unit: Unit, worker: Worker) -> None:
         assert worker.opening is not None
-        index, mac = worker.opening, instructions[worker.opening]
-        assert isinstance(mac, Mac)
-        if weight_stationary and Unit.POST in mac.wait.members():
-            if not tokens[Unit.POST, Unit.MAC].visible(cycle):
+        index, instruction = worker.opening, instructions[worker.opening]
+        if unit in late and late[unit] in instruction.wait.members():
+            if not tokens[late[unit], unit].visible(cycle):
                 return
-            tokens[Unit.POST, Unit.MAC].take()
+            tokens[late[unit], unit].take()
         first = start[index]
-        work = mac_occupancy(mac, accelerator, worker.before.since(first - worker.begun), cycle - first)
+        before, opened = worker.before.since(first - worker.begun), cycle - first
+        if isinstance(instruction, Mac):
+            work = mac_occupancy(instruction, accelerator, before, opened)
+        else:
+            work = post_occupancy(instruction, accelerator, before, opened)
         worker.begun, worker.before, worker.opening = first, work, None
         worker.ready = first + work.free
         result[index] = (first, first + work.cycles)
-        signal(mac, Unit.MAC, first + work.cycles)
+        signal(instruction, unit, first + work.cycles)
 
     for cycle in range(1_000_000):
         if banked is not None:
@@ -166,13 +172,12 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
                 dispatcher_ready = cycle + 1
         for unit, worker in units.items():
             if worker.opening is not None:
-                open_array(cycle, worker)
+                open_unit(cycle, unit, worker)
             if cycle < worker.ready or not worker.queue or worker.queue[0][1] > cycle:
                 continue
             index = worker.queue[0][0]
             instruction: Any = instructions[index]
-            late = weight_stationary and unit == Unit.MAC
-            needed = [tokens[source, unit] for source in instruction.wait.members() if not late or source != Unit.POST]
+            needed = [tokens[source, unit] for source in instruction.wait.members() if late.get(unit) != source]
             needed += [flying] if unit == Unit.LOAD else []
             if not all(register.visible(cycle) for register in needed):
                 continue
@@ -195,15 +200,8 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
                     requests[unit.name.lower()] = Request(count, cost, cycle + 1, index, cycle)
                 worker.ready = 1 << 60
                 continue
-            if unit == Unit.MAC:
-                worker.opening, worker.ready, start[index] = index, 1 << 60, cycle
-                open_array(cycle, worker)
-                continue
-            work = post_occupancy(instruction, accelerator)
-            worker.begun, worker.before = cycle, work
-            worker.ready = cycle + work.free
-            result[index] = (cycle, cycle + work.cycles)
-            signal(instruction, unit, cycle + work.cycles)
+            worker.opening, worker.ready, start[index] = index, 1 << 60, cycle
+            open_unit(cycle, unit, worker)
         if len(result) == len(instructions):
             return result
     raise AssertionError(f"only {len(result)} of {len(instructions)} instructions have run")

@@ -184,7 +184,7 @@ def check_sequence(seed: int, dataflow: str) -> None:
         if wide and mac.taps == 1:  # no read conflicts (of two taps, one on the padding, the addresses may agree)
             assert start + work.lead == seen.first[index], what
         # The phases are the cycles from where the instruction before ended to where this one does.
-        phases = work.phases()
+        phases = work.phases("wait_post")
         assert min(cycles for _, cycles in phases) >= 0, what
         charged = max(charged, start)
         assert start + work.shared == charged, what

@@ -186,4 +186,4 @@ def test_a_requantisation_takes_the_cycles_of_its_accesses_counted_bank_by_bank(
     work = post_occupancy(instruction, accelerator)
     assert work.cycles == expected
     assert work.busy == len(constants) * instruction.out_height * -(-instruction.out_width // abreast)
-    assert min(cycles for _, cycles in work.phases()) >= 0
+    assert min(cycles for _, cycles in work.phases("wait_mac")) >= 0

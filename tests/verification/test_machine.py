@@ -161,8 +161,8 @@ def test_one_weight_altered_by_one_is_found(layer: str) -> None:
     found = 0
     for channel, step in ((0, 1), (0, -1), (1, 1), (1, -1), (2, 1)):
         block, place = divmod(channel, mac.outputs)
-        # In DRAM a tile lies output after output where pixels abreast read it so, else channel after channel.
-        address = loads[block] + place * (mac.reduction if mac.pixels_abreast > 1 else 1)
+        # In DRAM a tile lies as in the weight buffer, where a weight stationary array reads all outputs of one index.
+        address = loads[block] + place * mac.weight_pitch_n
         if byte(program, address) in (0x7F, 0x80):
             continue  # a step further is the other end of int8
         # The first weights of a tile are those of its first channels. The folded zero point stays as it is, so that

@@ -1,0 +1,198 @@
+"""The post unit, clocked: ports that serve a bank once a cycle, two sets of constants, a pipeline behind the slots.
+
+The witness of the closed forms of `accelsim/machine/post_timing.py`. The control knows what its registers hold: which
+set of constants is full, how far the vectors have come, which results are still on their way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from accelsim.hardware import Accelerator
+from accelsim.isa import Instruction, Lookup, Pool
+from accelsim.isa.requantization import _Requantization
+
+
+@dataclass
+class Port:
+    """Addresses of one access that still wait, bank by bank."""
+
+    banks: int
+    waiting: Counter[int] = field(default_factory=Counter)
+
+    def ask(self, addresses: Sequence[int]) -> None:
+        self.waiting = Counter(address % self.banks for address in addresses)
+
+    def tick(self) -> None:
+        self.waiting = +(self.waiting - Counter(self.waiting.keys()))
+
+
+@dataclass
+class Chunk:
+    """Accesses that fill a set of constants (or the table), then slots: what each reads and writes at once."""
+
+    constants: list[list[int]]
+    slots: list[tuple[list[int], list[int], list[int]]]  # accumulators, activations read, activations written
+
+
+@dataclass
+class Log:
+    """By instruction: its start, when its last slot ended, when the next one could start, its last result's cycle."""
+
+    start: list[int] = field(default_factory=list)
+    issue: list[int] = field(default_factory=list)
+    free: list[int] = field(default_factory=list)
+    end: list[int] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
+
+
+def chunks_of(instruction: Instruction, accelerator: Accelerator) -> list[Chunk]:
+    """The loops of one instruction, address by address."""
+    if isinstance(instruction, _Requantization):
+        return _requantization(instruction, accelerator.requant_unit.lanes)
+    lanes = accelerator.vector_unit.lanes
+    table = [] if not isinstance(instruction, Lookup) else [list(range(instruction.table, instruction.table + 256))]
+    if isinstance(instruction, Pool):
+        rows, length, reads = instruction.pixels, instruction.channels, instruction.kernel_height
+        reads *= instruction.kernel_width
+    else:
+        rows, length = instruction.lines, instruction.length  # type: ignore[attr-defined]
+        reads = 1 if isinstance(instruction, Lookup) else 2
+    slots = []
+    for _ in range(rows):
+        for first in range(0, length, lanes):
+            taken = list(range(min(lanes, length - first)))
+            slots += [([], taken, [])] * (reads - 1) + [([], taken, taken)]
+    return [Chunk(table, slots)]
+
+
+def _requantization(tile: _Requantization, lanes: int) -> list[Chunk]:
+    result = []
+    abreast = max(lanes // tile.channels, 1)
+    for first in range(0, tile.channels, lanes):
+        channels = range(first, min(first + lanes, tile.channels))
+        constants = [
+            [tile.parameters + 4 * (plane * tile.channels + c) + byte for c in channels for byte in range(4)]
+            for plane in range(tile.planes)
+        ]
+        slots = []
+        for line in range(tile.images * tile.out_height):
+            image, y = divmod(line, tile.out_height)
+            for left in range(0, tile.out_width, abreast):
+                pixels = range(left, min(left + abreast, tile.out_width))
+                words = [
+                    tile.accumulator + (line * tile.out_width + x) * (tile.channels + tile.accumulator_gap) + c
+                    for x in pixels
+                    for c in channels
+                ]
+                out = tile.out + image * tile.image_pitch + y * tile.line_pitch
+                slots.append((words, [], [out + x * tile.pixel_pitch + c for x in pixels for c in channels]))
+        result.append(Chunk(constants, slots))
+    return result
+
+
+@dataclass
+class Waiting:
+    """A chunk of an instruction that has started, whose vectors have not begun to pass."""
+
+    instruction: int
+    chunk: Chunk
+    last: bool
+
+
+class Unit:
+    """What one cycle after the other does with the registers."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        instructions: Sequence[Instruction],
+        arrivals: Sequence[int],
+        opened: Sequence[int],
+    ) -> None:
+        buffers = accelerator.buffers
+        self.accelerator, self.instructions = accelerator, instructions
+        self.arrivals, self.opened = arrivals, opened
+        self.log = Log()
+        self.parameter = Port(buffers.parameter.banks)
+        self.ports = [Port(buffers.accumulator.banks), Port(buffers.activation.banks), Port(buffers.activation.banks)]
+        self.ahead: deque[Waiting] = deque()
+        self.constants: deque[list[int]] = deque()  # accesses still to ask for
+        self.loading = self.full = False  # the spare set of registers
+        self.slots: deque[tuple[list[int], list[int], list[int]]] = deque()
+        self.busy = self.last = False
+        self.written = 0  # when all results on their way will be in memory
+
+    def step(self, cycle: int) -> None:
+        if self.busy and not any(port.waiting for port in self.ports):
+            self._slot_ends(cycle)
+        self._accept(cycle)
+        self._load()
+        if self.full and not self.busy:
+            self._begin(cycle)
+            self._load()
+        if not self.busy and self.slots:
+            for port, addresses in zip(self.ports, self.slots.popleft(), strict=True):
+                port.ask(addresses)
+            self.busy = True
+            self.log.slots[-1] += 1
+        for port in (self.parameter, *self.ports):
+            port.tick()
+
+    def _slot_ends(self, cycle: int) -> None:
+        self.busy = False
+        self.written = cycle + self.accelerator.requant_unit.latency
+        if self.last and not self.slots:
+            self.log.issue.append(cycle)
+            self.log.end.append(self.written)
+
+    def _accept(self, cycle: int) -> None:
+        index = len(self.log.start)
+        if index == len(self.instructions) or self.ahead or self.arrivals[index] > cycle:
+            return
+        if index and self.log.free[-1] > cycle:
+            return
+        self.log.start.append(cycle)
+        chunks = chunks_of(self.instructions[index], self.accelerator)
+        self.ahead.extend(Waiting(index, chunk, chunk is chunks[-1]) for chunk in chunks)
+
+    def _load(self) -> None:
+        """Fill the spare set of constants. There is but one table: it waits for the vectors that use it."""
+        if self.ahead and not self.full and not self.loading:
+            item = self.ahead[0]
+            if not (isinstance(self.instructions[item.instruction], Lookup) and (self.busy or self.slots)):
+                self.constants.extend(item.chunk.constants)
+                self.loading = True
+        if self.loading and not self.parameter.waiting:
+            if self.constants:
+                self.parameter.ask(self.constants.popleft())
+            else:
+                self.loading, self.full = False, True
+
+    def _begin(self, cycle: int) -> None:
+        """The next chunk's vectors may pass, if there are no others and what they read is there."""
+        item = self.ahead[0]
+        reads_activations = not isinstance(self.instructions[item.instruction], _Requantization)
+        if self.slots or cycle < self.opened[item.instruction] or (reads_activations and cycle < self.written):
+            return
+        self.ahead.popleft()
+        self.slots.extend(item.chunk.slots)
+        self.last, self.full = item.last, False
+        if len(self.log.slots) <= item.instruction:
+            self.log.slots.append(0)
+        if item.last:
+            self.log.free.append(cycle + 1)
+
+
+def run(
+    accelerator: Accelerator, instructions: Sequence[Instruction], arrivals: Sequence[int], opened: Sequence[int]
+) -> Log:
+    """Run instructions that arrive in the given cycles and may read more than constants from the cycles `opened` on."""
+    unit = Unit(accelerator, instructions, arrivals, opened)
+    for cycle in range(1_000_000):
+        if len(unit.log.end) == len(instructions):
+            return unit.log
+        unit.step(cycle)
+    raise AssertionError("the post unit does not come to an end")
