@@ -23,8 +23,9 @@ class MatrixPlan:
     group it may be part of it, and its sum may be cut into parts of `channels` input channels. The array takes `side`
     groups side by side, and of each `abreast` neighbouring pixels. `spatial_outer`: all output channels of a tile of
     positions before the next positions, else the other way round. `whole_input`: tiles of the input hold all channels
-    even where the sum is cut. `gather`: results are stored once all output channels of the positions are there. `cost`
-    is the estimate in cycles, `dram` in bytes, `bound` what the time is spent on.
+    even where the sum is cut. `gather`: results are stored, or go to the operation that works on the tiles, once all
+    output channels of the positions are there. `cost` is the estimate in cycles, `dram` in bytes, `bound` what the time
+    is spent on.
     """
 
     images: int
@@ -47,13 +48,17 @@ class MatrixPlan:
 class Tail:
     """An element-wise operation that works on the tiles: operands and results that pass through the buffer beside them.
 
-    `in_place`: its results take the place of the tile. `operands`: how many it has, the tile among them.
+    `in_place`: its results take the place of the tile. `operands`: how many it has, the tile among them. `by_block`: it
+    can work on a block of the channels before the others are there. `dense`: it touches nothing resident, so that what
+    it works on lies row after row.
     """
 
     streamed_in: int
     streamed_out: int
     in_place: bool
     operands: int
+    by_block: bool
+    dense: bool
 
     @property
     def tiles(self) -> int:
@@ -87,8 +92,14 @@ def planned(
     block: tuple[int, int, int],
     mapping: Mapping,
     spatial_outer: bool,
+    *,
+    whole_input: bool = True,
+    gather: bool = True,
 ) -> MatrixPlan | None:
-    """The plan with its cost, or None where it does not fit."""
+    """The plan with its cost, or None where it does not fit.
+
+    `whole_input` and `gather` say what to do where either way is possible.
+    """
     images, lines, pixels = positions
     outputs, groups, channels = block
     tail = room.tail
@@ -107,20 +118,19 @@ def planned(
     out_blocks = shape.output_blocks(outputs, groups)
     tiles = shape.out_depth * -(-shape.images // images) * -(-shape.out_lines // lines) * -(-shape.out_pixels // pixels)
     count, steps = images * lines * pixels, tiles * out_blocks
-    gather = spatial_outer and not room.target_resident and out_blocks > 1
-    if tail is not None and out_blocks > 1 and not gather:
+    gather = gather and spatial_outer and not room.target_resident and out_blocks > 1
+    if tail is not None and out_blocks > 1 and not gather and not tail.by_block:
         return None
     out_tile = 0 if room.target_resident else count * (shape.outputs if gather else outputs)
     out_tile *= 1 if tail is None else tail.tiles
-    whole_input = True
-    in_tile = 0 if room.source_resident else whole
+    in_tile = 0 if room.source_resident else whole if whole_input else part
     if in_tile + out_tile > room.staging and parts > 1 and not room.source_resident:
         whole_input, in_tile = False, part
     if in_tile + out_tile > room.staging and gather and tail is None:
         gather, out_tile = False, count * outputs
     if in_tile + out_tile > room.staging:
         return None
-    doubled = 2 * (in_tile + out_tile) <= room.staging
+    out_slots = result_places(room.staging, in_tile, out_tile)
     weight_tile = outputs * shape.weight_pitch(channels, outputs // groups, abreast)
     if weight_tile > buffers.weight.bytes:
         return None
@@ -131,7 +141,7 @@ def planned(
         return None
     # What is loaded how often; a tile that is still there is not loaded again.
     depth_parts = shape.kernel[0] * parts
-    in_slots = _input_slots(room, in_tile, out_tile)
+    in_slots = (room.staging - out_slots * out_tile) // in_tile if in_tile else 0
     in_bytes_once = shape.depth * -(-shape.images // images) * images * shape.channels
     in_bytes_once *= -(-shape.out_lines // lines) * in_lines * -(-shape.out_pixels // pixels) * in_pixels
     if room.source_resident:
@@ -155,8 +165,12 @@ def planned(
     post = steps * _requantize_cycles(accelerator, (images * lines, pixels), outputs, shape.planes, out_pitch)
     if tail is not None:
         out_bytes *= tail.streamed_in + tail.streamed_out
-        vectors = -(-count * shape.outputs // accelerator.vector_unit.lanes)
-        post += tiles * (tail.operands * vectors + accelerator.requant_unit.latency)
+        lanes = accelerator.vector_unit.lanes
+        if tail.dense or gather or out_blocks == 1:
+            vectors = tiles * -(-count * shape.outputs // lanes)
+        else:
+            vectors = steps * count * -(-outputs // lanes)
+        post += tail.operands * vectors + (tiles if gather else steps) * accelerator.requant_unit.latency
     constant_slots = buffers.parameter.bytes // max(4 * shape.planes * outputs, 1)
     constant_loads = 4 * shape.planes * shape.outputs
     if spatial_outer and constant_slots < out_blocks:
@@ -165,6 +179,8 @@ def planned(
     constant_turns = steps if spatial_outer and constant_slots < out_blocks else out_blocks
     out_turns = 0 if room.target_resident else tiles if gather else steps
     instructions = steps * (depth_parts + 1) + in_turns + weight_turns + constant_turns + out_turns
+    if tail is not None:
+        instructions += (tiles if gather else steps) * (1 + tail.streamed_in)
     dram = in_loads + weight_loads + out_bytes + constant_loads + instructions * INSTRUCTION_BYTES
     row, pitch = (taken, pitches[0]) if whole_input else (channels, pitches[1])
     efficiency_in = _efficiency(row if row < shape.channels or row < pitch else in_pixels * row, grain)
@@ -199,7 +215,7 @@ def planned(
         (weight_turns, weight_slots, weight_loads / width + mac + weight_turns * (answer + drain)),
         (constant_turns, constant_slots, constant_loads / width + post + constant_turns * answer),
         (steps, accumulators, mac + post + steps * drain),
-        (out_turns, 2 if doubled else 1, post + stores + out_turns),
+        (out_turns, out_slots, post + stores + out_turns),
         (instructions, accelerator.queues.depth, instructions * (answer + INSTRUCTION_BYTES / width + 1)),
     )
     cost += sum(max(time / places - busiest, 0.0) for turns, places, time in rings if turns > places)
@@ -230,15 +246,19 @@ def _answer(accelerator: Accelerator) -> float:
 
 
 def _consecutive(shape: Shape, positions: tuple[int, int, int]) -> bool:
-    """Whether the results of a tile are neighbours in memory: whole lines of one image, or whole images."""
-    images, _, pixels = positions
-    return pixels == shape.out_pixels and (images == 1 or shape.out_depth == 1)
+    """Whether the positions of a tile follow one another: (a part of) a line, whole lines of one image, or images."""
+    images, lines, pixels = positions
+    return (images == lines == 1 or pixels == shape.out_pixels) and (images == 1 or shape.out_depth == 1)
 
 
-def _input_slots(room: Room, in_tile: int, out_tile: int) -> int:
+def result_places(staging: int, in_tile: int, out_tile: int) -> int:
+    """Places for the results of a tile: two, if that leaves as many for its input, or one."""
+    if not out_tile:
+        return 1
     if not in_tile:
-        return 0
-    return max(1, (room.staging - 2 * out_tile) // in_tile)
+        return 2 if 2 * out_tile <= staging else 1
+    left = [(staging - places * out_tile) // in_tile for places in (1, 2)]
+    return 2 if left[1] >= min(left[0], 2) else 1
 
 
 def _efficiency(row: int, width: int) -> float:

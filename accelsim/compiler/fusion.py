@@ -90,6 +90,8 @@ def _fusion(lowered: Lowered, placement: Placement, accelerator: Accelerator, in
         streamed_out=int(then.target[0] not in addresses),
         in_place=in_place(then) and then.target[0] not in addresses,
         operands=len(then.sources),
+        by_block=in_place(then),
+        dense=not any(tensor in addresses for tensor in (then.target[0], *(tensor for tensor, _ in then.sources))),
     )
     shape = Shape.of(first, accelerator)
     plain = best(shape, accelerator, room_of(first, placement, placement.staging[index], cold=not index), effort)

@@ -44,6 +44,9 @@ def best(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> Mat
 def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> Iterator[MatrixPlan]:
     buffers = accelerator.buffers
     words = buffers.accumulator.words
+    orders = [(False, False), (True, True)]
+    if room.tail is not None and room.tail.by_block:
+        orders.append((True, False))
     for outputs, groups in _output_tiles(shape, accelerator, effort):
         planes = 4 * shape.planes * outputs
         if planes > buffers.parameter.bytes:
@@ -53,11 +56,18 @@ def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> I
             if weights > buffers.weight.bytes:
                 continue
             block = outputs, groups, channels
+            # Places of parts of the input become free one after the other, while the last block works.
+            inputs = (True,) if room.source_resident or channels == shape.group_channels else (True, False)
             for images, lines, pixels in _position_tiles(shape, words // outputs, effort):
                 work = shape.work(images * lines, pixels, channels, outputs, groups, room.pitches)
-                for mapping, spatial_outer in itertools.product(mappings(accelerator, work), (False, True)):
+                ways = itertools.product(mappings(accelerator, work), orders, inputs)
+                for mapping, (spatial_outer, gather), whole_input in ways:
                     tile = images, lines, pixels
-                    plan = planned(shape, accelerator, room, tile, block, mapping, spatial_outer)
+                    plan = planned(
+                        *(shape, accelerator, room, tile, block, mapping, spatial_outer),
+                        whole_input=whole_input,
+                        gather=gather,
+                    )
                     if plan is not None:
                         yield plan
 
