@@ -116,7 +116,7 @@ def planned(
     ]
     whole, part = (images * in_lines * shape.line_pitch(in_pixels, pitch, abreast) for pitch in pitches)
     out_blocks = shape.output_blocks(outputs, groups)
-    tiles = shape.out_depth * -(-shape.images // images) * -(-shape.out_lines // lines) * -(-shape.out_pixels // pixels)
+    tiles = shape.tiles(*positions)
     count, steps = images * lines * pixels, tiles * out_blocks
     gather = gather and spatial_outer and not room.target_resident and out_blocks > 1
     if tail is not None and out_blocks > 1 and not gather and not tail.by_block:
@@ -140,7 +140,7 @@ def planned(
     if accumulators < 1:
         return None
     # What is loaded how often; a tile that is still there is not loaded again.
-    depth_parts = shape.kernel[0] * parts
+    depth_parts = shape.steps(channels)
     in_slots = (room.staging - out_slots * out_tile) // in_tile if in_tile else 0
     in_bytes_once = shape.depth * -(-shape.images // images) * images * shape.channels
     in_bytes_once *= -(-shape.out_lines // lines) * in_lines * -(-shape.out_pixels // pixels) * in_pixels
