@@ -144,18 +144,23 @@ def planned(
     in_slots = (room.staging - out_slots * out_tile) // in_tile if in_tile else 0
     in_bytes_once = shape.depth * -(-shape.images // images) * images * shape.channels
     in_bytes_once *= -(-shape.out_lines // lines) * in_lines * -(-shape.out_pixels // pixels) * in_pixels
-    if room.source_resident:
-        in_loads = in_turns = 0
-    else:
+    in_loads = in_turns = 0
+    in_held = weight_held = 1.0
+    in_behind = 0
+    if not room.source_resident:
         boxes = shape.kernel[0] * (1 if whole_input else parts)
         kept = in_slots >= (boxes if spatial_outer else tiles * boxes)
         one_group = shape.groups > 1
         repeats = 1 if kept or one_group else out_blocks
         in_loads = in_bytes_once * repeats * (1 if kept else shape.kernel[0])
         in_turns = tiles * boxes * (out_blocks if one_group else repeats)
+        if kept and not one_group:
+            in_held, in_behind = _held(out_blocks, boxes), in_turns
     weight_bytes = shape.outputs * shape.group_channels * shape.taps * shape.kernel[0]
     all_kept = weight_slots >= depth_parts * out_blocks if spatial_outer else weight_slots >= depth_parts
     weight_loads = weight_bytes * (1 if all_kept else tiles)
+    if all_kept and not spatial_outer:
+        weight_held = _held(tiles, depth_parts)
     out_bytes = (
         0
         if room.target_resident
@@ -209,13 +214,18 @@ def planned(
     cost = busiest + first + drain + post / steps + stores / max(out_turns, 1)
     # A place of a memory is filled when the unit that reads it is done, and read when it is full. So with n places the
     # turns take at least an n-th of what both take one after the other, the answer of DRAM and the array's fill and
-    # drain included; instructions too, which the fetcher has so many places for.
+    # drain included; instructions too, which the fetcher has so many places for. What every block of outputs reads is
+    # done when the last one is, and gathered results wait for the last block; while the next tile's input is loaded,
+    # this tile's results are stored.
+    in_busy = in_loads / efficiency_in / width + in_held * mac + in_turns * (answer + drain)
+    in_busy += in_behind * stores / max(out_turns, 1)
+    gathered = max(1 - accumulators / out_blocks, 0.0) * mac if gather else 0.0
     rings = (
-        (in_turns, in_slots, in_loads / efficiency_in / width + mac + in_turns * (answer + drain)),
-        (weight_turns, weight_slots, weight_loads / width + mac + weight_turns * (answer + drain)),
+        (in_turns, in_slots, in_busy),
+        (weight_turns, weight_slots, weight_loads / width + weight_held * mac + weight_turns * (answer + drain)),
         (constant_turns, constant_slots, constant_loads / width + post + constant_turns * answer),
         (steps, accumulators, mac + post + steps * drain),
-        (out_turns, out_slots, post + stores + out_turns),
+        (out_turns, out_slots, gathered + post + stores + out_turns),
         (instructions, accelerator.queues.depth, instructions * (answer + INSTRUCTION_BYTES / width + 1)),
     )
     cost += sum(max(time / places - busiest, 0.0) for turns, places, time in rings if turns > places)
@@ -235,6 +245,11 @@ def planned(
         int(dram),
         bound,
     )
+
+
+def _held(passes: int, parts: int) -> float:
+    """How many turns of the array a place waits for that holds one of `parts`, all of which `passes` read in turn."""
+    return ((passes - 1) * parts + 1) / passes
 
 
 def _answer(accelerator: Accelerator) -> float:

@@ -13,8 +13,8 @@ from accelsim.isa import Mac, Memory, Part
 from .cost import MatrixPlan, result_places
 from .emission import Constants, Emitter, Slots
 from .emit_post import TABLE, ElementwiseEmitter
-from .fusion import Fusion, in_place, parameter_bytes
-from .operations import Matrix
+from .fusion import Fusion, parameter_bytes
+from .operations import Matrix, in_place
 from .requantization import instruction
 from .shape import Shape, blocks
 from .transfers import dense_loops, loads, stores
@@ -297,10 +297,8 @@ class MatrixEmitter:
         else:
             pixel_pitch = operation.outputs if self.plan.gather else block.outputs
             line_pitch, image_pitch = pixels * pixel_pitch, lines * pixels * pixel_pitch
-            if self.plan.gather:
-                out = gathered + block.first
-            else:
-                out = gathered if self.fusion else self.out_slots.next()
+            out = gathered if self.plan.gather or self.fusion else self.out_slots.next()
+            out += block.first if self.plan.gather else 0
         emitter.emit(
             instruction(
                 operation.rule,

@@ -13,7 +13,7 @@ import numpy as np
 from accelsim.hardware import Accelerator
 
 from .cost import MatrixPlan, Room, Tail
-from .operations import Elementwise, Lowered, Matrix, sources_of, target_of
+from .operations import Elementwise, Lowered, Matrix, in_place, sources_of, target_of
 from .residency import Placement
 from .shape import Shape
 from .tiling import ABOUT, best
@@ -113,11 +113,6 @@ def parameter_bytes(shape: Shape, plan: MatrixPlan, then: Elementwise) -> int:
     """Bytes of the constants of all blocks and of the tables, which are used in turn."""
     tables = 0 if then.tables is None else then.tables.size
     return 4 * shape.planes * plan.outputs * shape.output_blocks(plan.outputs, plan.groups) + tables
-
-
-def in_place(operation: Elementwise) -> bool:
-    """Whether results may take the place of an operand: not where a later piece reads an element again."""
-    return len(operation.pieces) == 1
 
 
 def _dense(operation: Matrix) -> bool:
