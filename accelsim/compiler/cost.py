@@ -23,8 +23,9 @@ class MatrixPlan:
     group it may be part of it, and its sum may be cut into parts of `channels` input channels. The array takes `side`
     groups side by side, and of each `abreast` neighbouring pixels. `spatial_outer`: all output channels of a tile of
     positions before the next positions, else the other way round. `whole_input`: tiles of the input hold all channels
-    even where the sum is cut. `gather`: results are stored once all output channels of the positions are there. `cost`
-    is the estimate in cycles, `dram` in bytes, `bound` what the time is spent on.
+    even where the sum is cut. `gather`: results are stored, or go to the operation that works on the tiles, once all
+    output channels of the positions are there. `cost` is the estimate in cycles, `dram` in bytes, `bound` what the time
+    is spent on.
     """
 
     images: int
@@ -47,13 +48,17 @@ class MatrixPlan:
 class Tail:
     """An element-wise operation that works on the tiles: operands and results that pass through the buffer beside them.
 
-    `in_place`: its results take the place of the tile. `operands`: how many it has, the tile among them.
+    `in_place`: its results take the place of the tile. `operands`: how many it has, the tile among them. `by_block`: it
+    can work on a block of the channels before the others are there. `dense`: it touches nothing resident, so that what
+    it works on lies row after row.
     """
 
     streamed_in: int
     streamed_out: int
     in_place: bool
     operands: int
+    by_block: bool
+    dense: bool
 
     @property
     def tiles(self) -> int:
@@ -87,8 +92,14 @@ def planned(
     block: tuple[int, int, int],
     mapping: Mapping,
     spatial_outer: bool,
+    *,
+    whole_input: bool = True,
+    gather: bool = True,
 ) -> MatrixPlan | None:
-    """The plan with its cost, or None where it does not fit."""
+    """The plan with its cost, or None where it does not fit.
+
+    `whole_input` and `gather` say what to do where either way is possible.
+    """
     images, lines, pixels = positions
     outputs, groups, channels = block
     tail = room.tail
@@ -102,22 +113,21 @@ def planned(
     pitches = [shape.pixel_pitch(held, channels, abreast, side) for held in (taken, channels)]
     whole, part = (images * in_lines * shape.line_pitch(in_pixels, pitch, abreast) for pitch in pitches)
     out_blocks = shape.output_blocks(outputs, groups)
-    tiles = shape.out_depth * -(-shape.images // images) * -(-shape.out_lines // lines) * -(-shape.out_pixels // pixels)
+    tiles = shape.tiles(*positions)
     count, steps = images * lines * pixels, tiles * out_blocks
-    gather = spatial_outer and not room.target_resident and out_blocks > 1
-    if tail is not None and out_blocks > 1 and not gather:
+    gather = gather and spatial_outer and not room.target_resident and out_blocks > 1
+    if tail is not None and out_blocks > 1 and not gather and not tail.by_block:
         return None
     out_tile = 0 if room.target_resident else count * (shape.outputs if gather else outputs)
     out_tile *= 1 if tail is None else tail.tiles
-    whole_input = True
-    in_tile = 0 if room.source_resident else whole
+    in_tile = 0 if room.source_resident else whole if whole_input else part
     if in_tile + out_tile > room.staging and parts > 1 and not room.source_resident:
         whole_input, in_tile = False, part
     if in_tile + out_tile > room.staging and gather and tail is None:
         gather, out_tile = False, count * outputs
     if in_tile + out_tile > room.staging:
         return None
-    doubled = 2 * (in_tile + out_tile) <= room.staging
+    out_slots = result_places(room.staging, in_tile, out_tile)
     weight_tile = outputs * shape.weight_pitch(channels, outputs // groups, abreast)
     if weight_tile > buffers.weight.bytes:
         return None
@@ -127,22 +137,27 @@ def planned(
     if accumulators < 1:
         return None
     # What is loaded how often; a tile that is still there is not loaded again.
-    depth_parts = shape.kernel[0] * parts
-    in_slots = _input_slots(room, in_tile, out_tile)
+    depth_parts = shape.steps(channels)
+    in_slots = (room.staging - out_slots * out_tile) // in_tile if in_tile else 0
     in_bytes_once = shape.depth * -(-shape.images // images) * images * shape.channels
     in_bytes_once *= -(-shape.out_lines // lines) * in_lines * -(-shape.out_pixels // pixels) * in_pixels
-    if room.source_resident:
-        in_loads = in_turns = 0
-    else:
+    in_loads = in_turns = 0
+    in_held = weight_held = 1.0
+    in_behind = 0
+    if not room.source_resident:
         boxes = shape.kernel[0] * (1 if whole_input else parts)
         kept = in_slots >= (boxes if spatial_outer else tiles * boxes)
         one_group = shape.groups > 1
         repeats = 1 if kept or one_group else out_blocks
         in_loads = in_bytes_once * repeats * (1 if kept else shape.kernel[0])
         in_turns = tiles * boxes * (out_blocks if one_group else repeats)
+        if kept and not one_group:
+            in_held, in_behind = _held(out_blocks, boxes), in_turns
     weight_bytes = shape.outputs * shape.group_channels * shape.taps * shape.kernel[0]
     all_kept = weight_slots >= depth_parts * out_blocks if spatial_outer else weight_slots >= depth_parts
     weight_loads = weight_bytes * (1 if all_kept else tiles)
+    if all_kept and not spatial_outer:
+        weight_held = _held(tiles, depth_parts)
     out_bytes = (
         0
         if room.target_resident
@@ -152,8 +167,12 @@ def planned(
     post = steps * _requantize_cycles(accelerator, (images * lines, pixels), outputs, shape.planes, out_pitch)
     if tail is not None:
         out_bytes *= tail.streamed_in + tail.streamed_out
-        vectors = -(-count * shape.outputs // accelerator.vector_unit.lanes)
-        post += tiles * (tail.operands * vectors + accelerator.requant_unit.latency)
+        lanes = accelerator.vector_unit.lanes
+        if tail.dense or gather or out_blocks == 1:
+            vectors = tiles * -(-count * shape.outputs // lanes)
+        else:
+            vectors = steps * count * -(-outputs // lanes)
+        post += tail.operands * vectors + (tiles if gather else steps) * accelerator.requant_unit.latency
     constant_slots = buffers.parameter.bytes // max(4 * shape.planes * outputs, 1)
     constant_loads = 4 * shape.planes * shape.outputs
     if spatial_outer and constant_slots < out_blocks:
@@ -162,6 +181,8 @@ def planned(
     constant_turns = steps if spatial_outer and constant_slots < out_blocks else out_blocks
     out_turns = 0 if room.target_resident else tiles if gather else steps
     instructions = steps * (depth_parts + 1) + in_turns + weight_turns + constant_turns + out_turns
+    if tail is not None:
+        instructions += (tiles if gather else steps) * (1 + tail.streamed_in)
     dram = in_loads + weight_loads + out_bytes + constant_loads + instructions * INSTRUCTION_BYTES
     row, pitch = (taken, pitches[0]) if whole_input else (channels, pitches[1])
     efficiency_in = _efficiency(row if row < shape.channels or row < pitch else in_pixels * row, grain)
@@ -190,13 +211,18 @@ def planned(
     cost = busiest + first + drain + post / steps + stores / max(out_turns, 1)
     # A place of a memory is filled when the unit that reads it is done, and read when it is full. So with n places the
     # turns take at least an n-th of what both take one after the other, the answer of DRAM and the array's fill and
-    # drain included; instructions too, which the fetcher has so many places for.
+    # drain included; instructions too, which the fetcher has so many places for. What every block of outputs reads is
+    # done when the last one is, and gathered results wait for the last block; while the next tile's input is loaded,
+    # this tile's results are stored.
+    in_busy = in_loads / efficiency_in / width + in_held * mac + in_turns * (answer + drain)
+    in_busy += in_behind * stores / max(out_turns, 1)
+    gathered = max(1 - accumulators / out_blocks, 0.0) * mac if gather else 0.0
     rings = (
-        (in_turns, in_slots, in_loads / efficiency_in / width + mac + in_turns * (answer + drain)),
-        (weight_turns, weight_slots, weight_loads / width + mac + weight_turns * (answer + drain)),
+        (in_turns, in_slots, in_busy),
+        (weight_turns, weight_slots, weight_loads / width + weight_held * mac + weight_turns * (answer + drain)),
         (constant_turns, constant_slots, constant_loads / width + post + constant_turns * answer),
         (steps, accumulators, mac + post + steps * drain),
-        (out_turns, 2 if doubled else 1, post + stores + out_turns),
+        (out_turns, out_slots, gathered + post + stores + out_turns),
         (instructions, accelerator.queues.depth, instructions * (answer + INSTRUCTION_BYTES / width + 1)),
     )
     cost += sum(max(time / places - busiest, 0.0) for turns, places, time in rings if turns > places)
@@ -218,6 +244,11 @@ def planned(
     )
 
 
+def _held(passes: int, parts: int) -> float:
+    """How many turns of the array a place waits for that holds one of `parts`, all of which `passes` read in turn."""
+    return ((passes - 1) * parts + 1) / passes
+
+
 def _answer(accelerator: Accelerator) -> float:
     """Cycles that data take at least, beyond their beats: the way, and of banks the read of an open row."""
     timings = accelerator.dram.timings
@@ -227,15 +258,19 @@ def _answer(accelerator: Accelerator) -> float:
 
 
 def _consecutive(shape: Shape, positions: tuple[int, int, int]) -> bool:
-    """Whether the results of a tile are neighbours in memory: whole lines of one image, or whole images."""
-    images, _, pixels = positions
-    return pixels == shape.out_pixels and (images == 1 or shape.out_depth == 1)
+    """Whether the positions of a tile follow one another: (a part of) a line, whole lines of one image, or images."""
+    images, lines, pixels = positions
+    return (images == lines == 1 or pixels == shape.out_pixels) and (images == 1 or shape.out_depth == 1)
 
 
-def _input_slots(room: Room, in_tile: int, out_tile: int) -> int:
+def result_places(staging: int, in_tile: int, out_tile: int) -> int:
+    """Places for the results of a tile: two, if that leaves as many for its input, or one."""
+    if not out_tile:
+        return 1
     if not in_tile:
-        return 0
-    return max(1, (room.staging - 2 * out_tile) // in_tile)
+        return 2 if 2 * out_tile <= staging else 1
+    left = [(staging - places * out_tile) // in_tile for places in (1, 2)]
+    return 2 if left[1] >= min(left[0], 2) else 1
 
 
 def _efficiency(row: int, width: int) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from accelsim.errors import CompileError
 from accelsim.hardware import Accelerator
-from accelsim.isa import Instruction, Memory, Segment
+from accelsim.isa import Instruction, Memory, Part, Segment
 
 from .operations import Lowered
 from .residency import Placement
@@ -120,12 +120,11 @@ class Constants:
 
 
 class Passed(NamedTuple):
-    """Bytes `first`..`last` - 1 of a tensor lie at `address` of the activation buffer after an instruction."""
+    """A part of a tensor lies at `address` of the activation buffer after an instruction."""
 
     instruction: int
     address: int
-    first: int
-    last: int
+    part: Part
 
 
 class Emitter:
@@ -143,7 +142,7 @@ class Emitter:
             for tensor, size in lowered.tensors.items()
             if tensor not in placement.addresses and tensor not in passing
         }
-        #: Of a tensor that is nowhere whole (`passing`), where its bytes first..last - 1 lay after an instruction.
+        #: Of a tensor that is nowhere whole (`passing`), where its parts lay after an instruction.
         self.passed: dict[str, list[Passed]] = {tensor: [] for tensor in passing}
         #: For each tensor the number of the last instruction that wrote to where it lives.
         self.written: dict[str, int] = {}
@@ -170,9 +169,9 @@ class Emitter:
         yield
         self.layer = before
 
-    def passes(self, tensor: str, address: int, first: int, last: int) -> None:
-        """After the last instruction, bytes first..last - 1 of a tensor that passes lie at `address`."""
-        self.passed[tensor].append(Passed(len(self.instructions) - 1, address, first, last))
+    def passes(self, tensor: str, address: int, part: Part) -> None:
+        """After the last instruction, a part of a tensor that passes lies at `address`, byte after byte."""
+        self.passed[tensor].append(Passed(len(self.instructions) - 1, address, part))
 
     def wrote(self, tensor: str) -> None:
         """The last instruction wrote to `tensor`."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from accelsim.isa import Mac, Memory
+from accelsim.isa import Mac, Memory, Part
 
-from .cost import MatrixPlan
+from .cost import MatrixPlan, result_places
 from .emission import Constants, Emitter, Slots
 from .emit_post import TABLE, ElementwiseEmitter
-from .fusion import Fusion, in_place, parameter_bytes
-from .operations import Matrix
+from .fusion import Fusion, parameter_bytes
+from .operations import Matrix, in_place
 from .requantization import instruction
 from .shape import Shape, blocks
 from .transfers import dense_loops, loads, stores
@@ -101,15 +101,14 @@ class MatrixEmitter:
             count * (plan.outputs + gap), len(self.tiles) * len(self.blocks)
         )
         start, stop = emitter.staging
-        out = 0
+        self._out_bytes = 0
         if emitter.resident(operation.target.tensor) is None:
-            out = count * (operation.outputs if plan.gather else plan.outputs)
-        if self.fusion is not None:
-            out *= self.fusion.tiles
+            self._out_bytes = count * (operation.outputs if plan.gather else plan.outputs)
+        out = self._out_bytes * (1 if self.fusion is None else self.fusion.tiles)
         source = max((self._box_bytes(tile) for tile in self.tiles), default=0)
         if emitter.resident(operation.source.tensor) is not None:
             source = 0
-        outs = 2 if out and 2 * (out + source) <= stop - start else 1
+        outs = result_places(stop - start, source, out)
         self.out_slots = Slots([stop - (i + 1) * out for i in range(outs)])
         stop -= outs * out
         self.in_slots = Slots([start + i * source for i in range((stop - start) // source)] if source else [start])
@@ -158,16 +157,17 @@ class MatrixEmitter:
         gathered = 0
         for tile, number in order:
             block = self.blocks[number]
-            if number == 0 and (self.plan.gather or self.fusion):
+            begins, ends = (block is edge or not self.plan.gather for edge in (self.blocks[0], self.blocks[-1]))
+            if begins and (self.plan.gather or self.fusion):
                 gathered = self.out_slots.next()
-            if number == 0 and self.fusion:
-                operands = self._operands(tile, gathered)
+            if begins and self.fusion:
+                operands = self._operands(self._part(tile, block), gathered)
             accumulator = self.accumulators.next()
             self._accumulate(tile, number, accumulator)
             self._requantize(tile, number, accumulator, gathered)
-            if self.fusion is not None and block is self.blocks[-1]:
-                self._follow(tile, operands)
-            elif self.plan.gather and block is self.blocks[-1]:
+            if ends and self.fusion:
+                self._follow(self._part(tile, block), operands)
+            elif ends and self.plan.gather:
                 self._store(tile, 0, self.operation.outputs, gathered)
 
     def _accumulate(self, tile: _Positions, number: int, accumulator: int) -> None:
@@ -297,7 +297,8 @@ class MatrixEmitter:
         else:
             pixel_pitch = operation.outputs if self.plan.gather else block.outputs
             line_pitch, image_pitch = pixels * pixel_pitch, lines * pixels * pixel_pitch
-            out = gathered + block.first if self.plan.gather or self.fusion else self.out_slots.next()
+            out = gathered if self.plan.gather or self.fusion else self.out_slots.next()
+            out += block.first if self.plan.gather else 0
         emitter.emit(
             instruction(
                 operation.rule,
@@ -319,48 +320,53 @@ class MatrixEmitter:
         elif not self.plan.gather and self.fusion is None:
             self._store(tile, block.first, block.outputs, out)
 
-    def _range(self, tile: _Positions) -> tuple[int, int]:
-        """First and last + 1 of the results of a tile of whole lines, in memory's order."""
+    def _part(self, tile: _Positions, block: _Block) -> Part:
+        """Which of the results the fused operation works on at once: those of the tile, of all channels or a block."""
         _, depth, lines, pixels, outputs = self.operation.target.sizes
-        first = ((tile.images[0] * depth + tile.depth) * lines + tile.lines[0]) * pixels * outputs
-        return first, first + math.prod(tile.sizes) * outputs
+        first = ((tile.images[0] * depth + tile.depth) * lines + tile.lines[0]) * pixels + tile.pixels[0]
+        count = math.prod(tile.sizes)
+        if self.plan.gather or block.outputs == outputs:
+            return Part(first * outputs, count * outputs)
+        return Part(first * outputs + block.first, block.outputs, count, outputs)
 
-    def _operands(self, tile: _Positions, slot: int) -> tuple[list[int], int]:
-        """Where the operands and the results of the fused operation lie for a tile; loads those that pass through."""
+    def _operands(self, part: Part, slot: int) -> list[tuple[int, int]]:
+        """Where the operands and the results of the fused operation lie for a part, with the bytes from row to row;
+        loads those that pass through."""
         assert self.fusion is not None
         emitter, fused = self.emitter, self.fusion.operation
-        first, last = self._range(tile)
-        size = self.plan.images * self.plan.lines * self.plan.pixels * self.operation.outputs
-        free = slot + size
-        addresses = []
+        free = slot + self._out_bytes
+        places = []
         for position, (tensor, offset) in enumerate(fused.sources):
             base = emitter.resident(tensor)
             if position == self.fusion.position:
-                addresses.append(slot)
+                places.append((slot, part.length))
             elif base is not None:
-                addresses.append(base + offset + first)
+                places.append((base + offset + part.first, part.pitch))
             else:
-                addresses.append(free)
-                dram = emitter.dram[tensor] + offset + first
+                places.append((free, part.length))
+                loops = ((part.lines, part.pitch, part.length),)
                 with emitter.as_layer(fused.layer):
-                    emitter.emit_all(loads(Memory.ACTIVATION, dram, free, (), last - first))
-                free += size
+                    dram = emitter.dram[tensor] + offset + part.first
+                    emitter.emit_all(loads(Memory.ACTIVATION, dram, free, loops, part.length))
+                free += self._out_bytes
         tensor, offset = fused.target
         base = emitter.resident(tensor)
         if base is not None:
-            return addresses, base + offset + first
-        return addresses, slot if in_place(fused) else free
+            return [*places, (base + offset + part.first, part.pitch)]
+        return [*places, (slot if in_place(fused) else free, part.length)]
 
-    def _follow(self, tile: _Positions, operands: tuple[list[int], int]) -> None:
-        """The fused operation on a tile that is complete."""
+    def _follow(self, part: Part, places: list[tuple[int, int]]) -> None:
+        """The fused operation on a part of the results that is complete."""
         assert self.fusion is not None
         assert self.tail is not None
         emitter = self.emitter
-        first, last = self._range(tile)
-        addresses, out = operands
-        emitter.passes(self.operation.target.tensor, addresses[self.fusion.position], first, last)
+        emitter.passes(self.operation.target.tensor, places[self.fusion.position][0], part)
         with emitter.as_layer(self.fusion.operation.layer):
-            self.tail.emit(first, last, addresses, out)
+            if part.lines > 1:
+                self.tail.emit_part(part, places)
+            else:
+                *addresses, out = (address for address, _ in places)
+                self.tail.emit(part.first, part.first + part.length, addresses, out)
 
     def _store(self, tile: _Positions, first: int, outputs: int, address: int) -> None:
         target, emitter = self.operation.target, self.emitter

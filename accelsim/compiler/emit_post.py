@@ -7,11 +7,11 @@ from typing import Any
 
 from accelsim.arithmetic.elementwise import FixedAdd, FloatAdd, Product
 from accelsim.errors import CompileError
-from accelsim.isa import INSTRUCTION_BYTES, Add, AddFixed, Instruction, Lookup, Memory, Multiply, Reduction
+from accelsim.isa import INSTRUCTION_BYTES, Add, AddFixed, Instruction, Lookup, Memory, Multiply, Part, Reduction
 from accelsim.isa import Pool as PoolInstruction
 
 from .emission import Constants, Emitter, Slots
-from .operations import Copy, Elementwise, Piece, Pool, PoolPart
+from .operations import Copy, Elementwise, Piece, Pool, PoolPart, Rule
 from .shape import blocks
 from .transfers import dense_loops, loads, stores
 
@@ -63,20 +63,38 @@ class ElementwiseEmitter:
 
     def emit(self, first: int, last: int, addresses: Sequence[int], out: int) -> None:
         """Elements first..last - 1, of operands whose parts start at `addresses`, to `out`; stored if they must be."""
-        operation, emitter = self.operation, self.emitter
-        for piece in operation.pieces:
+        for piece in self.operation.pieces:
             for lines, at, length, pitch in _clipped(piece, first, last):
-                where: dict[str, Any] = {"lines": lines, "length": length, "out": out + at, "out_pitch": pitch}
-                if isinstance(piece.rule, int):
-                    table = self._table(piece.rule)
-                    emitter.emit(Lookup(source=addresses[0] + at, source_pitch=pitch, table=table, **where))
-                    continue
-                operand = {"a": addresses[0] + at, "a_pitch": pitch, "signed_a": int(operation.signed[0])}
-                operand |= {"b": addresses[1] + at, "b_pitch": pitch, "signed_b": int(operation.signed[1])}
-                emitter.emit(_binary(piece.rule, where | operand))
-        tensor, offset = operation.target
+                self._work(piece.rule, lines, length, [(start + at, pitch) for start in (*addresses, out)])
+        self._store(Part(first, last - first), out)
+
+    def emit_part(self, part: Part, places: Sequence[tuple[int, int]]) -> None:
+        """The elements of a part, of an operation of one piece. `places`: where that of each operand lies, and of the
+        result, with the bytes from row to row; results that must be stored lie row after row."""
+        (piece,) = self.operation.pieces
+        lines, length = part.lines, part.length
+        if all(pitch == length for _, pitch in places):
+            lines, length = 1, part.size
+        self._work(piece.rule, lines, length, places)
+        self._store(part, places[-1][0])
+
+    def _work(self, rule: Rule, lines: int, length: int, places: Sequence[tuple[int, int]]) -> None:
+        """One instruction; `places` of the operands and of the result: address, and bytes from line to line."""
+        *operands, (out, out_pitch) = places
+        where: dict[str, Any] = {"lines": lines, "length": length, "out": out, "out_pitch": out_pitch}
+        if isinstance(rule, int):
+            ((source, pitch),) = operands
+            self.emitter.emit(Lookup(source=source, source_pitch=pitch, table=self._table(rule), **where))
+            return
+        for name, (address, pitch), signed in zip("ab", operands, self.operation.signed, strict=True):
+            where |= {name: address, f"{name}_pitch": pitch, f"signed_{name}": int(signed)}
+        self.emitter.emit(_binary(rule, where))
+
+    def _store(self, part: Part, address: int) -> None:
+        emitter, (tensor, offset) = self.emitter, self.operation.target
         if emitter.resident(tensor) is None:
-            emitter.emit_all(stores(emitter.dram[tensor] + offset + first, out, (), last - first))
+            loops = ((part.lines, part.pitch, part.length),)
+            emitter.emit_all(stores(emitter.dram[tensor] + offset + part.first, address, loops, part.length))
         emitter.wrote(tensor)
 
     def _table(self, number: int) -> int:

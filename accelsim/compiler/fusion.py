@@ -13,7 +13,7 @@ import numpy as np
 from accelsim.hardware import Accelerator
 
 from .cost import MatrixPlan, Room, Tail
-from .operations import Elementwise, Lowered, Matrix, sources_of, target_of
+from .operations import Elementwise, Lowered, Matrix, in_place, sources_of, target_of
 from .residency import Placement
 from .shape import Shape
 from .tiling import ABOUT, best
@@ -90,6 +90,8 @@ def _fusion(lowered: Lowered, placement: Placement, accelerator: Accelerator, in
         streamed_out=int(then.target[0] not in addresses),
         in_place=in_place(then) and then.target[0] not in addresses,
         operands=len(then.sources),
+        by_block=in_place(then),
+        dense=not any(tensor in addresses for tensor in (then.target[0], *(tensor for tensor, _ in then.sources))),
     )
     shape = Shape.of(first, accelerator)
     plain = best(shape, accelerator, room_of(first, placement, placement.staging[index], cold=not index), effort)
@@ -111,11 +113,6 @@ def parameter_bytes(shape: Shape, plan: MatrixPlan, then: Elementwise) -> int:
     """Bytes of the constants of all blocks and of the tables, which are used in turn."""
     tables = 0 if then.tables is None else then.tables.size
     return 4 * shape.planes * plan.outputs * shape.output_blocks(plan.outputs, plan.groups) + tables
-
-
-def in_place(operation: Elementwise) -> bool:
-    """Whether results may take the place of an operand: not where a later piece reads an element again."""
-    return len(operation.pieces) == 1
 
 
 def _dense(operation: Matrix) -> bool:

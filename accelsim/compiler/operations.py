@@ -165,6 +165,11 @@ class Elementwise:
     tables: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
+def in_place(operation: Elementwise) -> bool:
+    """Whether results may take the place of an operand: not where a later piece reads an element again."""
+    return len(operation.pieces) == 1
+
+
 @dataclass(frozen=True)
 class Copy:
     """Elements moved by nested `loops` (count, source pitch, target pitch), outermost first, in the target's order."""

@@ -12,6 +12,7 @@ What each leaves is kept in the Compilation; `dump.py` writes it down.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -153,7 +154,9 @@ def _probes(emitter: Emitter, network: Network) -> tuple[Probe, ...]:
                     pitches=tuple(sorted(pitches, reverse=True)),
                 )
             probes.append(Probe(port, emitter.written[form.tensor]))
-        for part in emitter.passed.get(form.tensor, ()):
-            port = replace(_port(emitter, node.name, form), address=part.address)
-            probes.append(Probe(port, part.instruction, (part.first, part.last)))
+        if math.prod(form.sizes) < emitter.lowered.tensors[form.tensor]:
+            continue  # a tensor that passes is seen as a whole
+        for passed in emitter.passed.get(form.tensor, ()):
+            port = replace(_port(emitter, node.name, form), address=passed.address)
+            probes.append(Probe(port, passed.instruction, passed.part))
     return tuple(sorted(probes, key=lambda probe: probe.instruction))

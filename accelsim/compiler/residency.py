@@ -3,11 +3,23 @@ reads them, and where. The others live in DRAM and pass through the rest of the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from .layout import Layout
-from .operations import Copy, Elementwise, Lowered, Matrix, MatrixProduct, Operation, Pool, sources_of, target_of
+from .operations import (
+    Copy,
+    Elementwise,
+    Lowered,
+    Matrix,
+    MatrixProduct,
+    Operation,
+    Pool,
+    in_place,
+    sources_of,
+    target_of,
+)
 
 #: Output positions of a tile that keep an array busy while the weights of the next fold come in.
 _POSITIONS = 64
@@ -46,45 +58,102 @@ class _Life:
 def place(lowered: Lowered, capacity: int, layouts: Mapping[str, Layout]) -> Placement:
     """Greedy by bytes of DRAM traffic saved; a tensor stays if every operation meanwhile keeps room for its tiles.
 
-    A tensor lies as one of the `layouts` says where there is one for it and room for that.
+    An operation all of whose operands stay needs none, so what found no room is tried again, alone and together with
+    the other operands of an operation, until nothing more finds any. A tensor lies as one of the `layouts` says where
+    there is one for it and room for that. The result of element-wise work may lie where an operand does that nothing
+    reads afterwards.
     """
-    sizes = dict(lowered.tensors)
-    for tensor, layout in layouts.items():
-        sizes[tensor] = layout.size(lowered.tensors[tensor])
     fixed = {lowered.forms[name].tensor for name in (*lowered.inputs, *lowered.outputs)}
     # The weight buffer is filled from DRAM alone.
     fixed |= {operation.weights.tensor for operation in lowered.operations if isinstance(operation, MatrixProduct)}
-    lives = [life for life in _lives(lowered) if life.tensor not in fixed]
-    users = [{target_of(op), *sources_of(op)} for op in lowered.operations]
-    placed: list[tuple[_Life, int]] = []
-    resident: set[str] = set()
-    tops = [0] * len(lowered.operations)
-    for life in sorted(lives, key=lambda item: (-lowered.tensors[item.tensor] * item.uses, item.first)):
-        meanwhile = range(life.first, life.last + 1)
-        resident.add(life.tensor)
-        for size in sorted({sizes[life.tensor], lowered.tensors[life.tensor]}, reverse=True):
-            address = _first_fit(placed, life, size, sizes)
-            if all(
-                max(tops[i], address + size) + _room(lowered.operations[i], users[i] - resident) <= capacity
-                for i in meanwhile
-            ):
-                break
-        else:
-            resident.discard(life.tensor)
-            continue
-        sizes[life.tensor] = size
-        placed.append((life, address))
-        for i in meanwhile:
-            tops[i] = max(tops[i], address + size)
+    lives = {life.tensor: life for life in _lives(lowered) if life.tensor not in fixed}
+    order = sorted(lives.values(), key=lambda life: (-lowered.tensors[life.tensor] * life.uses, life.first))
+    rank = {life.tensor: number for number, life in enumerate(order)}
+    together = [sorted(users & lives.keys(), key=rank.__getitem__) for users in map(_users, lowered.operations)]
+    groups = [[life.tensor] for life in order] + [group for group in together if len(group) > 1]
+    buffer = _Buffer(lowered, capacity, layouts, _heirs(lowered, lives))
+    found = True
+    while found:
+        found = False
+        for group in groups:
+            found |= buffer.take([lives[tensor] for tensor in group if tensor not in buffer.placed])
     return Placement(
-        {life.tensor: address for life, address in placed},
-        {
-            tensor: layout
-            for tensor, layout in layouts.items()
-            if tensor in resident and sizes[tensor] > lowered.tensors[tensor]
-        },
-        tuple((top, capacity) for top in tops),
+        {tensor: address for tensor, (_, address, _) in buffer.placed.items()},
+        {tensor: layouts[tensor] for tensor, (_, _, size) in buffer.placed.items() if size > lowered.tensors[tensor]},
+        tuple((buffer.top(index), capacity) for index in range(len(lowered.operations))),
     )
+
+
+def _users(operation: Operation) -> set[str]:
+    return {target_of(operation), *sources_of(operation)}
+
+
+class _Place(NamedTuple):
+    """Where a tensor lies while it lives."""
+
+    life: _Life
+    address: int
+    size: int
+
+
+class _Buffer:
+    """The activation buffer as it fills: `placed` tensors, and of each operation those it meets."""
+
+    def __init__(
+        self, lowered: Lowered, capacity: int, layouts: Mapping[str, Layout], heirs: set[frozenset[str]]
+    ) -> None:
+        self._lowered, self._capacity, self._layouts, self._heirs = lowered, capacity, layouts, heirs
+        self._users = [_users(operation) for operation in lowered.operations]
+        self.placed: dict[str, _Place] = {}
+        self._at: list[list[_Place]] = [[] for _ in lowered.operations]
+
+    def top(self, index: int) -> int:
+        """What is free from there on while operation `index` works."""
+        return max((place.address + place.size for place in self._at[index]), default=0)
+
+    def take(self, lives: Sequence[_Life]) -> bool:
+        """Place all of them, if every operation meanwhile keeps room for its tiles; whether there was any to place."""
+        return bool(lives) and self._take(lives, {i for life in lives for i in range(life.first, life.last + 1)})
+
+    def _take(self, lives: Sequence[_Life], meanwhile: Iterable[int]) -> bool:
+        if not lives:
+            return all(self.top(index) + self._room(index) <= self._capacity for index in meanwhile)
+        life, *others = lives
+        for place in self._places(life):
+            self.placed[life.tensor] = place
+            for index in range(life.first, life.last + 1):
+                self._at[index].append(place)
+            if self._take(others, meanwhile):
+                return True
+            del self.placed[life.tensor]
+            for index in range(life.first, life.last + 1):
+                self._at[index].pop()
+        return False
+
+    def _room(self, index: int) -> int:
+        return _room(self._lowered.operations[index], self._users[index] - self.placed.keys())
+
+    def _places(self, life: _Life) -> Iterator[_Place]:
+        """Where the tensor meets none that is alive at the same time, within the buffer: in the place of its heir or of
+        the one whose heir it is, and at the lowest address; laid out for the banks first, if it can be."""
+        dense = self._lowered.tensors[life.tensor]
+        alive = {place for index in range(life.first, life.last + 1) for place in self._at[index]}
+        layout = self._layouts.get(life.tensor)
+        for size in (dense,) if layout is None else (layout.size(dense), dense):
+            partners = {
+                place for place in alive if place.size == size and {place.life.tensor, life.tensor} in self._heirs
+            }
+            for at in sorted({place.address for place in partners}):
+                others = (place for place in alive if place not in partners or place.address != at)
+                if all(place.address >= at + size or place.address + place.size <= at for place in others):
+                    yield _Place(life, at, size)
+            at = 0
+            for start, stop in sorted((place.address, place.address + place.size) for place in alive):
+                if at + size <= start:
+                    break
+                at = max(at, stop)
+            if at + size <= self._capacity:
+                yield _Place(life, at, size)
 
 
 def _lives(lowered: Lowered) -> list[_Life]:
@@ -99,19 +168,19 @@ def _lives(lowered: Lowered) -> list[_Life]:
     return [_Life(tensor, first[tensor], last[tensor], uses[tensor]) for tensor in first]
 
 
-def _first_fit(placed: list[tuple[_Life, int]], life: _Life, size: int, sizes: Mapping[str, int]) -> int:
-    """The lowest address at which the tensor meets none that is alive at the same time."""
-    taken = sorted(
-        (address, address + sizes[other.tensor])
-        for other, address in placed
-        if other.first <= life.last and life.first <= other.last
-    )
-    at = 0
-    for start, stop in taken:
-        if at + size <= start:
-            break
-        at = max(at, stop)
-    return at
+def _heirs(lowered: Lowered, lives: Mapping[str, _Life]) -> set[frozenset[str]]:
+    """Pairs of an operand and a result of element-wise work that may lie in one place: the one ends where the other
+    begins, element for element."""
+    found = set()
+    for index, operation in enumerate(lowered.operations):
+        if not isinstance(operation, Elementwise) or not in_place(operation) or operation.target[1]:
+            continue
+        target = operation.target[0]
+        for source, offset in operation.sources:
+            whole = operation.size == lowered.tensors[source] == lowered.tensors[target] and not offset
+            if whole and {source, target} <= lives.keys() and lives[source].last == index == lives[target].first:
+                found.add(frozenset((source, target)))
+    return found
 
 
 def _room(operation: Operation, streamed: set[str]) -> int:

@@ -73,6 +73,15 @@ class Shape:
         """Blocks of `outputs` output channels: those of `groups` whole groups, or part of one."""
         return -(-self.groups // groups) if groups > 1 else self.groups * -(-self.group_outputs // outputs)
 
+    def tiles(self, images: int, lines: int, pixels: int) -> int:
+        """Tiles of so many images, lines and pixels of output positions."""
+        across = -(-self.images // images) * -(-self.out_lines // lines) * -(-self.out_pixels // pixels)
+        return self.out_depth * across
+
+    def steps(self, channels: int) -> int:
+        """Parts that a sum is cut into: planes of depth, and `channels` input channels each."""
+        return self.kernel[0] * -(-self.group_channels // channels)
+
     def input_lines(self, lines: int) -> int:
         """Input lines under `lines` output lines."""
         span = (lines - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] + 1

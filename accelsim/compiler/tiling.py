@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -42,8 +43,13 @@ def best(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> Mat
 
 
 def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> Iterator[MatrixPlan]:
+    """Plans that fit, those among them of which one can be taken: the array alone does not take the others' time."""
     buffers = accelerator.buffers
     words = buffers.accumulator.words
+    orders = [(False, False), (True, True)]
+    if room.tail is not None and room.tail.by_block:
+        orders.append((True, False))
+    limit = math.inf
     for outputs, groups in _output_tiles(shape, accelerator, effort):
         planes = 4 * shape.planes * outputs
         if planes > buffers.parameter.bytes:
@@ -53,13 +59,21 @@ def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> I
             if weights > buffers.weight.bytes:
                 continue
             block = outputs, groups, channels
-            for images, lines, pixels in _position_tiles(shape, words // outputs, effort):
+            macs = shape.output_blocks(outputs, groups) * shape.steps(channels)
+            # Places of parts of the input become free one after the other, while the last block works.
+            inputs = (True,) if room.source_resident or channels == shape.group_channels else (True, False)
+            for tile in _position_tiles(shape, words // outputs, effort):
+                images, lines, pixels = tile
                 work = shape.work(images * lines, pixels, channels, outputs, groups, room.pitches)
-                for mapping, spatial_outer in itertools.product(mappings(accelerator, work), (False, True)):
-                    tile = images, lines, pixels
-                    plan = planned(shape, accelerator, room, tile, block, mapping, spatial_outer)
-                    if plan is not None:
-                        yield plan
+                for mapping in mappings(accelerator, work):
+                    if shape.tiles(*tile) * macs * mapping.cycles > limit:
+                        continue
+                    for (spatial_outer, gather), whole in itertools.product(orders, inputs):
+                        ways = {"whole_input": whole, "gather": gather}
+                        plan = planned(shape, accelerator, room, tile, block, mapping, spatial_outer, **ways)
+                        if plan is not None:
+                            limit = min(limit, ABOUT * plan.cost)
+                            yield plan
 
 
 def _output_tiles(shape: Shape, accelerator: Accelerator, effort: int) -> Iterator[tuple[int, int]]:

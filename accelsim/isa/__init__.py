@@ -17,7 +17,7 @@ from .instructions import (
     Region,
     Store,
 )
-from .program import Port, Probe, Program, Segment
+from .program import Part, Port, Probe, Program, Segment
 from .requantization import (
     REQUANTIZATIONS,
     RequantFixed,
@@ -41,6 +41,7 @@ __all__ = [
     "Mac",
     "Memory",
     "Multiply",
+    "Part",
     "Pool",
     "Port",
     "Probe",

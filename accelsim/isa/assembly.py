@@ -29,7 +29,7 @@ from accelsim.hardware import Accelerator
 from .decoding import INSTRUCTIONS
 from .fields import Field
 from .instructions import Instruction
-from .program import Port, Probe, Program, Segment, port_from_dict
+from .program import Part, Port, Probe, Program, Segment, port_from_dict
 
 _KINDS = {kind.mnemonic: kind for kind in INSTRUCTIONS}
 _TYPES: dict[str, Any] = {"u8": np.uint8, "i8": np.int8, "i32": np.dtype("<i4"), "f32": np.dtype("<f4")}
@@ -69,7 +69,7 @@ def disassemble(program: Program, *, data: bool = True) -> str:
             lines.append(f".data {segment.address + start:#x} hex {part.hex()}")
     probes: dict[int, list[str]] = {}
     for probe in program.probes:
-        span = "" if probe.part is None else f" part={probe.part[0]}:{probe.part[1]}"
+        span = "" if probe.part is None else f" part={':'.join(map(str, probe.part))}"
         probes.setdefault(probe.instruction, []).append(_port_line(".value", probe.port) + span)
     layer = -1
     for index, instruction in enumerate(program.instructions):
@@ -205,8 +205,10 @@ class _Reader:
         *words, last = shlex.split(rest)
         part = None
         if last.startswith("part="):
-            start, _, stop = last.removeprefix("part=").partition(":")
-            part = (self._integer(start), self._integer(stop))
+            numbers = [self._integer(number) for number in last.removeprefix("part=").split(":")]
+            if not 2 <= len(numbers) <= 4:
+                raise AssemblyError(f".value: {last} must be part=FIRST:LENGTH or part=FIRST:LENGTH:LINES:PITCH")
+            part = Part(*numbers)
             rest = shlex.join(words)
         self.probes.append(Probe(self._port(rest), len(self.instructions) - 1, part))
 

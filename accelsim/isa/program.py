@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
@@ -71,22 +71,43 @@ class Port:
         return stored.transpose(0, *(axis + 1 for axis in self.axes)).reshape(runs, *self.shape)
 
 
+class Part(NamedTuple):
+    """Bytes of a value as it is stored: `lines` rows of `length`, `pitch` apart, from byte `first` on."""
+
+    first: int
+    length: int
+    lines: int = 1
+    pitch: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many bytes they are."""
+        return self.lines * self.length
+
+
 @dataclass(frozen=True)
 class Probe:
     """A value that can be read out, unseen by the machine, when instruction number `instruction` has completed.
 
-    A value that is never whole in one place has several probes: each sees the bytes `part[0]`..`part[1] - 1` of the
-    value as it is stored, which lie at the port's address then.
+    A value that is never whole in one place has several probes: each sees the bytes of a `part`, which lie one after
+    the other from the port's address on then. Raises AssemblyError for a part that the value does not have.
     """
 
     port: Port
     instruction: int
-    part: tuple[int, int] | None = None
+    part: Part | None = None
 
-    @property
-    def span(self) -> tuple[int, int]:
-        """The bytes of the value that the probe sees."""
-        return (0, math.prod(self.port.stored)) if self.part is None else self.part
+    def __post_init__(self) -> None:
+        part = self.part
+        if part is None:
+            return
+        apart = part.lines == 1 or part.pitch >= part.length
+        end = part.first + (part.lines - 1) * part.pitch + part.length
+        if min(part) < 0 or not part.size or not apart or end > math.prod(self.port.stored):
+            raise AssemblyError(
+                f"{self.port.name}: {part} is no part of its {math.prod(self.port.stored)} bytes; rows of one byte or "
+                "more, none of them over another, must lie within the value"
+            )
 
 
 @dataclass(frozen=True)
@@ -223,7 +244,7 @@ class Program:
                 inputs=tuple(port_from_dict(item) for item in header["inputs"]),
                 outputs=tuple(port_from_dict(item) for item in header["outputs"]),
                 probes=tuple(
-                    Probe(port_from_dict(item), item["instruction"], item["part"] and tuple(item["part"]))
+                    Probe(port_from_dict(item), item["instruction"], item["part"] and Part(*item["part"]))
                     for item in header["probes"]
                 ),
                 code=header["code"],

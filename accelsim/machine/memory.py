@@ -9,7 +9,7 @@ import numpy as np
 
 from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
-from accelsim.isa import INSTRUCTION_BYTES, Memory, Port, Program
+from accelsim.isa import INSTRUCTION_BYTES, Memory, Part, Port, Program
 
 from .footprint import Block
 from .operands import Operands
@@ -142,7 +142,7 @@ class Memories:
         block = _bytes(Memory.DRAM, program.code, INSTRUCTION_BYTES * len(program.instructions))
         return self[Memory.DRAM].read(block, [])[0].tobytes()
 
-    def stored(self, port: Port, part: tuple[int, int] | None, what: str) -> Callable[[], np.ndarray]:
+    def stored(self, port: Port, part: Part | None, what: str) -> Callable[[], np.ndarray]:
         """Reads what is stored at a port (runs, bytes), now or in any later run at this point of the program.
 
         Of a `part` (as a probe's) those bytes, which lie at the port's address. Raises MachineError, naming `what`,
@@ -166,9 +166,9 @@ class Memories:
 
         return read
 
-    def _place(self, port: Port, part: tuple[int, int] | None) -> Block:
+    def _place(self, port: Port, part: Part | None) -> Block:
         if part is not None:
-            block = _bytes(port.memory, port.address, part[1] - part[0])
+            block = _bytes(port.memory, port.address, part.size)
         elif port.pitches:
             block = Block(port.memory, port.address, port.stored, port.pitches)
         else:

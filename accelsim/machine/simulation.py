@@ -13,7 +13,7 @@ import numpy as np
 
 from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
-from accelsim.isa import Instruction, Mac, Memory, Port, Program
+from accelsim.isa import Instruction, Mac, Memory, Part, Port, Probe, Program
 from accelsim.network.inputs import Slot, prepare
 from accelsim.network.output import Output
 
@@ -119,17 +119,29 @@ def forget() -> None:
 
 def _values(program: Program, seen: list[np.ndarray]) -> dict[str, Output]:
     """The values that probes have seen, those of which each byte was seen by one."""
-    spans: dict[str, list[tuple[tuple[int, int], Port, np.ndarray]]] = {}
+    found: dict[str, list[tuple[Probe, np.ndarray]]] = {}
     for probe, raw in zip(program.probes, seen, strict=True):
-        spans.setdefault(probe.port.name, []).append((probe.span, probe.port, raw))
+        found.setdefault(probe.port.name, []).append((probe, raw))
     values = {}
-    for name, parts in spans.items():
-        parts.sort(key=lambda part: part[0])
-        port = parts[0][1]
-        edges = [0, *(stop for (_, stop), _, _ in parts)]
-        if [start for (start, _), _, _ in parts] + [math.prod(port.stored)] == edges:
-            values[name] = _output(port, port.from_memory(np.concatenate([raw for _, _, raw in parts], axis=1)))
+    for name, parts in found.items():
+        (probe, raw), port = parts[0], parts[0][0].port
+        if len(parts) > 1 or probe.part is not None:
+            size = math.prod(port.stored)
+            raw, times = np.empty((len(raw), size), np.uint8), np.zeros((1, size), np.uint8)
+            for probe, bytes_seen in parts:
+                part = Part(0, size) if probe.part is None else probe.part
+                _rows(raw, part)[...] = bytes_seen.reshape(len(raw), part.lines, part.length)
+                _rows(times, part)[...] += 1
+            if not np.all(times == 1):
+                continue
+        values[name] = _output(port, port.from_memory(raw))
     return values
+
+
+def _rows(raw: np.ndarray, part: Part) -> np.ndarray:
+    """A part of `raw` (runs, bytes) as a view (runs, lines, length)."""
+    shape, strides = (len(raw), part.lines, part.length), (raw.strides[0], part.pitch, 1)
+    return np.ndarray(shape, np.uint8, raw, part.first, strides)
 
 
 def _output(port: Port, codes: np.ndarray) -> Output:
