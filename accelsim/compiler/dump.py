@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+
+import numpy as np
 
 from accelsim.errors import CompileError
 from accelsim.isa import Instruction, instruction_text
@@ -67,10 +69,18 @@ def _tiled(compilation: Compilation) -> Iterator[str]:
             )
 
 
-def _listed(compilation: Compilation, instructions: tuple[Instruction, ...]) -> Iterator[str]:
+def _listed(
+    compilation: Compilation, instructions: Sequence[Instruction], places: Sequence[int] | None = None
+) -> Iterator[str]:
+    """`places`: where in the program each instruction stands, if not at its number."""
     program = compilation.program
     for number, instruction in enumerate(instructions):
-        yield f"{number} {program.layers[program.layer_of[number]]}: {instruction_text(instruction)}"
+        layer = program.layer_of[number if places is None else places[number]]
+        yield f"{number} {program.layers[layer]}: {instruction_text(instruction)}"
+
+
+def _emitted(compilation: Compilation) -> Iterator[str]:
+    return _listed(compilation, compilation.emitted, np.argsort(compilation.order).tolist())
 
 
 #: The passes in order, and how what each leaves is written.
@@ -79,6 +89,7 @@ PASSES: dict[str, Callable[[Compilation], Iterator[str]]] = {
     "place": _placed,
     "fuse": _fused,
     "tile": _tiled,
-    "emit": lambda compilation: _listed(compilation, compilation.emitted),
+    "emit": _emitted,
+    "schedule": lambda compilation: _listed(compilation, [compilation.emitted[i] for i in compilation.order]),
     "synchronize": lambda compilation: _listed(compilation, compilation.program.instructions),
 }

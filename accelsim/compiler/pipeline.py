@@ -5,6 +5,7 @@ lay out       which of them get gaps between pixels, if they stay on the chip (l
 place         which tensors stay in the activation buffer (residency.py)
 fuse          which element-wise operations work on the tiles of the matrix operation before them (fusion.py)
 tile, emit    operations -> instructions, each matrix operation cut as a search over costs says (tiling.py, emit_*.py)
+schedule      element-wise work goes up to where its operands are ready (scheduling.py)
 synchronize   wait and signal fields (synchronization.py)
 
 What each leaves is kept in the Compilation; `dump.py` writes it down.
@@ -13,12 +14,12 @@ What each leaves is kept in the Compilation; `dump.py` writes it down.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from accelsim.errors import AssemblyError, CompileError
 from accelsim.hardware import Accelerator
-from accelsim.isa import Halt, Instruction, Port, Probe, Program
+from accelsim.isa import Halt, Instruction, Port, Probe, Program, Region
 from accelsim.network import Network
 from accelsim.network.substitution import LayerUnit, layer_units
 
@@ -33,6 +34,7 @@ from .layout import layouts
 from .lowering import lower
 from .operations import Copy, Elementwise, Lowered, Matrix, MatrixProduct, Operation, Pool, target_of
 from .residency import Placement, place
+from .scheduling import schedule
 from .synchronization import synchronize
 from .tiling import choose
 
@@ -44,6 +46,7 @@ class Compilation:
 
     `plans`: for each operation its layer's name and, for a matrix, its plan; `fusions`: by the number of their matrix
     operation. `units`: how each layer of sums is requantised, with the certificate where that is in fixed point.
+    `order`: the numbers in `emitted` of the program's instructions.
     """
 
     program: Program
@@ -53,6 +56,7 @@ class Compilation:
     plans: tuple[tuple[str, MatrixPlan | None], ...]
     units: Mapping[str, LayerUnit]
     emitted: tuple[Instruction, ...]
+    order: tuple[int, ...]
 
     def fused_layer(self, index: int) -> str | None:
         """The layer that works on the tiles of operation `index`."""
@@ -94,19 +98,26 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
             raise CompileError(text if text.startswith(f"{name}: ") else f"{name}: {text}") from None
     emitter.layer = lowered.operations[-1].layer if lowered.operations else 0
     emitter.emit(Halt())
+    probes = _probes(emitter, network)
+    seen: dict[int, list[Region]] = {}
+    for probe in probes:
+        seen.setdefault(probe.instruction, []).append(probe.region)
+    order = schedule(emitter.instructions, seen)
     program = Program(
         name=network.name,
         accelerator=accelerator,
-        instructions=synchronize(emitter.instructions),
+        instructions=synchronize([emitter.instructions[number] for number in order]),
         layers=lowered.layers or (network.name,),
-        layer_of=tuple(emitter.layer_of),
+        layer_of=tuple(emitter.layer_of[number] for number in order),
         data=tuple(emitter.image.segments),
         inputs=tuple(_port(emitter, name, lowered.forms[name]) for name in lowered.inputs),
         outputs=tuple(_port(emitter, name, lowered.forms[name]) for name in lowered.outputs),
-        probes=_probes(emitter, network),
+        probes=_moved(probes, order),
         code=emitter.image.end,
     )
-    return Compilation(program, lowered, placement, fusions, tuple(plans), units, tuple(emitter.instructions))
+    return Compilation(
+        program, lowered, placement, fusions, tuple(plans), units, tuple(emitter.instructions), tuple(order)
+    )
 
 
 def _emit(emitter: Emitter, name: str, operation: Operation, fusion: Fusion | None, effort: int) -> MatrixPlan | None:
@@ -159,4 +170,11 @@ def _probes(emitter: Emitter, network: Network) -> tuple[Probe, ...]:
         for passed in emitter.passed.get(form.tensor, ()):
             port = replace(_port(emitter, node.name, form), address=passed.address)
             probes.append(Probe(port, passed.instruction, passed.part))
-    return tuple(sorted(probes, key=lambda probe: probe.instruction))
+    return tuple(probes)
+
+
+def _moved(probes: Sequence[Probe], order: Sequence[int]) -> tuple[Probe, ...]:
+    """The probes in the order of the program."""
+    place = {number: position for position, number in enumerate(order)}
+    moved = [replace(probe, instruction=place[probe.instruction]) for probe in probes]
+    return tuple(sorted(moved, key=lambda probe: probe.instruction))

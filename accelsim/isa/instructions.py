@@ -27,6 +27,10 @@ class Region(NamedTuple):
     start: int
     stop: int
 
+    def meets(self, other: Region) -> bool:
+        """Whether the two have bytes in common."""
+        return self.memory == other.memory and self.start < other.stop and other.start < self.stop
+
 
 class Reduction(enum.IntEnum):
     """What a pool does with its window."""

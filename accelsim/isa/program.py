@@ -19,7 +19,7 @@ from accelsim.hardware import Accelerator
 
 from .decoding import decode
 from .fields import INSTRUCTION_BYTES, Memory
-from .instructions import Instruction
+from .instructions import Instruction, Region
 
 _FORMAT = "accelsim-program"
 _VERSION = 1
@@ -108,6 +108,12 @@ class Probe:
                 f"{self.port.name}: {part} is no part of its {math.prod(self.port.stored)} bytes; rows of one byte or "
                 "more, none of them over another, must lie within the value"
             )
+
+    @property
+    def region(self) -> Region:
+        """The hull of the bytes that are read."""
+        size = self.port.bytes if self.part is None else self.part.size
+        return Region(self.port.memory, self.port.address, self.port.address + size)
 
 
 @dataclass(frozen=True)

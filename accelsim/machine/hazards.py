@@ -85,11 +85,7 @@ def _while(
 
 def _meet(some: tuple[Region, ...], others: tuple[Region, ...]) -> bool:
     """Whether hulls intersect."""
-    for a in some:
-        for b in others:
-            if a.memory == b.memory and a.start < b.stop and b.start < a.stop:
-                return True
-    return False
+    return any(a.meets(b) for a in some for b in others)
 
 
 def _check_pair(instructions: tuple[Instruction, ...], first: Span, second: Span, opened: Mapping[int, int]) -> None:

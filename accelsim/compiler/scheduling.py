@@ -1,0 +1,48 @@
+"""Pass `schedule`: element-wise work and pools move up to where what they read is there.
+
+A matrix operation is emitted before what follows it, tile by tile; what follows it on the first tiles need not wait for
+the last. So such an instruction goes up past those that it does not depend on, and none past another of its kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+from accelsim.isa import REQUANTIZATIONS, Instruction, Region, Unit
+
+_MOVED_BY_MATRICES = tuple(REQUANTIZATIONS.values())
+
+
+def schedule(instructions: Sequence[Instruction], seen: Mapping[int, Sequence[Region]]) -> list[int]:
+    """The numbers of the instructions in their new order, which is right for units that do not overlap if theirs is.
+
+    `seen`: what is looked at when an instruction has completed.
+    """
+
+    @cache
+    def touched(number: int) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
+        instruction = instructions[number]
+        return (*instruction.reads(), *seen.get(number, ())), instruction.writes()
+
+    def tied(one: int, two: int) -> bool:
+        reads, writes = touched(one)
+        others, written = touched(two)
+        return _meet(writes, others) or _meet(written, reads) or _meet(writes, written)
+
+    order: list[int] = []
+    for number, instruction in enumerate(instructions):
+        at = len(order)
+        if _moves(instruction):
+            while at and not _moves(instructions[order[at - 1]]) and not tied(order[at - 1], number):
+                at -= 1
+        order.insert(at, number)
+    return order
+
+
+def _moves(instruction: Instruction) -> bool:
+    return instruction.unit == Unit.POST and not isinstance(instruction, _MOVED_BY_MATRICES)
+
+
+def _meet(some: Sequence[Region], others: Sequence[Region]) -> bool:
+    return any(a.meets(b) for a in some for b in others)

@@ -1,0 +1,81 @@
+"""Element-wise work goes up to where its operands are ready, and no further."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from accelsim.compiler.scheduling import schedule
+from accelsim.isa import Instruction, Load, Lookup, Mac, Memory, Region, Requantize, Store
+
+
+def mac(accumulator: int) -> Mac:
+    return Mac(
+        activation=0,
+        pixel_pitch=1,
+        weight_pitch_k=1,
+        width=16,
+        out_width=16,
+        channels=1,
+        outputs=1,
+        weight=0,
+        accumulator=accumulator,
+    )
+
+
+def requantize(accumulator: int, out: int) -> Requantize:
+    tile = {"parameters": 0, "channels": 1, "out_width": 16, "pixel_pitch": 1}
+    return Requantize(accumulator=accumulator, out=out, steps=0, zero_point=0, minimum=0, maximum=255, **tile)
+
+
+def lookup(source: int, out: int) -> Lookup:
+    return Lookup(source=source, out=out, length=16, table=512)
+
+
+#: Two tiles of a matrix operation, and a table for each of them.
+TILES = [mac(0), requantize(0, 100), mac(64), requantize(64, 116), lookup(100, 200), lookup(116, 216)]
+
+
+def moved(instructions: list[Instruction], seen: dict[int, list[Region]] | None = None) -> list[int]:
+    return schedule(instructions, seen or {})
+
+
+def test_a_table_follows_the_tile_that_it_reads() -> None:
+    assert moved(TILES) == [0, 1, 4, 2, 3, 5]
+
+
+def test_nothing_passes_what_it_reads_writes_over_or_is_read_by() -> None:
+    store = Store(dram=0, address=200, length=16)
+    assert moved([*TILES[:4], store, *TILES[4:]])[4:] == [4, 5, 6]  # the place of the result is still to be stored
+    load = Load(memory=Memory.PARAMETER, dram=0, address=512, length=256)
+    assert moved([*TILES[:4], load, *TILES[4:]]) == [0, 1, 2, 3, 4, 5, 6]  # the table comes first
+    elsewhere = Load(memory=Memory.PARAMETER, dram=0, address=0, length=256)
+    assert moved([*TILES[:4], elsewhere, *TILES[4:]]) == [0, 1, 5, 2, 3, 6, 4]
+
+
+def test_two_of_a_kind_keep_their_order() -> None:
+    assert moved([*TILES[:4], lookup(116, 216), lookup(100, 200)]) == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_is_looked_at_is_not_written_over_before() -> None:
+    in_place = [*TILES[:4], lookup(100, 100), lookup(116, 116)]
+    whole = Region(Memory.ACTIVATION, 100, 132)
+    assert moved(in_place) == [0, 1, 4, 2, 3, 5]
+    assert moved(in_place, {3: [whole]}) == [0, 1, 2, 3, 4, 5]  # both tiles are looked at when the second is there
+    # The result is looked at after the second piece, so that the first must not come after it.
+    assert moved(TILES, {5: [Region(Memory.ACTIVATION, 200, 232)]}) == [0, 1, 4, 2, 3, 5]
+
+
+@pytest.mark.parametrize("instructions", [TILES, [*TILES, *TILES], TILES[::-1]])
+def test_what_depends_on_one_another_keeps_its_order(instructions: list[Instruction]) -> None:
+    def places(regions: tuple[Region, ...]) -> set[tuple[Memory, int]]:
+        return {(region.memory, byte) for region in regions for byte in range(region.start, region.stop)}
+
+    order = moved(instructions)
+    assert sorted(order) == list(range(len(instructions)))
+    for one, two in itertools.combinations(range(len(instructions)), 2):
+        first, second = instructions[one], instructions[two]
+        reads, writes = places(first.reads()), places(first.writes())
+        if writes & (places(second.reads()) | places(second.writes())) or reads & places(second.writes()):
+            assert order.index(one) < order.index(two), (one, two)
