@@ -77,7 +77,8 @@ def test_constants_survive_the_way_through_the_parameter_buffer() -> None:
 
 def test_chosen_channels_keep_what_all_have_in_common() -> None:
     two = np.array([0.5, 0.25], np.float32)
-    chosen = Requantization(3, 0, 255, multiplier=ONE, scale_1=two, zero_point_first=True).of_channels(np.array([1, 0, 1]))
+    rule = Requantization(3, 0, 255, multiplier=ONE, scale_1=two, zero_point_first=True)
+    chosen = rule.of_channels(np.array([1, 0, 1]))
     assert chosen.multiplier is not None
     assert chosen.scale_1 is not None
     assert chosen.multiplier.tolist() == [1]
