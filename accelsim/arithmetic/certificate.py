@@ -116,20 +116,13 @@ def _constants(exact: Thresholds, factor: NDArray[np.float64], bits: NDArray[np.
     offset = middle(conditions, multiplier, shift)
     others = np.flatnonzero((least_bits == 0) | (least_bits > bits))
     if len(others):
-        low, high = (
-            numerator[others] / denominator[others]
-            for numerator, denominator in (
-                (slopes.low_numerator, slopes.low_denominator),
-                (slopes.high_numerator, slopes.high_denominator),
-            )
-        )
-        near = np.stack([factor[others], low, (low + high) / 2, high])
-        multiplier[others], offset[others], shift[others] = best(exact.rows(others), near, bits[others])
+        near = np.stack([factor, slopes.low, (slopes.low + slopes.high) / 2, slopes.high])[:, others]
+        multiplier[others], offset[others], shift[others] = _best(exact.rows(others), near, bits[others])
     wrong = deviation(exact, multiplier, offset, shift)
     return np.stack([multiplier, offset, shift, least_bits, wrong.count, wrong.worst])
 
 
-def best(exact: Thresholds, near: NDArray[np.float64], bits: NDArray[np.int64]) -> NDArray[np.int64]:
+def _best(exact: Thresholds, near: NDArray[np.float64], bits: NDArray[np.int64]) -> NDArray[np.int64]:
     """M, B and S (the rows) of each channel with the fewest differing accumulators among some; of several the least M.
 
     The multipliers tried have at most `bits` bits and are those next to each of the slopes `near` (slopes, channels);
