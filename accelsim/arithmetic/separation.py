@@ -28,6 +28,16 @@ class Slopes:
     high_denominator: NDArray[np.int64]
     feasible: NDArray[np.bool_]
 
+    @property
+    def low(self) -> NDArray[np.float64]:
+        """The lower end as the nearest binary64 number."""
+        return self.low_numerator / self.low_denominator
+
+    @property
+    def high(self) -> NDArray[np.float64]:
+        """The upper end as the nearest binary64 number."""
+        return self.high_numerator / self.high_denominator
+
 
 @dataclass(frozen=True)
 class Points:

@@ -44,6 +44,11 @@ class Thresholds:
         inside = (value >= self.monotone.low) & (value <= self.monotone.high)
         return np.where(inside, self.minimum + reached, self.wrapped).astype(np.int32)
 
+    def rows(self, chosen: NDArray[np.int64] | slice) -> Thresholds:
+        """The thresholds of some channels."""
+        monotone = Reachable(self.monotone.low[chosen], self.monotone.high[chosen])
+        return replace(self, first=self.first[chosen], monotone=monotone)
+
     def after(self, offset: NDArray[np.int64]) -> Thresholds:
         """The same codes of accumulators that lack `offset` (a channel)."""
         monotone = Reachable(self.monotone.low - offset, self.monotone.high - offset)

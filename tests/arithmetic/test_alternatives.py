@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
 from typing import Any
@@ -76,6 +77,27 @@ def test_the_textbook_rounds_once_half_to_even(ties: bool, folded: bool) -> None
     compare(Textbook.of(scales).apply(accumulators), accumulators, expected)
 
 
+def test_the_textbooks_significand_has_53_bits_and_loses_nothing_of_the_factor() -> None:
+    scales = layer(np.random.default_rng(6))
+    form = Textbook.of(scales)
+    for channel, (significand, shift) in enumerate(zip(form.significand.tolist(), form.shift.tolist(), strict=True)):
+        assert significand.bit_length() == 53
+        assert Fraction(significand, 2**shift) == real_factor(scales, channel)
+
+
+def test_a_textbook_product_is_rounded_by_all_of_its_bits() -> None:
+    """Significands that put the product one unit of its 2**shift to either side of a half, or on it."""
+    rng = np.random.default_rng(7)
+    for shift, away in itertools.product((30, 44, 52), (-(2**26), -1, 0, 1, 2**26 - 1, 2**26)):
+        sums = 2 * rng.integers(-(2**9), 2**9, CHANNELS) + 1
+        rest = [(2 ** (shift - 1) + away) * pow(total, -1, 2**shift) % 2**shift for total in sums.tolist()]
+        significand = np.array([2**52 + value for value in rest])
+        form = Textbook(np.zeros(CHANNELS, np.int64), significand, np.full(CHANNELS, shift), 0, *INT32)
+        products = [Fraction(a * b, 2**shift) for a, b in zip(sums.tolist(), significand.tolist(), strict=True)]
+        assert all(value % 1 == Fraction(1, 2) + Fraction(away, 2**shift) for value in products)
+        assert form.apply(sums.astype(np.int32)).tolist() == [min(max(round(v), INT32[0]), INT32[1]) for v in products]
+
+
 @pytest.mark.parametrize("large", [False, True])
 def test_a_power_of_two_is_the_nearest_and_its_shift_rounds_half_up(large: bool) -> None:
     rng = np.random.default_rng(2)
@@ -88,7 +110,9 @@ def test_a_power_of_two_is_the_nearest_and_its_shift_rounds_half_up(large: bool)
         total = acc + round(bias_steps(scales, channel))
         return clamp(math.floor(total * Fraction(2) ** -n + Fraction(1, 2)), scales)
 
-    compare(PowerOfTwo.of(scales).apply(accumulators), accumulators, expected)
+    form = PowerOfTwo.of(scales)
+    compare(form.apply(accumulators), accumulators, expected)
+    compare(form.fixed_point().apply(accumulators), accumulators, expected)
 
 
 def test_a_factor_next_to_the_middle_of_two_powers_gets_the_nearer_on_a_logarithmic_scale() -> None:

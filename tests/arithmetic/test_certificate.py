@@ -7,18 +7,21 @@ small ranges in Python's integers, and the neighbours of every change of code on
 from __future__ import annotations
 
 import itertools
+import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from accelsim.arithmetic.affine import Affine
-from accelsim.arithmetic.certificate import Certificate, prove
+from accelsim.arithmetic.certificate import Certificate, prove, real_factor
 from accelsim.arithmetic.engines import KernelSet
 from accelsim.arithmetic.fixed_point import MOST_SHIFT
 from accelsim.arithmetic.matrix import requantization
 from accelsim.arithmetic.reachable import Reachable, reachable
 from accelsim.arithmetic.requantize import Requantization
+from accelsim.arithmetic.separation import points, separating_slopes
+from accelsim.arithmetic.thresholds import find_thresholds
 from accelsim.errors import ConfigurationError
 
 ENGINES = ("fbgemm", "qnnpack", "onednn")
@@ -198,8 +201,11 @@ def test_the_narrowest_multiplier_is_named() -> None:
     widest = prove(layer.rule(), layer.reach)
     assert len(np.unique(widest.bits)) > 2
     for bits in range(1, 32):
-        certified = prove(layer.rule(), layer.reach, bits).certified
-        assert np.array_equal(certified, (widest.bits > 0) & (widest.bits <= bits))
+        found = prove(layer.rule(), layer.reach, bits)
+        assert np.array_equal(found.certified, (widest.bits > 0) & (widest.bits <= bits))
+        # Where it will do, a narrower multiplier is not left for a wider one.
+        certified = zip(found.constants.multiplier[found.certified], found.bits[found.certified], strict=True)
+        assert all(int(multiplier).bit_length() == least for multiplier, least in certified)
 
 
 def test_ties_that_go_to_even_have_no_certificate_and_the_count_is_known_by_hand() -> None:
@@ -222,7 +228,7 @@ def test_a_conversion_that_wraps_round_is_followed_and_counted(zero_point: int) 
     found = prove(rule, reach)
     assert not found.certified[0]
     assert found.intervals(0) == [(2**29 - 16, 2**29 + 100)]
-    assert (found.differing[0], found.worst[0]) == (116, 255)
+    assert (found.differing[0], found.worst[0], found.bits[0]) == (116, 255, 0)
     ends = np.array([[0], [1000], [2**29 - 17], [2**29 - 16], [2**29 + 99]], np.int32)
     assert found.exact.apply(ends)[:, 0].tolist() == [zero_point, 255, 255, 0, 0]
 
@@ -305,3 +311,112 @@ def test_slopes_are_compared_as_fractions() -> None:
     m, s = int(found.constants.multiplier[0]), int(found.constants.shift[0])
     assert found.certified[0]
     assert abs(Fraction(m, 2**s) - Fraction(1, 3)) < Fraction(1, 700)
+
+
+def test_a_multiplier_is_narrowed_where_the_sums_would_not_fit_64_bits() -> None:
+    """Of 2**31 accumulators 31 bits fit, of one more 30 bits do. The thresholds are near to the range's lower end."""
+    for low, high, widest in ((-(2**30), 2**30 - 1, 31), (-(2**30), 2**30, 30), (-(2**31), 2**31 - 1, 30)):
+        m, bias = np.array([1e-6, 0.3, 1e-7], np.float32), np.full(3, -low, np.float32)
+        rule = Requantization(7, -128, 127, multiplier=m, bias=bias)
+        found = prove(rule, Reachable(np.full(3, low), np.full(3, high)))
+        assert not found.certified.any()
+        constants = (found.constants.multiplier, found.constants.offset)
+        for multiplier, offset in zip(*(value.tolist() for value in constants), strict=True):
+            assert multiplier.bit_length() == widest
+            assert all(abs(acc * multiplier + offset) < 2**63 for acc in (low, high))
+
+
+def test_channels_are_independent_of_their_number() -> None:
+    """Of a hundred channels each is what it is alone."""
+    rng = np.random.default_rng(7)
+    layer = Layer(rng, "fbgemm", 100, 6, ties=False, largest=9)
+    together = prove(layer.rule(), layer.reach, 12)
+    assert set(together.certified.tolist()) == {True, False}
+    for channel in range(100):
+        one = np.array([channel])
+        alone = prove(layer.rule().of_channels(one), Reachable(layer.reach.low[one], layer.reach.high[one]), 12)
+        assert np.array_equal(alone.constants.planes()[:, 0], together.constants.planes()[:, channel])
+        values = ((found.bits, found.differing, found.worst) for found in (alone, together))
+        assert [value[0] for value in next(values)] == [value[channel] for value in next(values)]
+
+
+def test_the_real_factor_is_the_product_of_all_that_multiply() -> None:
+    def of(*values: float) -> np.ndarray:
+        return np.array(values, np.float32)
+
+    three = Requantization(9, 0, 255, scale_1=of(0.5, 2), scale_2=of(0.25), multiplier=of(3, 5), bias=of(7, 7))
+    assert real_factor(three, 2).tolist() == [0.375, 2.5]
+    assert real_factor(Requantization(9, 0, 255, scale_1=of(3), divisor=of(4, 8)), 2).tolist() == [0.75, 0.375]
+    assert real_factor(Requantization(9, 0, 255), 3).tolist() == [1, 1, 1]
+
+
+def neighbours(slope: float, bits: int) -> list[tuple[int, int]]:
+    """M and S of the multiples of a slope by the largest power of two that leaves them below 2**bits."""
+    exact = Fraction(slope)
+    shift = max((s for s in range(MOST_SHIFT + 1) if abs(exact) * 2**s < 2**bits), default=0)
+    scaled = exact * 2**shift
+    return [(min(max(value, 1), 2**bits - 1), shift) for value in (math.floor(scaled), math.ceil(scaled))]
+
+
+class Tried:
+    """What fixed point makes of one channel, from the engine's code of each accumulator of a short range."""
+
+    def __init__(self, low: int, codes: list[int], minimum: int, maximum: int) -> None:
+        self.low, self.codes, self.minimum, self.maximum = low, codes, minimum, maximum
+        high = low + len(codes) - 1
+        steps = range(minimum + 1, maximum + 1)
+        self.first = [(c, next((low + i for i, code in enumerate(codes) if code >= c), high + 1)) for c in steps]
+        self.high = high
+
+    def wrong(self, m: int, b: int, s: int) -> int:
+        sums = range(self.low, self.high + 1)
+        found = [min(max((acc * m + b) >> s, self.minimum), self.maximum) for acc in sums]
+        return sum(code != other for code, other in zip(found, self.codes, strict=True))
+
+    def offset(self, m: int, s: int) -> int:
+        """The smallest B at an end of a threshold's range that meets the most."""
+
+        def met(b: int) -> int:
+            return sum(
+                (at > self.high or (at * m + b) >> s >= c) and (at <= self.low or ((at - 1) * m + b) >> s < c)
+                for c, at in self.first
+            )
+
+        return min({(c << s) - m * at for c, at in self.first}, key=lambda b: (-met(b), b))
+
+    def best(self, near: list[float], bits: int) -> tuple[int, int, int]:
+        pairs = {pair for slope in near for pair in neighbours(slope, bits)}
+        _, m, s, b = min((self.wrong(m, self.offset(m, s), s), m, s, self.offset(m, s)) for m, s in pairs)
+        return m, b, s
+
+
+def short_layer(rng: np.random.Generator, channels: int) -> tuple[Requantization, Reachable]:
+    """Few codes, all of a short range's accumulators; ties, and what binary32 loses of a large bias."""
+    m = np.where(rng.integers(0, 2, channels), 2.0 ** -rng.integers(1, 4, channels), rng.uniform(0.05, 0.6, channels))
+    bias = rng.integers(-40, 40, channels) / 2 + np.where(rng.integers(0, 2, channels), 2.0**21, 0)
+    rule = Requantization(0, 3, 17, scale_1=m.astype(np.float32), bias=bias.astype(np.float32))
+    start = (-bias / m).astype(np.int64)
+    return rule, Reachable(start + rng.integers(-9, 30, channels), start + rng.integers(40, 160, channels))
+
+
+@pytest.mark.parametrize("bits", [3, 6, 31])
+def test_without_a_certificate_the_best_of_the_pairs_tried_is_taken(bits: int) -> None:
+    """Next to the factor, to either end of the search for a slope, and to their middle: each decides somewhere."""
+    rule, reach = short_layer(np.random.default_rng(bits), 150)
+    found = prove(rule, reach, bits)
+    exact = find_thresholds(rule, reach)
+    ends = separating_slopes(points(exact))
+    low, high = (ends.low_numerator / ends.low_denominator, ends.high_numerator / ends.high_denominator)
+    decisive = set()
+    for channel in np.flatnonzero(~found.certified):
+        sums = np.arange(reach.low[channel], reach.high[channel] + 1)
+        one = rule.of_channels(np.array([channel]))
+        codes = one.apply(sums[:, None].astype(np.int32))[:, 0].tolist()
+        near = [float(rule.scale_1[channel]), low[channel], (low[channel] + high[channel]) / 2, high[channel]]  # type: ignore[index]
+        tried = Tried(int(sums[0]), codes, 3, 17)
+        expected = tried.best(near, bits)
+        values = (found.constants.multiplier, found.constants.offset, found.constants.shift)
+        assert tuple(int(value[channel]) for value in values) == expected
+        assert found.differing[channel] == tried.wrong(*expected)
+        decisive |= {i for i in range(4) if tried.best(near[:i] + near[i + 1 :], bits) != expected}
+    assert bits < 31 or decisive == {0, 1, 2, 3}

@@ -73,3 +73,14 @@ def test_constants_survive_the_way_through_the_parameter_buffer() -> None:
     one = Requantization(2, 0, 255, multiplier=ONE, offset=np.arange(3, dtype=np.int32))
     assert one.planes().tolist() == [[0, 1, 2], [0x3F800000] * 3]
     assert Step.FUSED_BIAS in Requantization(0, 0, 255, bias=ONE, bias_factor=ONE).steps
+
+
+def test_chosen_channels_keep_what_all_have_in_common() -> None:
+    two = np.array([0.5, 0.25], np.float32)
+    rule = Requantization(3, 0, 255, multiplier=ONE, scale_1=two, zero_point_first=True)
+    chosen = rule.of_channels(np.array([1, 0, 1]))
+    assert chosen.multiplier is not None
+    assert chosen.scale_1 is not None
+    assert chosen.multiplier.tolist() == [1]
+    assert chosen.scale_1.tolist() == [0.25, 0.5, 0.25]
+    assert (chosen.steps, chosen.zero_point) == (Step.SCALE_1 | Step.MULTIPLIER | Step.ZERO_POINT_FIRST, 3)
