@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import product
-from typing import TypeVar
 
 from accelsim.errors import MachineError
 from accelsim.isa import Instruction, Memory, Pool, Region
@@ -16,8 +15,6 @@ from accelsim.isa.instructions import _Lines
 from . import footprint
 from .timing import Touched, describe
 from .units import Span
-
-_Place = TypeVar("_Place", Region, footprint.Block)
 
 
 def check_writes(instructions: tuple[Instruction, ...], touched: tuple[Touched, ...]) -> None:
@@ -60,11 +57,11 @@ def check_races(
     running: list[Span] = []
     for span in sorted(spans, key=lambda span: span.start):
         running = [other for other in running if other.end > span.start]
+        reads, writes = touched[span.index]
         for other in running:
             if other.unit == span.unit:
                 continue
-            reads, writes = _while(other, span, opened, *touched[span.index])
-            other_reads, other_writes = _while(span, other, opened, *touched[other.index])
+            other_reads, other_writes = touched[other.index]
             if _meet(writes, other_writes) or _meet(writes, other_reads) or _meet(reads, other_writes):
                 _check_pair(instructions, other, span, opened)
         running.append(span)
@@ -75,12 +72,13 @@ _PRELOADED = {"mac": Memory.WEIGHT, "post": Memory.PARAMETER}
 
 
 def _while(
-    other: Span, span: Span, opened: Mapping[int, int], reads: tuple[_Place, ...], writes: tuple[_Place, ...]
-) -> tuple[tuple[_Place, ...], tuple[_Place, ...]]:
-    """What of its reads and writes `span` may do before `other` has ended."""
+    other: Span, span: Span, opened: Mapping[int, int], instruction: Instruction
+) -> tuple[tuple[footprint.Block, ...], tuple[footprint.Block, ...]]:
+    """What the instruction of `span` may read and write before `other` has ended."""
+    reads = footprint.reads(instruction)
     if other.end > opened.get(span.index, span.start):
-        return reads, writes
-    return tuple(place for place in reads if place.memory == _PRELOADED[span.unit]), ()
+        return reads, footprint.writes(instruction)
+    return tuple(block for block in reads if block.memory == _PRELOADED[span.unit]), ()
 
 
 def _meet(some: tuple[Region, ...], others: tuple[Region, ...]) -> bool:
@@ -90,8 +88,8 @@ def _meet(some: tuple[Region, ...], others: tuple[Region, ...]) -> bool:
 
 def _check_pair(instructions: tuple[Instruction, ...], first: Span, second: Span, opened: Mapping[int, int]) -> None:
     one, two = instructions[first.index], instructions[second.index]
-    reads, writes = _while(second, first, opened, footprint.reads(one), footprint.writes(one))
-    later_reads, later_writes = _while(first, second, opened, footprint.reads(two), footprint.writes(two))
+    reads, writes = _while(second, first, opened, one)
+    later_reads, later_writes = _while(first, second, opened, two)
     pairs = (
         (writes, later_writes, "both write"),
         (writes, later_reads, "the first writes and the second reads"),
