@@ -155,6 +155,59 @@ def linear(
     return codes_of(y), acc
 
 
+def pointwise(
+    x: np.ndarray,
+    qx: Any,
+    w: np.ndarray,
+    scale: np.ndarray,
+    bias: np.ndarray | None,
+    out: Any,
+    *,
+    relu: bool = False,
+    sum_of: tuple[np.ndarray, Any] | None = None,
+    add_of: np.ndarray | None = None,
+    stride: Any = (1, 1),
+    padding: Any = (0, 0),
+    dilation: Any = (1, 1),
+    groups: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What PT2E's lowering calls, of plain uint8 tensors: codes, and the exact accumulators.
+
+    A convolution if `x` has four axes, else a linear layer. `sum_of`: a residual's codes and affine map; `add_of`: one
+    in float, which a linear layer takes.
+    """
+    (sx, zx), (so, zo) = qx, out
+    linear = x.ndim == 2
+    tensor, weight = torch.from_numpy(x), torch.from_numpy(w)
+    scales, zeros = torch.from_numpy(scale.astype(np.float32)), torch.zeros(len(scale), dtype=torch.int32)
+    b = None if bias is None else torch.from_numpy(bias)
+    shape = [list(stride), list(padding), list(dilation), groups]
+    relus = ("relu" if relu else "none", [], "")
+    centred = tensor.double() - zx
+    if linear:
+        packed = torch.ops.onednn.qlinear_prepack(weight, list(x.shape))
+        function, more = torch.ops.onednn.qlinear_pointwise, []
+        sums = centred @ weight.double().T
+    else:
+        tensor = tensor.contiguous(memory_format=torch.channels_last)
+        packed = torch.ops.onednn.qconv_prepack(weight, scales, sx, zx, *shape, list(x.shape))
+        function, more = torch.ops.onednn.qconv2d_pointwise, shape
+        sums = F.conv2d(centred, weight.double(), None, *shape)
+    source = (tensor, sx, zx, packed, scales, zeros)
+    if sum_of is None and add_of is None:
+        y = function(*source, b, *more, so, zo, torch.uint8, *relus)
+    else:
+        codes, (sr, zr) = (add_of, (1.0, 0)) if sum_of is None else sum_of
+        kind = "add" if sum_of is None else "sum"
+        other = torch.from_numpy(codes.copy())
+        if linear:
+            y = function.binary(*source, other, b, so, zo, torch.uint8, sr, zr, kind, 1.0, *relus)
+        else:
+            other = other.contiguous(memory_format=torch.channels_last)
+            y = function.binary(*source, other, b, *more, so, zo, torch.uint8, sr, zr, kind, 1.0, *relus)
+    return y.contiguous().numpy(), sums.numpy().astype(np.int64)
+
+
 def average_pool(x: np.ndarray, qx: Any, layout: str, kind: str, arguments: dict[str, Any]) -> np.ndarray:
     q = tensor(x, qx, layout)
     if kind == "window":
