@@ -87,13 +87,12 @@ class ResidualSum:
         return self.layer.rounded(total).astype(np.int32)
 
 
-def residual_sum(layer: Requantization, residual: Affine, *, float_output: bool) -> ResidualSum:
-    """The kernel's binary form: its post-op `sum` scales the residual's codes as it adds them.
+def residual_sum(layer: Requantization, residual: Affine, *, scaled: bool) -> ResidualSum:
+    """The kernel's binary form. `scaled`: its post-op is `sum`, which scales the residual's codes as it adds them.
 
-    Where the kernel leaves its sum in binary32 (`float_output`) the residual comes dequantised, as for the post-op
-    `add` of a linear layer.
+    Otherwise the residual comes dequantised: the post-op `add` of a linear layer, or a `sum` in binary32.
     """
-    return ResidualSum(layer, residual.zero_point, f32(residual.scale), not float_output)
+    return ResidualSum(layer, residual.zero_point, f32(residual.scale), scaled)
 
 
 def add_rule(a: Affine, b: Affine, out: Affine, relu: bool) -> FloatAdd:

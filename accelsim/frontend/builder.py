@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +15,7 @@ from accelsim.arithmetic.engines import KernelSet
 from accelsim.errors import ModelError
 from accelsim.network import Gather, Network, Node, Permute, Reshape, Slice, Unfold, Value
 
+from .flow import Flow
 from .recording import QUANTIZE, Call, Recording
 from .tables import Program
 
@@ -138,7 +139,6 @@ class Builder:
         #: The kernels that a torch.export graph is lowered to, by the number of the call whose result is theirs.
         self.lowered: dict[int, Kernel] = {}
         self._recording = recording
-        self._uses: Counter[int] | None = None
         self._references: dict[int, Reference] = {}
         self._tensors: list[torch.Tensor] = []
         self._position = 0
@@ -154,12 +154,10 @@ class Builder:
         """The number of the call that is gone through."""
         return self._position
 
-    def uses(self, tensor: torch.Tensor) -> int:
-        """How many calls take a tensor, and outputs are it."""
-        if self._uses is None:
-            taken = (tensor for call in self._recording.calls for tensor in call.tensors)
-            self._uses = Counter(id(item) for item in (*taken, *self._recording.outputs))
-        return self._uses[id(tensor)]
+    @cached_property
+    def flow(self) -> Flow:
+        """What the recorded calls make and take."""
+        return Flow(self._recording)
 
     def at(self, position: int) -> Call:
         """Go to a call."""

@@ -30,8 +30,14 @@ from .recording import DEQUANTIZE, QUANTIZE, Call
 from .tables import Here, Step
 
 _INT_REPR = Step("aten.int_repr.default", (Here(0),))
+_LAYERS = ("aten.convolution", "aten.addmm", "aten.mm")
 _VIEWS = frozenset({"aten.view", "aten._unsafe_view", "aten._reshape_copy", "aten.view_copy"})
 _TRANSPOSED = (["aten.t"], ["aten.transpose"], ["aten.permute"])
+#: What Inductor fuses into a kernel that quantises: after a convolution, and after a linear layer.
+_FUSED = {
+    False: ((), ("relu",), ("clamp",), ("add",), ("add", "relu")),
+    True: ((), ("relu",), ("add",), ("add", "relu")),
+}
 #: With these a larger code never gives a smaller number.
 _MONOTONE = frozenset({"relu", "hardtanh", "clamp", "relu6"})
 
@@ -51,7 +57,8 @@ class LayerSum(Unrounded):
     """A layer's sum in float, before anything rounds it; `kernel` is what it is lowered to.
 
     `source`: the value that the layer reads; `residual`: the one that is added, "" for none. `floats`: the tensors of
-    the calls that the kernel stands for; `last`, `end`: the last of these calls, and its number.
+    the calls that the kernel stands for, `posts`: what these do after the layer; `last`, `end`: the last of them, and
+    its number. `lowered`: the layer reads what a dequantize made, which is what Inductor looks for.
     """
 
     source: str
@@ -60,6 +67,8 @@ class LayerSum(Unrounded):
     floats: tuple[torch.Tensor, ...]
     last: Call
     end: int
+    lowered: bool
+    posts: tuple[str, ...] = ()
     residual: str = ""
 
 
@@ -174,11 +183,11 @@ def _finish(
 def _quantize_layer(builder: Builder, call: Call, layer: LayerSum, affine: Affine) -> None:
     kernel, shape = layer.kernel, tuple(layer.floats[-1].shape)
     # A linear layer over several axes is computed over two; that is no movement of its own.
-    flat = kernel.is_linear and all(
-        made_by.operator in _VIEWS and made_by.results[0].shape[-1] == shape[-1] for made_by, _ in layer.moves
-    )
-    used_once = all(builder.uses(tensor) == sum(tensor is t for t in layer.floats) for tensor in layer.floats)
-    fused = used_once and (flat or not layer.moves)
+    flat = kernel.is_linear and all(_keeps_rows(made_by, shape) for made_by, _ in layer.moves)
+    used_once = all(builder.flow.uses(tensor) == sum(tensor is t for t in layer.floats) for tensor in layer.floats)
+    fused = layer.lowered and used_once and (flat or not layer.moves) and layer.posts in _FUSED[kernel.is_linear]
+    if layer.residual and not kernel.is_linear:
+        fused = fused and _may_be_overwritten(builder, layer)
     name = builder.name(call, layer.weights.key or ("linear" if kernel.is_linear else "convolution"))
     node = _node(name, layer, float_output=not fused)
     whole = ResidualLayer(name, (layer.source, layer.residual), node) if layer.residual else node
@@ -192,6 +201,27 @@ def _quantize_layer(builder: Builder, call: Call, layer: LayerSum, affine: Affin
     direct = fused and not layer.moves
     kernel = replace(kernel, output=affine if fused else None, codes=direct)
     builder.lowered[builder.position if direct else layer.end] = kernel
+
+
+def _keeps_rows(call: Call, shape: tuple[int, ...]) -> bool:
+    return call.operator in _VIEWS and call.results[0].shape[-1] == shape[-1]
+
+
+def _may_be_overwritten(builder: Builder, layer: LayerSum) -> bool:
+    """Whether a convolution's kernel may add to the residual's codes in their place, where they are scaled too.
+
+    Not if it reads them itself, or if something else does that is not on the way to it (Inductor's
+    `_is_valid_quantized_op_binary_optimization_pattern`), or if another sum takes the same dequantised numbers; layers
+    get these for themselves (its dequant promotion).
+    """
+    assert layer.kernel.residual is not None
+    made, read = (builder.flow.maker(tensor) for tensor in (layer.kernel.residual[0], layer.kernel.source))
+    if made is None or read is None or not made.operator.startswith(DEQUANTIZE):
+        return False
+    codes = made.tensors[0]
+    if sum(user.operator not in _LAYERS for user in builder.flow.users(layer.kernel.residual[0])) > 1:
+        return False
+    return codes is not read.tensors[0] and len(builder.flow.users_beside(codes, layer.kernel.call)) <= 1
 
 
 def _node(name: str, layer: LayerSum, *, float_output: bool) -> Convolution | Linear:
@@ -273,6 +303,11 @@ def _matrix(builder: Builder, call: Call) -> bool:
         bias=None if bias is None else bias.detach().numpy().astype(np.float32),
         key=key,
     )
+    if not constant.per_channel:
+        raise ModelError(
+            f"{builder.where(call)}: {call.operator} of weights with one scale is lowered to no integer kernel; "
+            f"quantise weights per output channel, as X86InductorQuantizer does"
+        )
     scale = torch.from_numpy(constant.scale.astype(np.float32))
     kernel = Kernel(call, source, affine, constant.codes, scale, bias)
     builder.assign(
@@ -284,22 +319,34 @@ def _matrix(builder: Builder, call: Call) -> bool:
             floats=(result,),
             last=call,
             end=builder.position,
+            lowered=_reads_codes(builder, source, rows=not convolution),
         ),
     )
     return True
 
 
-def _longer(builder: Builder, call: Call, layer: LayerSum, kernel: Kernel, residual: str = "") -> None:
+def _reads_codes(builder: Builder, source: torch.Tensor, *, rows: bool) -> bool:
+    """Whether a dequantize made a tensor; `rows`: views that keep its rows may come between."""
+    made = builder.flow.maker(source)
+    while rows and made is not None and _keeps_rows(made, tuple(made.tensors[0].shape)):
+        made = builder.flow.maker(made.tensors[0])
+    return made is not None and made.operator.startswith(DEQUANTIZE)
+
+
+def _longer(builder: Builder, call: Call, layer: LayerSum, kernel: Kernel, post: str, residual: str = "") -> None:
     """One more call that the layer's kernel stands for; a clamp after movements is the same as one before them."""
     result = call.results[0]
+    layer = replace(layer, kernel=kernel, posts=(*layer.posts, post), residual=residual or layer.residual)
     if layer.moves:
-        builder.assign(result, replace(layer, kernel=kernel))
+        builder.assign(result, layer)
         return
-    floats = (*layer.floats, result)
     builder.assign(
         result,
         replace(
-            layer, kernel=kernel, floats=floats, last=call, end=builder.position, residual=residual or layer.residual
+            layer,
+            floats=(*layer.floats, result),
+            last=call,
+            end=builder.position,
         ),
     )
 
@@ -310,7 +357,8 @@ def _clamped(builder: Builder, call: Call) -> bool:
     if isinstance(reference, LayerSum):
         kernel = reference.kernel
         kernel = replace(kernel, low=min(max(kernel.low, low), high), high=max(min(kernel.high, high), low))
-        _longer(builder, call, reference, kernel)
+        post = "relu" if (low, high) == (0, math.inf) else "clamp" if math.isfinite(low + high) else "one-sided clamp"
+        _longer(builder, call, reference, kernel, post)
     elif isinstance(reference, ElementSum) and (low, high) == (0, math.inf):
         builder.assign(call.results[0], replace(reference, relu=True))
     else:
@@ -323,10 +371,8 @@ def _ends(call: Call) -> tuple[float, float]:
     if name in ("relu", "relu6"):
         return 0, math.inf if name == "relu" else 6
     low, high = ("min_val", "max_val") if name == "hardtanh" else ("min", "max")
-    ends = (call.argument(low), call.argument(high))
-    return tuple(
-        default if end is None else float(end) for end, default in zip(ends, (-math.inf, math.inf), strict=True)
-    )
+    least, most = call.argument(low), call.argument(high)
+    return -math.inf if least is None else float(least), math.inf if most is None else float(most)
 
 
 def _add(builder: Builder, call: Call) -> bool:
@@ -343,7 +389,7 @@ def _add(builder: Builder, call: Call) -> bool:
         if first.moves or first.residual or (kernel.low, kernel.high) != (-math.inf, math.inf):
             return False
         kernel = replace(kernel, residual=(b, builder.value(second.name).affine))
-        _longer(builder, call, first, kernel, second.name)
+        _longer(builder, call, first, kernel, "add", second.name)
         return True
     if dequantized(first) and isinstance(first, Real) and first.name != second.name:
         builder.assign(call.results[0], ElementSum(sources=(first.name, second.name)))
@@ -405,9 +451,7 @@ def _concatenate(builder: Builder, call: Call) -> bool:
 
 
 _HANDLERS: dict[str, Callable[[Builder, Call], bool]] = {
-    "aten.convolution": _matrix,
-    "aten.addmm": _matrix,
-    "aten.mm": _matrix,
+    **dict.fromkeys(_LAYERS, _matrix),
     **dict.fromkeys(("aten.relu", "aten.relu6", "aten.hardtanh", "aten.clamp"), _clamped),
     "aten.add": _add,
     "aten.max_pool2d_with_indices": _max_pool,

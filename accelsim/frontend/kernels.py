@@ -84,15 +84,15 @@ class Kernel:
     ) -> torch.Tensor:
         assert self.residual is not None
         tensor, affine = self.residual
-        if self.output is None:
-            other, map_, kind = given(tensor).clone(), (1.0, 0), "add" if self.is_linear else "sum"
-        else:
-            other = torch.ops.quantized_decomposed.quantize_per_tensor(given(tensor), *grid(affine))
-            map_, kind = (affine.scale, affine.zero_point), "sum"
+        other = given(tensor).clone()
         if self.is_linear:
-            return function.binary(*source, other, self.bias, *target, *map_, kind, 1.0, *self._post_op())
+            return function.binary(*source, other, self.bias, *target, 1.0, 0, "add", 1.0, *self._post_op())
+        scale, zero = 1.0, 0
+        if self.output is not None:
+            other = torch.ops.quantized_decomposed.quantize_per_tensor(other, *grid(affine))
+            scale, zero = affine.scale, affine.zero_point
         other = other.contiguous(memory_format=torch.channels_last)
-        return function.binary(*source, other, self.bias, *more, *target, *map_, kind, 1.0, *self._post_op())
+        return function.binary(*source, other, self.bias, *more, *target, scale, zero, "sum", 1.0, *self._post_op())
 
     def _post_op(self) -> tuple[str, list[float], str]:
         if (self.low, self.high) == (0, math.inf):

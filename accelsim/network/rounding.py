@@ -59,9 +59,13 @@ def matrix_rounding(network: Network, node: Convolution | Linear, *, folded: boo
 
 
 def residual_rounding(network: Network, node: ResidualLayer) -> ResidualSum:
-    """The requantisation of the exact sums of a layer together with a residual's codes."""
+    """The requantisation of the exact sums of a layer together with a residual's codes.
+
+    Only a convolution that quantises its own sum is lowered to a kernel that scales the residual too.
+    """
     layer = matrix_rounding(network, node.layer, folded=False)
-    return residual_sum(layer, network.values[node.inputs[1]].affine, float_output=node.layer.float_output)
+    scaled = isinstance(node.layer, Convolution) and not node.layer.float_output
+    return residual_sum(layer, network.values[node.inputs[1]].affine, scaled=scaled)
 
 
 def convolution_shape(node: Convolution) -> ConvolutionShape:

@@ -64,7 +64,7 @@ def lowered(
     assert isinstance(made, Requantization)
     if residual is None:
         return np.moveaxis(made.apply(sums), -1, 1)
-    total = residual_sum(made, residual[1], float_output=not scaled)
+    total = residual_sum(made, residual[1], scaled=scaled)
     return np.moveaxis(total.apply(sums, np.moveaxis(residual[0], 1, -1)), -1, 1)
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 
 Tensor = torch.Tensor
 
-#: Scale and zero point. Products of an input's and a weight's step are a half or a quarter of OUT's: sums are often ties.
+#: Scale and zero point. An input's step times a weight's is a half or a quarter of OUT's: sums are often ties.
 Grid = tuple[float, int]
 IN, OUT = (2.0**-2, 77), (2.0**-7, 101)
 
@@ -97,7 +97,6 @@ GRAPHS: dict[str, tuple[tuple[int, ...], Callable[[], Graph]]] = {
     "clamp from below": (Y, lambda: Graph(lambda x, a: torch.clamp(a(x), min=-0.125), Layer(5, (8, 6, 1, 1)))),
     "grouped": (Y, lambda: Graph(lambda x, a: a(x), Layer(6, (9, 2, 3, 3), groups=3, dilation=2))),
     "depthwise": (Y, lambda: Graph(lambda x, a: torch.relu(a(x)), Layer(7, (6, 1, 3, 3), groups=6, padding=1))),
-    "per tensor": (Y, lambda: Graph(lambda x, a: a(x), Layer(8, (8, 6, 3, 3), per_channel=False))),
     "linear": (ROWS, lambda: Graph(lambda x, a: a(x), Layer(9, (20, 33)))),
     "linear without bias": (ROWS, lambda: Graph(lambda x, a: torch.relu(a(x)), Layer(10, (20, 33), bias=False))),
     "linear over three axes": ((2, 5, 33), lambda: Graph(lambda x, a: torch.relu(a(x)), Layer(11, (20, 33)))),
@@ -131,11 +130,31 @@ GRAPHS: dict[str, tuple[tuple[int, ...], Callable[[], Graph]]] = {
         Y,
         lambda: Graph(lambda x, a: F.max_pool2d(torch.relu(a(x) + x), 2), Layer(19, (6, 6, 1, 1))),
     ),
+    "residual used again": (
+        Y,
+        lambda: Graph(
+            lambda x, a, b: (lambda y: rounded(a(x) + y, OUT) + y)(rounded(b(x), (2.0**-8, 99))),
+            Layer(22, (6, 6, 1, 1)),
+            Layer(23, (6, 6, 1, 1)),
+        ),
+    ),
+    "shortcut over two layers": (
+        Y,
+        lambda: Graph(
+            lambda x, a, b: torch.relu(b(rounded(torch.relu(a(x)), (2.0**-6, 3))) + x),
+            Layer(24, (6, 6, 1, 1)),
+            Layer(25, (6, 6, 3, 3), padding=1),
+        ),
+    ),
+    "clamped linear layer": (ROWS, lambda: Graph(lambda x, a: F.hardtanh(a(x), -0.3, 0.2), Layer(26, (20, 33)))),
+    "layer of moved numbers": (Y, lambda: Graph(lambda x, a: a(torch.flatten(x, 1)), Layer(27, (9, 378)))),
+    "layer of pooled numbers": (Y, lambda: Graph(lambda x, a: a(F.max_pool2d(x, 2)), Layer(28, (9, 6, 2, 2)))),
     "residual of a linear layer": (ROWS, lambda: Graph(lambda x, a: torch.relu(a(x) + x), Layer(20, (33, 33)))),
     "used twice": (
         Y,
         lambda: Graph(
-            lambda x, a: (lambda y: rounded(torch.relu(y), OUT) + rounded(y, (2.0**-6, 55)))(a(x)), Layer(21, (4, 6, 1, 1))
+            lambda x, a: (lambda y: rounded(torch.relu(y), OUT) + rounded(y, (2.0**-6, 55)))(a(x)),
+            Layer(21, (4, 6, 1, 1)),
         ),
     ),
     "sum": (Y, lambda: Graph(lambda x: rounded(F.hardswish(x), (0.5, 33)) + x)),

@@ -1,4 +1,4 @@
-"""Quantised torch.export graphs (PT2E): equal to the kernels that they are lowered to, and how far from their own run."""
+"""Quantised torch.export graphs (PT2E): what they are lowered to, and how far their own run is from that."""
 
 from __future__ import annotations
 
