@@ -18,7 +18,18 @@ from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.matrix import requantization
 from accelsim.arithmetic.requantize import Requantization
 from accelsim.errors import ModelError
-from accelsim.network import Add, AveragePool, Concatenate, Convolution, Linear, Lookup, MaxPool, Node, ResidualLayer
+from accelsim.network import (
+    Add,
+    AveragePool,
+    Concatenate,
+    Convolution,
+    Linear,
+    Lookup,
+    MaxPool,
+    Node,
+    Reshape,
+    ResidualLayer,
+)
 from accelsim.network.graph import Weights
 from accelsim.network.rounding import convolution_shape
 
@@ -159,6 +170,8 @@ def _quantize(builder: Builder, call: Call) -> None:
                 f"{builder.value(reference.source).affine}; let a pool's input and output share their observer"
             )
         builder.moved_to(call, reference.source, reference.moves, result)
+        if all(isinstance(move.node("", ()), Reshape) for _, moves in reference.moves for move in moves):
+            builder.made(reference.source)  # the same codes in the same order
     else:
         reason = reference.reason if isinstance(reference, Foreign) else f"{builder.where(call)}: a constant"
         raise ModelError(f"{reason}; quantise its input, so that it stands between a dequantize and a quantize")
@@ -429,7 +442,7 @@ def _average(builder: Builder, call: Call) -> bool:
             shape = (*source.shape[:2], 1, 1)
             moves = () if call.argument("keepdim", False) else ((call, (reshape(result.shape),)),)
         pool = {"kind": "adaptive", "kernel": sizes, "stride": sizes, "padding": none}
-    name = builder.unused(call, "average")
+    name = builder.unused(call, "average") if moves else builder.name(call)
     made = builder.internal(AveragePool(name, (reference.name,), **pool), shape, value.affine)
     builder.assign(result, Averaged(source=made, moves=moves))
     return True

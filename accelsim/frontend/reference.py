@@ -40,18 +40,21 @@ def _recorded(model: Any, x: Any, network: Network, *, lowered: bool) -> dict[st
             builder = build(model, recording, network.engine, network.kernels)
             wanted = {name: place for name, place in builder.places.items() if name in network.values}
         codes = run_lowered(builder, recording) if lowered else None
-        parts.append(_codes(recording, wanted, codes))
+        parts.append(_codes(network, recording, wanted, codes))
     return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _codes(
-    recording: Recording, wanted: dict[str, tuple[int, int]], lowered: dict[int, np.ndarray] | None
+    network: Network,
+    recording: Recording,
+    wanted: dict[str, tuple[int, int]],
+    lowered: dict[int, np.ndarray] | None,
 ) -> dict[str, np.ndarray]:
     codes = {}
     for name, (position, which) in wanted.items():
         made = recording.calls[position].codes[which] if lowered is None else lowered.get(position)
         if made is not None:
-            codes[name] = made
+            codes[name] = made.reshape(network.values[name].shape)
     return codes
 
 

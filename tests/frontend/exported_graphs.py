@@ -164,3 +164,19 @@ GRAPHS: dict[str, tuple[tuple[int, ...], Callable[[], Graph]]] = {
     "max pool": (Y, lambda: Graph(lambda x: F.max_pool2d(x, 3, 2, 1), out=IN)),
     "movements": (Y, lambda: Graph(lambda x: x.permute(0, 2, 3, 1)[:, 1:, :, ::2].reshape(2, -1), out=IN)),
 }
+
+#: Layers whose sums leave the kernel in float: something that Inductor does not fuse stands before the quantize, or
+#: before the layer. (`test_exported.py` asks Inductor itself, in the full run.)
+IN_FLOAT = {
+    "clamp from below": {"layer0"},
+    "two layers": {"layer1"},
+    "flattened before it is quantised": {"layer0"},
+    "pooled before it is quantised": {"layer0"},
+    "residual": {"layer0"},
+    "residual pooled": {"layer0"},
+    "residual used again": {"layer0"},
+    "clamped linear layer": {"layer0"},
+    "layer of moved numbers": {"layer0"},
+    "layer of pooled numbers": {"layer0"},
+    "used twice": {"layer0", "layer0_2"},
+}
