@@ -13,7 +13,6 @@ import numpy as np
 
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.binary32 import f32
-from accelsim.arithmetic.engines import PT2E
 from accelsim.errors import ModelError
 
 from . import rounding
@@ -199,7 +198,6 @@ def _(node: Linear, network: Network, shapes: list[Shape]) -> Shape:
 
 @_shape.register
 def _(node: ResidualLayer, network: Network, shapes: list[Shape]) -> Shape:
-    _require(network.engine == PT2E, f"a residual sum is of the arithmetic {PT2E!r}, the network of {network.engine!r}")
     _require(node.layer.name == node.name, f"its layer is called {node.layer.name!r}")
     _require(node.layer.inputs == node.inputs[:1], f"its layer reads {node.layer.inputs}, itself {node.inputs}")
     made = _shape(node.layer, network, shapes[:1])

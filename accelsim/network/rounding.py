@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -61,9 +62,10 @@ def matrix_rounding(network: Network, node: Convolution | Linear, *, folded: boo
 def residual_rounding(network: Network, node: ResidualLayer) -> ResidualSum:
     """The requantisation of the exact sums of a layer together with a residual's codes.
 
-    Only a convolution that quantises its own sum is lowered to a kernel that scales the residual too.
+    It is always that of "pt2e". Only a convolution that quantises its own sum is lowered to a kernel that scales the
+    residual too.
     """
-    layer = matrix_rounding(network, node.layer, folded=False)
+    layer = matrix_rounding(replace(network, engine=PT2E), node.layer, folded=False)
     scaled = isinstance(node.layer, Convolution) and not node.layer.float_output
     return residual_sum(layer, network.values[node.inputs[1]].affine, scaled=scaled)
 

@@ -252,7 +252,7 @@ def test_a_model_that_x86_inductor_quantizer_quantised_is_what_it_is_lowered_to(
     network = extract(model, x[:2])
     ours, theirs = network.trace(x.numpy()), record_values(model, x, network)
     assert set(network.outputs) <= set(theirs)
-    assert len(theirs) == 7
+    assert len(theirs) == 6  # the second convolution's sum is quantised after the pool
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 

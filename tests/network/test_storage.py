@@ -34,6 +34,7 @@ from accelsim.network import (
     Node,
     Permute,
     Reshape,
+    ResidualLayer,
     Slice,
     Softmax,
     Unfold,
@@ -85,6 +86,8 @@ def everything() -> Network:
         (Permute("turned back", ("windows",), (0, 1, 2, 4, 3)), (1, 4, 3, 4, 9), even),
         (Matmul("squares", ("chosen", "turned back")), (1, 4, 3, 3, 9), a),
         (Softmax("shares", ("squares",), 4), (1, 4, 3, 3, 9), share),
+        (ResidualLayer("kept", ("up", "look"), Convolution("kept", ("up",), _weights(rng, 4, 1, 2, 2), (1, 1), none,
+                       (1, 1), 2, float_output=True)), shape, b),
     ]  # fmt: skip
     values = {"x": Value("x", shape, a, last)}
     for node, size, affine in built:
