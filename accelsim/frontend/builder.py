@@ -15,6 +15,7 @@ from accelsim.arithmetic.engines import KernelSet
 from accelsim.errors import ModelError
 from accelsim.network import Gather, Network, Node, Permute, Reshape, Slice, Unfold, Value
 
+from .decomposed import exported_affine
 from .flow import Flow
 from .recording import QUANTIZE, Call, Recording
 from .tables import Program
@@ -106,23 +107,6 @@ def affine_of(layer: str, tensor: torch.Tensor) -> Affine:
             f"quantise activations per tensor to torch.quint8 or torch.qint8"
         )
     return Affine(tensor.q_scale(), tensor.q_zero_point(), "uint8" if tensor.dtype == torch.quint8 else "int8")
-
-
-def exported_affine(layer: str, call: Call) -> Affine:
-    """What an operator of `quantized_decomposed` quantises to, or dequantises.
-
-    Raises ModelError for other codes than all of uint8 or int8, and for scales that are not per tensor.
-    """
-    limits, given = (call.argument(name) for name in ("quant_min", "quant_max")), call.argument("dtype")
-    names = {torch.uint8: "uint8", torch.int8: "int8"}
-    if "per_tensor" in call.operator and given in names:
-        affine = Affine(float(call.argument("scale")), int(call.argument("zero_point")), names[given])  # type: ignore[arg-type]
-        if tuple(limits) == (affine.minimum, affine.maximum):
-            return affine
-    raise ModelError(
-        f"{layer}: {call.operator} of {given}: activations must be quantised per tensor to all of torch.uint8 or "
-        f"torch.int8 (reduce_range=False)"
-    )
 
 
 class Builder:
@@ -283,7 +267,7 @@ class Builder:
         reference = reference or self.reference(source)
         for which, (result, moves) in enumerate(results):
             if isinstance(reference, FloatInput | Unrounded):
-                self.assign(result, replace(reference, moves=(*reference.moves, (call, moves))))
+                self.assign(result, replace(reference, moves=(*reference.moves, (call, moves))) if moves else reference)
             elif isinstance(reference, Codes | Real):
                 real = isinstance(reference, Real)
                 name = self._moved(call, reference.name, moves, result, None if real else which)

@@ -1,101 +1,30 @@
-"""Graphs of torch.export (PT2E): what stands between dequantize and quantize, as the node that lowering makes of it.
-
-Such a graph computes in float. Inductor lowers a layer with what follows it to one of oneDNN's pointwise kernels
-(`torch/_inductor/fx_passes/quantization.py`); which, the calls up to the next quantize decide.
-"""
+"""Graphs of torch.export (PT2E): what stands between dequantize and quantize, as the node that lowering makes of it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from accelsim.arithmetic.affine import Affine
-from accelsim.arithmetic.matrix import requantization
-from accelsim.arithmetic.requantize import Requantization
 from accelsim.errors import ModelError
-from accelsim.network import (
-    Add,
-    AveragePool,
-    Concatenate,
-    Convolution,
-    Linear,
-    Lookup,
-    MaxPool,
-    Node,
-    Reshape,
-    ResidualLayer,
-)
-from accelsim.network.graph import Weights
-from accelsim.network.rounding import convolution_shape
+from accelsim.network import Add, AveragePool, Concatenate, MaxPool, Reshape
 
-from .builder import Builder, Codes, FloatInput, Foreign, Move, Real, Unrounded, exported_affine, reshape
-from .kernels import Kernel
+from .builder import Builder, Codes, FloatInput, Foreign, Move, Real, Unrounded, reshape
+from .chains import Averaged, Constant, ElementSum, LayerSum, dequantized, finish
+from .decomposed import exported_affine
+from .exported_layers import LAYERS, layer, longer, quantize_layer
 from .lookups import look_up, step_of
+from .operators import MOVEMENTS, SAME
 from .operators.pooling import average_windows, max_pool_windows
 from .recording import DEQUANTIZE, QUANTIZE, Call
 from .tables import Here, Step
 
 _INT_REPR = Step("aten.int_repr.default", (Here(0),))
-_LAYERS = ("aten.convolution", "aten.addmm", "aten.mm")
-_VIEWS = frozenset({"aten.view", "aten._unsafe_view", "aten._reshape_copy", "aten.view_copy"})
-_TRANSPOSED = (["aten.t"], ["aten.transpose"], ["aten.permute"])
-#: What Inductor fuses into a kernel that quantises: after a convolution, and after a linear layer.
-_FUSED = {
-    False: ((), ("relu",), ("clamp",), ("add",), ("add", "relu")),
-    True: ((), ("relu",), ("add",), ("add", "relu")),
-}
 #: With these a larger code never gives a smaller number.
 _MONOTONE = frozenset({"relu", "hardtanh", "clamp", "relu6"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Constant(Unrounded):
-    """A dequantised parameter: int8 codes with the scales and zero points of their first axis, or of all."""
-
-    codes: torch.Tensor
-    scale: np.ndarray
-    zero_point: np.ndarray
-    per_channel: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerSum(Unrounded):
-    """A layer's sum in float, before anything rounds it; `kernel` is what it is lowered to.
-
-    `source`: the value that the layer reads; `residual`: the one that is added, "" for none. `floats`: the tensors of
-    the calls that the kernel stands for, `posts`: what these do after the layer; `last`, `end`: the last of them, and
-    its number. `lowered`: the layer reads what a dequantize made, which is what Inductor looks for.
-    """
-
-    source: str
-    weights: Weights
-    kernel: Kernel
-    floats: tuple[torch.Tensor, ...]
-    last: Call
-    end: int
-    lowered: bool
-    posts: tuple[str, ...] = ()
-    residual: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ElementSum(Unrounded):
-    """Two dequantised values added in float."""
-
-    sources: tuple[str, str]
-    relu: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Averaged(Unrounded):
-    """Averages of a dequantised value in float; `source` is the value of their codes, of the same affine map."""
-
-    source: str
 
 
 def visit(builder: Builder, call: Call) -> bool:
@@ -104,16 +33,19 @@ def visit(builder: Builder, call: Call) -> bool:
     if name.startswith(DEQUANTIZE):
         _dequantize(builder, call)
         return True
+    references = [builder.reference(tensor) for tensor in call.tensors]
     if name.startswith(QUANTIZE):
-        if builder.reference(call.tensors[0]) is not None:
+        if references[0] is not None:
             _quantize(builder, call)
         return True
-    return name in _HANDLERS and any(map(builder.reference, call.tensors)) and _HANDLERS[name](builder, call)
-
-
-def dequantized(reference: Any) -> bool:
-    """Whether a tensor is a value dequantised, and nothing else was done to its numbers."""
-    return isinstance(reference, Real) and reference.program[reference.index - 1].operator.startswith(DEQUANTIZE)
+    if name in _HANDLERS and any(references) and _HANDLERS[name](builder, call):
+        return True
+    if name in MOVEMENTS or name in SAME or not any(isinstance(reference, Unrounded) for reference in references):
+        return False
+    reason = f"{builder.where(call)}: {call.operator} takes a sum or a parameter in float, which no integer node does"
+    for result in call.results:
+        builder.assign(result, Foreign(reason))
+    return True
 
 
 # The ends of a chain
@@ -128,6 +60,11 @@ def _dequantize(builder: Builder, call: Call) -> None:
             raise ModelError(f"{builder.where(call)}: {call.operator} dequantises {name!r} by another affine map")
         builder.assign(result, Real(name, (_INT_REPR, step), 2, call))
         return
+    if builder.reference(source) is not None:
+        raise ModelError(
+            f"{builder.where(call)}: {call.operator} takes what nothing in the graph has quantised; a model's inputs "
+            f"are floats that it quantises itself"
+        )
     axis, per_channel = int(call.argument("axis", 0)), "per_channel" in call.operator
     if source.dtype != torch.int8 or (per_channel and axis % source.dim()):
         raise ModelError(
@@ -158,11 +95,11 @@ def _quantize(builder: Builder, call: Call) -> None:
         program = (*reference.program, step)
         look_up(builder, call, reference.name, program, given, operator="-".join(names) or "requantize", named=named)
     elif isinstance(reference, LayerSum):
-        _quantize_layer(builder, call, reference, affine)
+        quantize_layer(builder, call, reference, affine)
     elif isinstance(reference, ElementSum):
         sources, relu = reference.sources, reference.relu
         name = builder.name(call, "add")
-        _finish(builder, call, reference, lambda own: Add(own, sources, relu), name, builder.value(sources[0]).shape)
+        finish(builder, call, reference, lambda own: Add(own, sources, relu), name, builder.value(sources[0]).shape)
     elif isinstance(reference, Averaged):
         if builder.value(reference.source).affine != affine:
             raise ModelError(
@@ -177,191 +114,7 @@ def _quantize(builder: Builder, call: Call) -> None:
         raise ModelError(f"{reason}; quantise its input, so that it stands between a dequantize and a quantize")
 
 
-def _finish(
-    builder: Builder,
-    call: Call,
-    reference: Unrounded,
-    make: Callable[[str], Node],
-    name: str,
-    shape: tuple[int, ...],
-) -> None:
-    """The node of a chain, then what moved its float result; the last of them gives the quantised tensor."""
-    if reference.moves:
-        made = builder.internal(make(name), shape, exported_affine(builder.where(call), call))
-        builder.moved_to(call, made, reference.moves, call.results[0])
-    else:
-        builder.emit(call, make, call.results[0], name=name)
-
-
-def _quantize_layer(builder: Builder, call: Call, layer: LayerSum, affine: Affine) -> None:
-    kernel, shape = layer.kernel, tuple(layer.floats[-1].shape)
-    # A linear layer over several axes is computed over two; that is no movement of its own.
-    flat = kernel.is_linear and all(_keeps_rows(made_by, shape) for made_by, _ in layer.moves)
-    used_once = all(builder.flow.uses(tensor) == sum(tensor is t for t in layer.floats) for tensor in layer.floats)
-    fused = layer.lowered and used_once and (flat or not layer.moves) and layer.posts in _FUSED[kernel.is_linear]
-    if layer.residual and not kernel.is_linear:
-        fused = fused and _may_be_overwritten(builder, layer)
-    name = builder.name(call, layer.weights.key or ("linear" if kernel.is_linear else "convolution"))
-    node = _node(name, layer, float_output=not fused)
-    whole = ResidualLayer(name, (layer.source, layer.residual), node) if layer.residual else node
-    moves = layer.moves
-    table = _clamp(kernel, affine, _rule(builder, node, affine))
-    if table is not None:
-        spans = ((0, math.prod(shape), 0),)
-        clamp = Move(lambda own, sources: Lookup(own, sources, "clamp", table, spans), shape)
-        moves = ((layer.last, (clamp,)), *moves)
-    _finish(builder, call, replace(layer, moves=moves), lambda _: whole, name, shape)
-    direct = fused and not layer.moves
-    kernel = replace(kernel, output=affine if fused else None, codes=direct)
-    builder.lowered[builder.position if direct else layer.end] = kernel
-
-
-def _keeps_rows(call: Call, shape: tuple[int, ...]) -> bool:
-    return call.operator in _VIEWS and call.results[0].shape[-1] == shape[-1]
-
-
-def _may_be_overwritten(builder: Builder, layer: LayerSum) -> bool:
-    """Whether a convolution's kernel may add to the residual's codes in their place, where they are scaled too.
-
-    Not if it reads them itself, or if something else does that is not on the way to it (Inductor's
-    `_is_valid_quantized_op_binary_optimization_pattern`), or if another sum takes the same dequantised numbers; layers
-    get these for themselves (its dequant promotion).
-    """
-    assert layer.kernel.residual is not None
-    made, read = (builder.flow.maker(tensor) for tensor in (layer.kernel.residual[0], layer.kernel.source))
-    if made is None or read is None or not made.operator.startswith(DEQUANTIZE):
-        return False
-    codes = made.tensors[0]
-    if sum(user.operator not in _LAYERS for user in builder.flow.users(layer.kernel.residual[0])) > 1:
-        return False
-    return codes is not read.tensors[0] and len(builder.flow.users_beside(codes, layer.kernel.call)) <= 1
-
-
-def _node(name: str, layer: LayerSum, *, float_output: bool) -> Convolution | Linear:
-    kernel, inputs = layer.kernel, (layer.source,)
-    if kernel.is_linear:
-        return Linear(name, inputs, layer.weights, kernel.low == 0, float_output)
-    _, _, _, stride, padding, dilation, _, _, groups = kernel.call.args
-    pads = tuple((int(pad), int(pad)) for pad in padding)
-    geometry = (tuple(stride), pads, tuple(dilation), int(groups))
-    return Convolution(name, inputs, layer.weights, *geometry, kernel.low == 0, float_output=float_output)
-
-
-def _rule(builder: Builder, node: Convolution | Linear, output: Affine) -> Requantization:
-    convolution = isinstance(node, Convolution)
-    return requantization(
-        builder.engine,
-        builder.kernels,
-        kind="convolution" if convolution else "linear",
-        input=builder.value(node.inputs[0]).affine,
-        weight_scale=node.weights.scale,
-        weight_zero_point=node.weights.zero_point,
-        per_channel=node.weights.per_channel,
-        output=output,
-        bias=None,
-        relu=node.relu,
-        channels=1 if not node.weights.per_channel else len(node.weights.scale),
-        shape=convolution_shape(node) if isinstance(node, Convolution) else None,
-        float_output=node.float_output,
-    )
-
-
-def _clamp(kernel: Kernel, affine: Affine, rule: Requantization) -> np.ndarray | None:
-    """The table of a clamp of the codes that does what one of the sums does; None where it does nothing more.
-
-    What follows a clamp only rises with the sum: clamped codes are the codes of clamped sums.
-    """
-    low, high = (int(rule.rounded(np.array([end], np.float32)).flat[0]) for end in (kernel.low, kernel.high))
-    if (low, high) == (rule.minimum, rule.maximum):
-        return None
-    codes = np.arange(256, dtype=np.uint8).view(affine.dtype)
-    return np.clip(codes, low, high).astype(affine.dtype).view(np.uint8)[None]
-
-
 # What stands between
-
-
-def _matrix(builder: Builder, call: Call) -> bool:
-    """A convolution or a product with a dequantised parameter."""
-    convolution = call.operator == "aten.convolution"
-    source, weight = call.args[1:3] if call.operator == "aten.addmm" else call.args[:2]
-    bias = call.args[2] if convolution else call.args[0] if call.operator == "aten.addmm" else None
-    real, constant = builder.reference(source), builder.reference(weight)
-    if not isinstance(constant, Constant):
-        return False
-    if not isinstance(real, Real) or not dequantized(real):
-        builder.assign(call.results[0], Foreign(f"{builder.where(call)}: {call.operator} of what is not quantised"))
-        return True
-    affine, result = builder.value(real.name).affine, call.results[0]
-    if affine.dtype != "uint8":
-        raise ModelError(
-            f"{builder.where(call)}: {call.operator} of int8 activations is lowered to no kernel that is reproduced; "
-            f"quantise activations to torch.uint8, as X86InductorQuantizer does"
-        )
-    if np.any(constant.zero_point):
-        raise ModelError(f"{builder.where(call)}: {call.operator}: oneDNN's kernels take no weight zero points")
-    if convolution and (call.args[6] or source.dim() != 4 or constant.moves):
-        raise ModelError(
-            f"{builder.where(call)}: of a torch.export graph's convolutions those over two axes are supported, "
-            f"not transposed"
-        )
-    if not convolution and [made_by.operator for made_by, _ in constant.moves] not in _TRANSPOSED:
-        raise ModelError(f"{builder.where(call)}: {call.operator} with a parameter that is no transposed weight")
-    key = next((builder.keys[id(tensor)] for tensor in (bias, constant.codes) if id(tensor) in builder.keys), "")
-    parameters = Weights(
-        codes=np.ascontiguousarray(constant.codes.numpy()),
-        scale=constant.scale,
-        zero_point=constant.zero_point,
-        per_channel=constant.per_channel,
-        bias=None if bias is None else bias.detach().numpy().astype(np.float32),
-        key=key,
-    )
-    if not constant.per_channel:
-        raise ModelError(
-            f"{builder.where(call)}: {call.operator} of weights with one scale is lowered to no integer kernel; "
-            f"quantise weights per output channel, as X86InductorQuantizer does"
-        )
-    scale = torch.from_numpy(constant.scale.astype(np.float32))
-    kernel = Kernel(call, source, affine, constant.codes, scale, bias)
-    builder.assign(
-        result,
-        LayerSum(
-            source=real.name,
-            weights=parameters,
-            kernel=kernel,
-            floats=(result,),
-            last=call,
-            end=builder.position,
-            lowered=_reads_codes(builder, source, rows=not convolution),
-        ),
-    )
-    return True
-
-
-def _reads_codes(builder: Builder, source: torch.Tensor, *, rows: bool) -> bool:
-    """Whether a dequantize made a tensor; `rows`: views that keep its rows may come between."""
-    made = builder.flow.maker(source)
-    while rows and made is not None and _keeps_rows(made, tuple(made.tensors[0].shape)):
-        made = builder.flow.maker(made.tensors[0])
-    return made is not None and made.operator.startswith(DEQUANTIZE)
-
-
-def _longer(builder: Builder, call: Call, layer: LayerSum, kernel: Kernel, post: str, residual: str = "") -> None:
-    """One more call that the layer's kernel stands for; a clamp after movements is the same as one before them."""
-    result = call.results[0]
-    layer = replace(layer, kernel=kernel, posts=(*layer.posts, post), residual=residual or layer.residual)
-    if layer.moves:
-        builder.assign(result, layer)
-        return
-    builder.assign(
-        result,
-        replace(
-            layer,
-            floats=(*layer.floats, result),
-            last=call,
-            end=builder.position,
-        ),
-    )
 
 
 def _clamped(builder: Builder, call: Call) -> bool:
@@ -371,7 +124,7 @@ def _clamped(builder: Builder, call: Call) -> bool:
         kernel = reference.kernel
         kernel = replace(kernel, low=min(max(kernel.low, low), high), high=max(min(kernel.high, high), low))
         post = "relu" if (low, high) == (0, math.inf) else "clamp" if math.isfinite(low + high) else "one-sided clamp"
-        _longer(builder, call, reference, kernel, post)
+        longer(builder, call, reference, kernel, post)
     elif isinstance(reference, ElementSum) and (low, high) == (0, math.inf):
         builder.assign(call.results[0], replace(reference, relu=True))
     else:
@@ -402,7 +155,7 @@ def _add(builder: Builder, call: Call) -> bool:
         if first.moves or first.residual or (kernel.low, kernel.high) != (-math.inf, math.inf):
             return False
         kernel = replace(kernel, residual=(b, builder.value(second.name).affine))
-        _longer(builder, call, first, kernel, "add", second.name)
+        longer(builder, call, first, kernel, "add", second.name)
         return True
     if dequantized(first) and isinstance(first, Real) and first.name != second.name:
         builder.assign(call.results[0], ElementSum(sources=(first.name, second.name)))
@@ -464,7 +217,7 @@ def _concatenate(builder: Builder, call: Call) -> bool:
 
 
 _HANDLERS: dict[str, Callable[[Builder, Call], bool]] = {
-    **dict.fromkeys(_LAYERS, _matrix),
+    **dict.fromkeys(LAYERS, layer),
     **dict.fromkeys(("aten.relu", "aten.relu6", "aten.hardtanh", "aten.clamp"), _clamped),
     "aten.add": _add,
     "aten.max_pool2d_with_indices": _max_pool,

@@ -9,22 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.ao.quantization.fx._decomposed  # makes the operators `quantized_decomposed`
 from torch.utils._pytree import tree_leaves, tree_map
 
 from accelsim.arithmetic.affine import Affine
 
 from .builder import Builder
+from .decomposed import grid
 from .recording import QUANTIZE, Call, Recording
+from .tables import STORAGE
 
 Lookup = Callable[[Any], Any]
-
-_DTYPES = {"uint8": torch.uint8, "int8": torch.int8}
-
-
-def grid(affine: Affine) -> tuple[float, int, int, int, torch.dtype]:
-    """The arguments of `quantized_decomposed`'s operators."""
-    return affine.scale, affine.zero_point, affine.minimum, affine.maximum, _DTYPES[affine.dtype]
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ class Kernel:
         source = (x, scale, zero, packed, self.scale, zeros)
         target: tuple[Any, ...] = (1.0, 0, torch.float32)
         if self.output is not None:
-            target = (self.output.scale, self.output.zero_point, _DTYPES[self.output.dtype])
+            target = (self.output.scale, self.output.zero_point, STORAGE[self.output.dtype])
         if self.residual is None:
             result = function(*source, self.bias, *more, *target, *self._post_op())
         else:

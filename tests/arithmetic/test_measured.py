@@ -167,6 +167,7 @@ def test_default_weights_are_per_channel_but_for_qnnpack_and_activations_of_7_bi
     assert scale.item() == pytest.approx(1 / (2**bits - 1), rel=0.02)
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_engines_convolutions_return_channels_last_tensors(engine: str) -> None:
     before = torch.backends.quantized.engine

@@ -92,6 +92,7 @@ GRAPHS: dict[str, tuple[tuple[int, ...], Callable[[], Graph]]] = {
     "convolution without bias": (Y, lambda: Graph(lambda x, a: a(x), Layer(2, (8, 6, 3, 2), bias=False, stride=2))),
     "convolution with relu": (Y, lambda: Graph(lambda x, a: torch.relu(a(x)), Layer(3, (8, 6, 2, 2)))),
     "relu in place": (Y, lambda: Graph(lambda x, a: torch.relu_(a(x)), Layer(3, (8, 6, 2, 2)))),
+    "dropped out": (Y, lambda: Graph(lambda x, a: torch.relu(F.dropout(a(x), training=False)), Layer(3, (8, 6, 2, 2)))),
     "relu6": (Y, lambda: Graph(lambda x, a: F.relu6(a(x)), Layer(4, (8, 6, 1, 1)))),
     "clamp on both sides": (Y, lambda: Graph(lambda x, a: F.hardtanh(a(x), -0.3, 0.2), Layer(5, (8, 6, 1, 1)))),
     "clamp from below": (Y, lambda: Graph(lambda x, a: torch.clamp(a(x), min=-0.125), Layer(5, (8, 6, 1, 1)))),

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,24 @@ def test_averages_differ_from_the_graphs_in_halves_alone() -> None:
             assert different.any()
 
 
+def test_a_layer_that_is_not_lowered_is_told_of() -> None:
+    shape, make = GRAPHS["layer of moved numbers"]
+    network = extract(exported(make(), shape), image(1, shape))
+    assert any("its lowering leaves it in float" in note for note in network.notes)
+    shape, make = GRAPHS["linear over three axes"]
+    assert not extract(exported(make(), shape), image(1, shape)).notes
+
+
+def test_a_residual_sum_keeps_its_arithmetic_beside_engines() -> None:
+    shape, make = GRAPHS["residual with relu"]
+    x = image(1, shape)
+    network = extract(exported(make(), shape), x)
+    values = network.trace(x.numpy())
+    other = replace(network, engine="fbgemm")
+    assert np.array_equal(other.apply("layer0", values), values["layer0"])
+    assert not np.array_equal(other.apply("layer1", values), values["layer1"])
+
+
 def test_a_residual_sum_runs_on_the_reference_and_on_no_machine() -> None:
     shape, make = GRAPHS["residual with relu"]
     network = extract(exported(make(), shape), image(1, shape))
@@ -183,6 +202,10 @@ def _narrow(x: torch.Tensor) -> torch.Tensor:
     return torch.ops.quantized_decomposed.quantize_per_tensor(x, 0.25, 3, 0, 127, torch.uint8)
 
 
+def _integers_in(x: torch.Tensor) -> torch.Tensor:
+    return rounded(dequantize(x.to(torch.uint8), IN))
+
+
 def _uneven_pool(x: torch.Tensor) -> torch.Tensor:
     return rounded(F.avg_pool2d(rounded(x, IN), 2), OUT)
 
@@ -194,8 +217,13 @@ def _uneven_pool(x: torch.Tensor) -> torch.Tensor:
         (_one_scale, Y, "one scale.*per output channel"),
         (_signed, Y, "int8 activations.*torch.uint8"),
         (_narrow, Y, r"reduce_range=False"),
+        (_integers_in, Y, "nothing in the graph has quantised"),
         (_uneven_pool, Y, "share their observer"),
-        (lambda x: rounded(F.gelu(Layer(1, (8, 6, 3, 3))(rounded(x, IN)))), Y, "gelu computes in float"),
+        (
+            lambda x: rounded(F.gelu(Layer(1, (8, 6, 3, 3))(rounded(x, IN)))),
+            Y,
+            "gelu takes a sum or a parameter in float",
+        ),
         (lambda x: rounded(F.conv_transpose2d(rounded(x, IN), torch.ones(6, 2, 2, 2))), Y, "convolution.*in float"),
         (lambda x: rounded(rounded(x, IN) * rounded(x + 1, OUT)), Y, "in float"),
     ],
