@@ -90,9 +90,10 @@ class ResidualSum:
 def residual_sum(layer: Requantization, residual: Affine, *, scaled: bool) -> ResidualSum:
     """The kernel's binary form. `scaled`: its post-op is `sum`, which scales the residual's codes as it adds them.
 
-    Otherwise the residual comes dequantised: the post-op `add` of a linear layer, or a `sum` in binary32.
+    Otherwise the residual comes dequantised: the post-op `add` of a linear layer, or a `sum` in binary32. Generated
+    kernels fuse the product and the sum, oneDNN's reference (which divides by the output's scale) does not.
     """
-    return ResidualSum(layer, residual.zero_point, f32(residual.scale), scaled)
+    return ResidualSum(layer, residual.zero_point, f32(residual.scale), scaled and layer.divisor is None)
 
 
 def add_rule(a: Affine, b: Affine, out: Affine, relu: bool) -> FloatAdd:
