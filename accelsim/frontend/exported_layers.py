@@ -63,7 +63,7 @@ def layer(builder: Builder, call: Call) -> bool:
         raise ModelError(f"{builder.where(call)}: {call.operator} with a parameter that is no transposed weight")
     key = next((builder.keys[id(tensor)] for tensor in (bias, constant.codes) if id(tensor) in builder.keys), "")
     parameters = Weights(
-        codes=np.ascontiguousarray(constant.codes.numpy()),
+        codes=np.array(constant.codes.numpy(), order="C"),
         scale=constant.scale,
         zero_point=constant.zero_point,
         per_channel=constant.per_channel,

@@ -233,6 +233,16 @@ def test_what_has_no_integers_is_refused_with_a_reason(model: Any, shape: tuple[
         extract(model, image(1, shape))
 
 
+def test_a_network_shares_no_memory_with_the_graph() -> None:
+    shape, make = GRAPHS["linear"]
+    graph = make()
+    network = extract(graph, image(1, shape))
+    (layer,) = [node for node in network.nodes if isinstance(node, Linear)]
+    before = layer.weights.codes.copy()
+    graph.layer0.weight += 1
+    assert np.array_equal(layer.weights.codes, before)
+
+
 def test_a_graph_has_no_engine() -> None:
     shape, make = GRAPHS["linear"]
     model, x = exported(make(), shape), image(1, shape)
