@@ -190,17 +190,33 @@ def test_a_threshold_whose_value_is_halfway_between_two_codes_depends_on_the_pla
     assert placed_share(pytorch, "tanh", [[(2.0**-power, 137)] for power in range(9)], ()) == 0
 
 
+@pytest.mark.parametrize("operator", ["hardswish", "leaky_relu", "elu"])
+def test_no_place_differs_with_the_default_kernels_nor_with_qnnpacks_own_hard_swish(
+    pytorch: PyTorch, operator: str
+) -> None:
+    rng = np.random.default_rng(57)
+    grids = [[(float(2.0**power), int(rng.integers(0, 256))) for power in rng.integers(-6, 3, 2)] for _ in range(40)]
+    assert placed_share(pytorch, operator, grids, kernels=DEFAULT) == 0
+    assert (placed_share(pytorch, operator, grids, engine="qnnpack") == 0) == (operator == "hardswish")
+
+
 def placed_share(
-    pytorch: PyTorch, operator: str, grids: list[list[Grid]], more: tuple[Any, ...] | None = None
+    pytorch: PyTorch,
+    operator: str,
+    grids: list[list[Grid]],
+    more: tuple[Any, ...] | None = None,
+    *,
+    engine: str = "fbgemm",
+    kernels: KernelSet = AVX2,
 ) -> float:
-    """Of the 256 codes, how many AVX2's vector body makes other ones of than the loop over what is left."""
+    """Of the 256 codes, how many the vector body makes other ones of than the loop over what is left."""
     every = np.arange(256, dtype=np.uint8)
     shares = []
     for grid, *out in grids:
         given = more if more is not None else (*([0.5] if operator in ("leaky_relu", "elu") else []), *out[0])
         parts = [every, *every.reshape(-1, 32)]  # four passes of the vector body; eight ends
         questions = [question("unary", part[None], grid, operator, given) for part in parts]
-        body, *ends = answers(pytorch, "fbgemm", AVX2, questions)
+        body, *ends = answers(pytorch, engine, kernels, questions)
         shares.append(np.mean(body[0] != np.concatenate(ends, axis=1)[0]))
     return float(np.mean(shares))
 
