@@ -3,11 +3,12 @@
 Three values of each layer are held side by side: the machine's, the integer reference's, and PyTorch's own. The machine
 must equal the reference everywhere; on a machine whose requant unit has another arithmetic than the engine's, the
 reference has that arithmetic too. Where PyTorch differs from both, the layer is computed again from PyTorch's own
-inputs, and a difference is explained in four cases only: the machine's arithmetic gives PyTorch's code then (the
+inputs, and a difference is explained in these cases only: the machine's arithmetic gives PyTorch's code then (the
 difference came in with the inputs, from a layer before); the engine's does and the machine's does not, in a channel
 that has no certificate (the machine's arithmetic has changed it); the rule of the lanes of this host does (the network
 stands for another kernel set); or the sum with the int16 saturation of this host's matrix kernels does, pair of
-products by pair.
+products by pair. Of a torch.export graph's averages, which it sums in float, those halfway between two codes are
+explained too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from accelsim.arithmetic.engines import PT2E
 from accelsim.arithmetic.saturation import may_saturate
 from accelsim.compiler import compile_with_plans
 from accelsim.errors import ModelError
@@ -25,7 +27,7 @@ from accelsim.hardware import Accelerator
 from accelsim.hardware.configuration import Arithmetic
 from accelsim.isa import Program
 from accelsim.machine import Result, simulate
-from accelsim.network import Convolution, Linear, Network, Node, rounding
+from accelsim.network import AveragePool, Convolution, Linear, Network, Node, rounding
 from accelsim.network.saturated import owner_of, saturated
 from accelsim.network.substitution import LayerUnit, layer_codes, layer_units, trace_on
 
@@ -156,7 +158,7 @@ def compare(
 
     `units`: those of the compilation, which spares their being found (in fixed point: proved) once more.
     """
-    from accelsim.frontend import record_values
+    from accelsim.frontend import record_eager_values, record_values
 
     arithmetic = result.accelerator.requant_unit.arithmetic
     if arithmetic.is_exact:
@@ -174,6 +176,8 @@ def compare(
     notes = ["PyTorch ran with one thread; the number of threads moves the ends of its vector loops."]
     if not arithmetic.is_exact:
         notes.append(_changes(layers, units, arithmetic))
+    if network.engine == PT2E:
+        notes.append(_beside_eager(network, torch_values, record_eager_values(model, x, network)))
     return Verification(network.engine, tuple(layers), (*notes, *network.notes), str(arithmetic))
 
 
@@ -188,6 +192,18 @@ def _changes(layers: list[LayerVerification], units: Mapping[str, LayerUnit], ar
         return line
     certified, channels = sum(int(item.sum()) for item in found), sum(map(len, found))
     return f"{line}; {certified:,} of {channels:,} channels have a certificate, which lets none of theirs change"
+
+
+def _beside_eager(network: Network, lowered: dict[str, np.ndarray], eager: dict[str, np.ndarray]) -> str:
+    """How far the run of a torch.export graph is from the kernels that it is lowered to, in one line."""
+    names = [node.name for node in network.nodes if node.name in lowered]
+    change = np.concatenate([np.abs(lowered[name].astype(np.int32) - eager[name]).reshape(-1) for name in names])
+    differing, largest = int(np.count_nonzero(change)), int(change.max(initial=0))
+    return (
+        f"PyTorch's side are the kernels that the graph is lowered to. The graph itself, whose layers sum in float, "
+        f"gives {differing:,} of these {change.size:,} outputs ({differing / max(change.size, 1):.2%}) another code, "
+        f"by at most {largest}"
+    )
 
 
 def _of_this_host(network: Network, model: Any, x: Any) -> Network:
@@ -268,6 +284,11 @@ class _Judge:
                     f"{owner_of(self._network, node)}'s kernels on this host"
                 )
             open_ &= ~saturated
+        if isinstance(node, AveragePool) and self._network.engine == PT2E and open_.any():
+            halves = open_ & self._halfway(node)
+            if halves.any():
+                causes.append(f"{np.count_nonzero(halves):,} halfway between two codes, where the graph sums in float")
+            open_ &= ~halves
         if open_.any():
             causes.append(f"{np.count_nonzero(open_):,} where PyTorch's kernel differs from the exact arithmetic")
         explained = count - int(np.count_nonzero(unfaithful | open_))
@@ -281,6 +302,13 @@ class _Judge:
         free = ~unit.certificate.certified
         axes = len(self._network.values[node.name].shape)
         return free if isinstance(node, Linear) else free.reshape(-1, *(1,) * (axes - 2))
+
+    def _halfway(self, node: AveragePool) -> np.ndarray:
+        """Which averages lie halfway between two codes: of the mirrored codes they are rounded to the other one."""
+        (name,) = node.inputs
+        # ~q is max - q of uint8 and -1 - q of int8: an odd number less the code, so that halves change their even side.
+        mirrored = ~self._network.apply(node.name, {name: ~self._torch[name]})
+        return mirrored != self._network.apply(node.name, self._torch)
 
     def _saturated(self, node: Convolution | Linear, where: np.ndarray) -> tuple[np.ndarray, int]:
         """Which of the outputs `where` are PyTorch's codes once pairs of products saturate, and how many pairs do.

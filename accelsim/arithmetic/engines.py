@@ -9,6 +9,9 @@ from accelsim.errors import ModelError
 
 ENGINES = ("fbgemm", "qnnpack", "x86", "onednn")
 
+#: The arithmetic of a torch.export graph's lowering, in the place of an engine: `torch.backends.quantized` has no say.
+PT2E = "pt2e"
+
 AtenKernels = Literal["default", "avx2", "avx512", "uniform"]
 MatrixKernels = Literal["avx2", "avx512", "vnni"]
 
@@ -26,6 +29,6 @@ class KernelSet:
 
 def check_engine(engine: str) -> str:
     """`engine` itself. Raises ModelError if there is none of that name."""
-    if engine not in ENGINES:
-        raise ModelError(f"no engine is named {engine!r}; the engines are {', '.join(ENGINES)}")
+    if engine not in (*ENGINES, PT2E):
+        raise ModelError(f"no engine is named {engine!r}; the engines are {', '.join((*ENGINES, PT2E))}")
     return engine

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from accelsim.errors import ModelError
 
+from . import lowered
 from .affine import Affine
 from .binary32 import f32, inverse, reciprocal
-from .engines import KernelSet, check_engine
+from .engines import PT2E, KernelSet, check_engine
 from .onednn import ConvolutionShape, scaling
 from .requantize import Requantization
 
@@ -75,6 +76,7 @@ def requantization(
     transposed: bool = False,
     shape: ConvolutionShape | None = None,
     offset: NDArray[np.int32] | None = None,
+    float_output: bool = False,
 ) -> Requantization:
     """The pipeline of one layer; `kind` is "convolution" or "linear".
 
@@ -82,8 +84,9 @@ def requantization(
     real units. `channels` counts all groups'. `shape` decides among oneDNN's kernels for convolutions; None stands for
     a plain one of one group.
     `offset`: int32 of length `channels`, added to each accumulator first (what the zero points leave of a sum of raw
-    codes). All constants come out with length `channels`. Holds where sx * sw, so and their reciprocals are normal
-    binary32 numbers. Raises ModelError for what QNNPACK refuses, and for what PyTorch gets wrong.
+    codes). `float_output`: as in `lowered.requantization`, which "pt2e" is. All constants come out with length
+    `channels`. Holds where sx * sw, so and their reciprocals are normal binary32 numbers. Raises ModelError for what
+    QNNPACK refuses, and for what PyTorch gets wrong.
     """
     owner = arithmetic_of(
         engine,
@@ -95,6 +98,19 @@ def requantization(
         per_channel=per_channel,
         transposed=transposed,
     )
+    if owner == PT2E:
+        return lowered.requantization(
+            kernels,
+            input=input,
+            weight_scale=weight_scale,
+            output=output,
+            bias=bias,
+            relu=relu,
+            channels=channels,
+            shape=shape,
+            offset=offset,
+            float_output=float_output,
+        )
     sx, sw, so = f32(input.scale), np.broadcast_to(f32(weight_scale), channels), f32(output.scale)
     product = sx * sw
 

@@ -18,7 +18,7 @@ from accelsim.errors import ModelError
 from . import lanes
 from .affine import Affine
 from .binary32 import Float32, f32, reciprocal
-from .engines import KernelSet, check_engine
+from .engines import PT2E, KernelSet, check_engine
 from .lanes import Layout
 from .requantize import Requantization
 
@@ -58,7 +58,9 @@ def average_rules(
     `kind`: "window" (avg_pool), "adaptive" (adaptive_avg_pool; `kernel` is this pixel's window) or "mean" (over all
     axes that `kernel` covers). `divisor`: what the sum is divided by, the size of `kernel` if None; QNNPACK divides by
     that in any case. `layout` is the input's; a contiguous pool has one rule for all lanes. A mean of a channels_last
-    tensor is a sum in binary32 (`float_sum.mean_channels_last`); asking for its rules raises ModelError.
+    tensor is a sum in binary32 (`float_sum.mean_channels_last`); asking for its rules raises ModelError. A graph of
+    torch.export averages in binary32 too, in an order of its own; the rule of "pt2e" is the exact average, rounded once
+    (half to even), from which the graph differs in ties.
     """
     check_engine(engine)
     size = int(np.prod(kernel))
@@ -67,6 +69,8 @@ def average_rules(
     def one(subtract: int, **steps: Any) -> tuple[lanes.Span[AverageRule], ...]:
         return (lanes.Span(0, channels, AverageRule(subtract, Requantization(**clamp, **steps))),)
 
+    if engine == PT2E:
+        return one(grid.zero_point, zero_point=grid.zero_point, divisor=np.atleast_1d(f32(divisor or size)))
     if _is_qnnpacks(engine, kind, grid, kernel, ceil_mode):
         scale = f32(grid.scale)
         return one(grid.zero_point, zero_point=grid.zero_point, multiplier=np.atleast_1d(scale / (scale * f32(size))))

@@ -149,6 +149,10 @@ class Requantization:
 
     def codes(self, accumulator: NDArray[np.int32] | Float32) -> Float32:
         """What `apply` returns, as whole binary32 numbers."""
+        return self.rounded(self.real(accumulator))
+
+    def real(self, accumulator: NDArray[np.int32] | Float32) -> Float32:
+        """The sums in binary32, scales and bias applied."""
         value = np.asarray(accumulator)
         x: Float32 = f32(value if self.offset is None else value + self.offset)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -158,6 +162,11 @@ class Requantization:
                 x = x * self.scale_2
             if self.bias is not None:
                 x = x + self.bias if self.bias_factor is None else fma(self.bias, self.bias_factor, x)
+        return x
+
+    def rounded(self, x: Float32) -> Float32:
+        """The codes of what `real` returns, as whole binary32 numbers."""
+        with np.errstate(over="ignore", invalid="ignore"):
             if self.multiplier is not None:
                 if self.fused_zero_point:
                     x = fma(x, self.multiplier, np.float32(self.zero_point))

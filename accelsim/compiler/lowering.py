@@ -33,6 +33,7 @@ from accelsim.network import (
     Node,
     Permute,
     Reshape,
+    ResidualLayer,
     Slice,
     Softmax,
     Unfold,
@@ -285,6 +286,7 @@ _ABSENT: dict[type[Node], str] = {
     Softmax: "a softmax (it divides by a sum over the data)",
     LayerNorm: "a layer norm (its scale follows from the data)",
     GroupNorm: "a group or instance norm (its scale follows from the data)",
+    ResidualLayer: "a residual that is added to a layer's sums before they are rounded",
     Bilinear: "a bilinear resize (it weighs neighbours by binary32 numbers)",
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from accelsim.arithmetic.fixed_point import MOST_MULTIPLIER_BITS
 from accelsim.errors import ModelError
-from accelsim.network import Convolution, GroupNorm, LayerNorm, Linear, Lookup, Network, Node
+from accelsim.network import Convolution, GroupNorm, LayerNorm, Linear, Lookup, Network, Node, ResidualLayer
 from accelsim.network.rounding import centred_weights
 from accelsim.network.substitution import certify_layer
 
@@ -33,6 +33,8 @@ ACCUMULATOR = (
     "acc = sum(x * w) over the raw input codes x, where padding has the input's zero point as its code, "
     "and over centred_weight, or weight where there is none"
 )
+
+RESIDUAL = "binary32: the residual's codes are added to the scaled sums before the one rounding, as pt2e's kernels do"
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,10 @@ def network_bundle(network: Network, multiplier_bits: int = MOST_MULTIPLIER_BITS
             own, clamps[node.name] = _layer(network, node, multiplier_bits)
             entry |= {"accumulator": ACCUMULATOR, "clamp": list(clamps[node.name]), "state_dict": node.weights.key}
             entry["requantize_by"] = "thresholds" if "thresholds" in own else "fixed_point"
+        elif isinstance(node, ResidualLayer):
+            own = _parameters(node.layer)
+            entry |= {"layer": type(node.layer).__name__, **_attributes(node.layer), "accumulator": ACCUMULATOR}
+            entry |= {"requantize_by": RESIDUAL, "state_dict": node.layer.weights.key}
         elif isinstance(node, Lookup):
             own = {"tables": node.tables}
         elif isinstance(node, LayerNorm | GroupNorm):
@@ -108,23 +114,17 @@ def tensors_bundle(name: str, arrays: Mapping[str, np.ndarray]) -> Bundle:
 
 def _attributes(node: Node) -> dict[str, Any]:
     """The plain fields of a node."""
-    skipped = {"name", "inputs", "weights", "tables", "weight", "bias"}
+    skipped = {"name", "inputs", "weights", "tables", "weight", "bias", "layer"}
     return {name: value for name, value in vars(node).items() if name not in skipped}
 
 
 def _layer(
     network: Network, node: Convolution | Linear, multiplier_bits: int
 ) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
-    weights = node.weights
     found = certify_layer(network, node, multiplier_bits)
     if np.any(found.exact.monotone.count != found.reach.count):
         raise ModelError(f"{node.name}: its sums leave int32 when they are scaled; choose a larger output scale")
-    own: dict[str, np.ndarray] = {"weight": weights.codes}
-    if np.any(weights.zero_point):
-        own["centred_weight"] = centred_weights(node).astype(np.int16)
-    own |= {"weight_scale": weights.scale, "weight_zero_point": weights.zero_point}
-    if weights.bias is not None:
-        own["bias"] = weights.bias
+    own = _parameters(node)
     constants = found.constants
     own |= {
         "multiplier": constants.multiplier.astype(np.int32),
@@ -136,3 +136,14 @@ def _layer(
         # A threshold that nothing reaches may stand at 2**31, one above int32.
         own["thresholds"] = np.minimum(found.exact.first, 2**31 - 1).astype(np.int32)
     return own, (constants.minimum, constants.maximum)
+
+
+def _parameters(node: Convolution | Linear) -> dict[str, np.ndarray]:
+    weights = node.weights
+    own: dict[str, np.ndarray] = {"weight": weights.codes}
+    if np.any(weights.zero_point):
+        own["centred_weight"] = centred_weights(node).astype(np.int16)
+    own |= {"weight_scale": weights.scale, "weight_zero_point": weights.zero_point}
+    if weights.bias is not None:
+        own["bias"] = weights.bias
+    return own

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,8 +15,13 @@ from accelsim.arithmetic.engines import KernelSet
 from accelsim.errors import ModelError
 from accelsim.network import Gather, Network, Node, Permute, Reshape, Slice, Unfold, Value
 
-from .recording import Call, Recording
+from .decomposed import exported_affine
+from .flow import Flow
+from .recording import QUANTIZE, Call, Recording
 from .tables import Program
+
+if TYPE_CHECKING:
+    from .kernels import Kernel
 
 _DTYPES = {torch.quint8: "uint8", torch.qint8: "int8"}
 
@@ -63,7 +69,14 @@ class Foreign:
     reason: str
 
 
-Reference = Codes | Real | FloatInput | Foreign
+@dataclass(frozen=True, kw_only=True)
+class Unrounded:
+    """A float tensor of a torch.export graph that gets codes where it is quantised, after some movements."""
+
+    moves: tuple[tuple[Call, tuple[Move, ...]], ...] = ()
+
+
+Reference = Codes | Real | FloatInput | Foreign | Unrounded
 
 
 def order_of(tensor: torch.Tensor) -> tuple[int, ...]:
@@ -107,6 +120,8 @@ class Builder:
         #: For each value that PyTorch made: the number of the call, and which of its results.
         self.places: dict[str, tuple[int, int]] = {}
         self.notes: list[str] = []
+        #: The kernels that a torch.export graph is lowered to, by the number of the call whose result is theirs.
+        self.lowered: dict[int, Kernel] = {}
         self._recording = recording
         self._references: dict[int, Reference] = {}
         self._tensors: list[torch.Tensor] = []
@@ -117,6 +132,16 @@ class Builder:
                 self.assign(tensor, Codes(name))
             else:
                 self.assign(tensor, FloatInput(position))
+
+    @property
+    def position(self) -> int:
+        """The number of the call that is gone through."""
+        return self._position
+
+    @cached_property
+    def flow(self) -> Flow:
+        """What the recorded calls make and take."""
+        return Flow(self._recording)
 
     def at(self, position: int) -> Call:
         """Go to a call."""
@@ -149,6 +174,8 @@ class Builder:
             return reference.name
         if isinstance(reference, Foreign):
             raise ModelError(reference.reason)
+        if isinstance(reference, Unrounded):
+            raise ModelError(f"{self.where(call)}: {call.operator} takes a float tensor that is not quantised yet")
         raise ModelError(
             f"{self.where(call)}: {call.operator} takes a constant tensor; only values that depend on the model's "
             f"inputs are supported as operands"
@@ -198,11 +225,17 @@ class Builder:
     ) -> None:
         """Add the node that `make` gives for its name; it produces `result`, the call's result number `which`."""
         name = name or self.name(call)
-        affine = affine_of(self.where(call), result)
+        affine = self.affine(call, result)
         self.values[name] = Value(name, tuple(result.shape), affine, order_of(result), is_dense(result))
         self.nodes.append(make(name))
         self.places[name] = (self._position, which)
         self.assign(result, Codes(name))
+
+    def affine(self, call: Call, result: torch.Tensor) -> Affine:
+        """The affine map of a call's quantised result."""
+        if call.operator.startswith(QUANTIZE):
+            return exported_affine(self.where(call), call)
+        return affine_of(self.where(call), result)
 
     def made(self, name: str) -> None:
         """The first result of the call that is gone through is the value `name`, if none before it was."""
@@ -233,8 +266,8 @@ class Builder:
         """
         reference = reference or self.reference(source)
         for which, (result, moves) in enumerate(results):
-            if isinstance(reference, FloatInput):
-                self.assign(result, FloatInput(reference.position, (*reference.moves, (call, moves))))
+            if isinstance(reference, FloatInput | Unrounded):
+                self.assign(result, replace(reference, moves=(*reference.moves, (call, moves))) if moves else reference)
             elif isinstance(reference, Codes | Real):
                 real = isinstance(reference, Real)
                 name = self._moved(call, reference.name, moves, result, None if real else which)
@@ -261,7 +294,7 @@ class Builder:
 
     def quantized_input(self, call: Call, reference: FloatInput, result: torch.Tensor) -> None:
         """The model quantises one of its inputs: that is where the network begins."""
-        affine = affine_of(self.where(call), result)
+        affine = self.affine(call, result)
         if reference.position in self.inputs:
             name = self.inputs[reference.position]
             if self.values[name].affine != affine:
@@ -273,8 +306,15 @@ class Builder:
             name = self._input(reference.position, self._recording.inputs[reference.position], affine)
             if not reference.moves:
                 self.places[name] = (self._position, 0)
-        for position, (made_by, moves) in enumerate(reference.moves):
-            last = position == len(reference.moves) - 1
+        self.moved_to(call, name, reference.moves, result)
+
+    def moved_to(
+        self, call: Call, name: str, movements: Sequence[tuple[Call, tuple[Move, ...]]], result: torch.Tensor
+    ) -> None:
+        """`result`, which `call` quantises, is the value `name` after what was done to it in float."""
+        movements = [(made_by, moves) for made_by, moves in movements if moves]
+        for position, (made_by, moves) in enumerate(movements):
+            last = position == len(movements) - 1
             name = self._moved(made_by, name, moves, result if last else None, 0 if last else None)
         self.assign(result, Codes(name))
 
@@ -319,12 +359,17 @@ class Builder:
         if isinstance(reference, Codes):
             return reference.name
         if isinstance(reference, Real):
-            if reference.index == 1:
+            if reference.program[reference.index - 1].operator.split(".")[1].startswith("dequantize"):
                 return reference.name
             reason = f"{self.where(reference.last)}: {reference.last.operator} computes in float"
             raise ModelError(f"{reason} after the last quantised operator; {AFTERWARDS}")
         if isinstance(reference, Foreign):
             raise ModelError(f"{reference.reason}; {AFTERWARDS}")
+        if isinstance(reference, Unrounded):
+            raise ModelError(
+                "an output of the model is the sum of a layer in float: torch.export graphs leave the last layer's so; "
+                "quantise it (torch.ops.quantized_decomposed.quantize_per_tensor) in a function around the model"
+            )
         if isinstance(reference, FloatInput):
             raise ModelError("an output of the model is an input that was not quantised")
         raise ModelError(f"the model returns {type(output).__name__}, which no quantised operator made")

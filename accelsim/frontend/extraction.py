@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from accelsim.arithmetic.engines import KernelSet
+from accelsim.arithmetic.engines import PT2E, KernelSet
 from accelsim.errors import InputError, ModelError
 from accelsim.network import Network, Reshape
 
 from .builder import Builder, Codes, Foreign, Move, is_dense, order_of
+from .exported import visit
 from .host import kernels_for
 from .lookups import float_operator
 from .operators import FLOAT_ELEMENTWISE, MOVEMENTS, OPERATORS, QUANTIZE, REFUSED, SAME, quantize
@@ -22,15 +23,21 @@ from .recording import Call, Recording, check_engine, quantized_engine, record
 def extract(model: Any, example_input: Any, *, engine: str | None = None, lanes: str | KernelSet = "host") -> Network:
     """The integers of a statically quantised model as a network.
 
-    `model`: an eager-converted, FX-converted or traced TorchScript module, or a function of tensors. `example_input`: a
+    `model`: an eager-converted, FX-converted or traced TorchScript module, a quantised torch.export graph (PT2E, whose
+    arithmetic is that of its lowered kernels, "pt2e"), or a function of tensors. `example_input`: a
     tensor (or array), a tuple for several inputs; its shapes, batch included, become the network's. `engine`: whose
     arithmetic is meant, by default `torch.backends.quantized.engine`. `lanes`: the kernel set whose vector lanes are
     meant: "host", "default", "avx2", "avx512", or "uniform" for one rule in all lanes.
     Raises ModelError naming the layer and operator that no integer node stands for.
     """
-    engine = check_engine(engine)
-    kernels = kernels_for(lanes, engine)
+    given, engine = engine, check_engine(engine)
     recording = record(model, tensors_of(example_input), engine)
+    if recording.is_exported != (engine == PT2E):
+        if given is not None:
+            kind = "a torch.export graph, whose arithmetic" if recording.is_exported else "no torch.export graph, which"
+            raise ModelError(f"engine {given!r}: the model is {kind} is {PT2E!r}; name no engine")
+        engine = PT2E
+    kernels = kernels_for(lanes, engine)
     name = "network" if isinstance(model, torch.jit.ScriptModule) else type(model).__name__
     return build(model, recording, engine, kernels).network(name)
 
@@ -54,6 +61,8 @@ def tensors_of(x: Any) -> tuple[torch.Tensor, ...]:
 
 
 def _visit(builder: Builder, call: Call) -> None:
+    if builder.engine == PT2E and visit(builder, call):
+        return
     if not call.results or not any(builder.reference(tensor) is not None for tensor in call.tensors):
         return  # constants and parameters
     in_place = call.operator.endswith("_")

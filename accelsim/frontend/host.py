@@ -7,7 +7,7 @@ from typing import get_args
 
 import torch
 
-from accelsim.arithmetic.engines import AtenKernels, KernelSet, MatrixKernels
+from accelsim.arithmetic.engines import PT2E, AtenKernels, KernelSet, MatrixKernels
 from accelsim.errors import ModelError
 
 LANES = ("host", *get_args(AtenKernels))
@@ -51,7 +51,7 @@ def matrix_kernels(engine: str) -> MatrixKernels:
     asked = processor
     if engine == "fbgemm":
         asked = _FBGEMM.get(os.environ.get("FBGEMM_ENABLE_INSTRUCTIONS", "").upper(), processor)
-    elif engine == "onednn":
+    elif engine in ("onednn", PT2E):
         asked = _ONEDNN.get(os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper(), processor)
     return min(asked, processor, key=_ORDER.index)
 

@@ -14,8 +14,8 @@ def load_script(path: str) -> Any:
     """A TorchScript module, in evaluation mode. Raises FormatError for a file that holds none."""
     if _is_exported(path):
         raise FormatError(
-            f"{path}: a program that torch.export saved; such graphs are not supported yet. Quantise the model with "
-            f"torch.ao.quantization's convert or convert_fx, and give it as module:callable or as a TorchScript file"
+            f"{path}: a program that torch.export saved, which PyTorch reads with pickle: such a file can execute "
+            f"anything. Give the graph as module:callable, one that returns (torch.export.load(...).module(), input)"
         )
     try:
         return torch.jit.load(path, map_location="cpu").eval()

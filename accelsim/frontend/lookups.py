@@ -11,7 +11,7 @@ from accelsim.arithmetic.affine import Affine
 from accelsim.errors import ModelError
 from accelsim.network import Lookup, Node
 
-from .builder import Builder, Codes, Foreign, Real, affine_of, order_of
+from .builder import Builder, Codes, Foreign, Real, order_of
 from .host import aten_kernels
 from .recording import Call
 from .tables import Here, Layout, Program, Step, Tables, joined, probe, probe_body, probe_layout
@@ -51,7 +51,7 @@ def look_up(
     """Make `call`'s result a lookup of value `source` through `program`; `given` has the layout that goes in."""
     result = call.results[0]
     affine = builder.value(source).affine
-    after = affine_of(builder.where(call), result)
+    after = builder.affine(call, result)
     check_kernels(builder, call, operator)
     layout = Layout(tuple(given.shape), given.stride(), order_of(result))
     tables = tables_for(builder, program, affine, layout)

@@ -14,10 +14,13 @@ from .recording import Call
 
 
 def packed_keys(model: Any) -> dict[int, str]:
-    """The `state_dict` prefix of every packed object of a model, by the object's identity."""
+    """The `state_dict` prefix of every packed object and float bias of a model, by the object's identity."""
     keys: dict[int, str] = {}
     if not isinstance(model, torch.nn.Module):
         return keys
+    for path, parameter in model.named_parameters():
+        if path.endswith(".bias"):
+            keys[id(parameter)] = path.removesuffix(".bias")
     for path, module in model.named_modules():
         names = ["_packed_params"] if isinstance(module, torch.jit.ScriptModule) else list(vars(module))
         for name in names:

@@ -14,11 +14,14 @@ from torch.ao.nn.quantized import QFunctional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from accelsim.arithmetic.engines import ENGINES
+from accelsim.arithmetic.engines import ENGINES, PT2E
 from accelsim.errors import ModelError
 
 #: Children of these kinds hold parameters or do nothing: a module with no others is where the work is done.
 _SILENT = ("Identity", "LinearPackedParams")
+
+#: How the operators of quantised torch.export graphs begin.
+QUANTIZE, DEQUANTIZE = "quantized_decomposed.quantize_per_", "quantized_decomposed.dequantize_per_"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,11 @@ class Recording:
     input_names: tuple[str, ...]
     outputs: tuple[Any, ...]
 
+    @property
+    def is_exported(self) -> bool:
+        """Whether the model is a quantised torch.export graph (PT2E)."""
+        return any(call.operator.startswith((QUANTIZE, DEQUANTIZE)) for call in self.calls)
+
 
 class _Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not looked into
     """Keeps every call, and with it every tensor, so that a tensor's identity is its own for the whole recording."""
@@ -86,7 +94,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not looked
         result = func(*args, **(kwargs or {}))
         call = Call(func, tuple(args), kwargs or {}, result, *self.scopes[-1], ())
         if self._keep_codes:
-            call = replace(call, codes=tuple(_codes(tensor) for tensor in call.results))
+            exported = call.operator.startswith(QUANTIZE)
+            call = replace(call, codes=tuple(codes_of(tensor, exported=exported) for tensor in call.results))
         self.calls.append(call)
         return result
 
@@ -98,7 +107,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not looked
                 return
 
 
-def _codes(tensor: torch.Tensor) -> np.ndarray | None:
+def codes_of(tensor: torch.Tensor, *, exported: bool) -> np.ndarray | None:
+    """The integers of a quantised tensor; `exported`: of a plain one that a torch.export graph quantised."""
+    if exported:
+        return tensor.numpy().copy()
     return tensor.int_repr().numpy() if tensor.is_quantized else None
 
 
@@ -123,9 +135,9 @@ def record(
 
 @contextlib.contextmanager
 def quantized_engine(engine: str) -> Iterator[None]:
-    """PyTorch's quantised engine inside of a `with`."""
+    """PyTorch's quantised engine inside of a `with`; torch.export graphs ("pt2e") have none."""
     before = torch.backends.quantized.engine
-    torch.backends.quantized.engine = engine
+    torch.backends.quantized.engine = before if engine == PT2E else engine
     try:
         yield
     finally:
@@ -135,6 +147,8 @@ def quantized_engine(engine: str) -> Iterator[None]:
 def check_engine(engine: str | None) -> str:
     """The engine that is meant. Raises ModelError if it is unknown, or this PyTorch was built without it."""
     chosen = torch.backends.quantized.engine if engine is None else engine
+    if chosen == PT2E:
+        return chosen
     if chosen not in ENGINES:
         raise ModelError(f"engine {chosen!r}: unknown; allowed are {', '.join(ENGINES)}")
     if chosen not in torch.backends.quantized.supported_engines:

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from accelsim.arithmetic.engines import PT2E
 from accelsim.errors import InputError
 from accelsim.network import Network
 
-from .builder import Builder
 from .extraction import build, tensors_of
+from .kernels import run_lowered
 from .recording import Recording, record
 
 
@@ -19,25 +20,41 @@ def record_values(model: Any, x: Any, network: Network) -> dict[str, np.ndarray]
     """The codes of every value that PyTorch makes, by the network's names, for `x`.
 
     `x`: the model's input, first axis a multiple of the batch that `network` was extracted for; PyTorch runs batch by
-    batch, with one thread and the network's engine. Raises InputError for other shapes.
+    batch, with one thread and the network's engine. A torch.export graph ("pt2e") is run with its layers replaced by
+    the kernels that they are lowered to. Raises InputError for other shapes.
     """
-    inputs = tensors_of(x)
-    batches = _batches(inputs, network)
-    first = record(model, batches[0], network.engine, keep_codes=True)
-    builder = build(model, first, network.engine, network.kernels)
-    wanted = {name: place for name, place in builder.places.items() if name in network.values}
-    parts = [_codes(builder, first, wanted)]
-    del first
-    parts += [_codes(builder, record(model, batch, network.engine, keep_codes=True), wanted) for batch in batches[1:]]
+    return _recorded(model, x, network, lowered=network.engine == PT2E)
+
+
+def record_eager_values(model: Any, x: Any, network: Network) -> dict[str, np.ndarray]:
+    """As `record_values`, of a torch.export graph as it stands, which computes its layers in float."""
+    return _recorded(model, x, network, lowered=False)
+
+
+def _recorded(model: Any, x: Any, network: Network, *, lowered: bool) -> dict[str, np.ndarray]:
+    parts: list[dict[str, np.ndarray]] = []
+    wanted: dict[str, tuple[int, int]] = {}
+    for batch in _batches(tensors_of(x), network):
+        recording = record(model, batch, network.engine, keep_codes=not lowered)
+        if lowered or not parts:
+            builder = build(model, recording, network.engine, network.kernels)
+            wanted = {name: place for name, place in builder.places.items() if name in network.values}
+        codes = run_lowered(builder, recording) if lowered else None
+        parts.append(_codes(network, recording, wanted, codes))
     return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _codes(builder: Builder, recording: Recording, wanted: dict[str, tuple[int, int]]) -> dict[str, np.ndarray]:
+def _codes(
+    network: Network,
+    recording: Recording,
+    wanted: dict[str, tuple[int, int]],
+    lowered: dict[int, np.ndarray] | None,
+) -> dict[str, np.ndarray]:
     codes = {}
     for name, (position, which) in wanted.items():
-        made = recording.calls[position].codes[which]
+        made = recording.calls[position].codes[which] if lowered is None else lowered.get(position)
         if made is not None:
-            codes[name] = made
+            codes[name] = made.reshape(network.values[name].shape)
     return codes
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic.engines import PT2E
 
 Spans = tuple[tuple[int, int, int], ...]
 DTYPES = {"uint8": torch.quint8, "int8": torch.qint8}
@@ -110,7 +111,7 @@ def probe(steps: Program, source: Affine, layout: Layout, engine: str) -> Tables
 
     `engine` must be the engine in force; with the arguments it names the result, which is kept.
     """
-    assert torch.backends.quantized.engine == engine
+    assert engine in (torch.backends.quantized.engine, PT2E)
     count = layout.count
     if not layout.dense or count <= 2 * _PERIOD:
         return _group(_answers(steps, source, layout), count)
@@ -126,7 +127,7 @@ def probe(steps: Program, source: Affine, layout: Layout, engine: str) -> Tables
 @lru_cache(maxsize=256)
 def probe_layout(steps: Program, source: Affine, layout: Layout, engine: str) -> Tables:
     """As `probe`, for operators whose lanes start again in each row: the whole tensor is tried."""
-    assert torch.backends.quantized.engine == engine
+    assert engine in (torch.backends.quantized.engine, PT2E)
     return _group(_answers(steps, source, layout), layout.count)
 
 
@@ -158,7 +159,8 @@ def _answers(steps: Program, source: Affine, layout: Layout) -> Callable[[int], 
                 results.append(step(results))
             tensor = results[-1]
         order = layout.order if tensor.dim() == len(layout.order) else tuple(range(tensor.dim()))
-        return tensor.int_repr().permute(order).reshape(-1).numpy().view(np.uint8)
+        codes = tensor.int_repr() if tensor.is_quantized else tensor  # torch.export graphs quantise to plain tensors
+        return codes.permute(order).reshape(-1).numpy().view(np.uint8)
 
     return answer
 

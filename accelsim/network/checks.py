@@ -34,6 +34,7 @@ from .graph import (
     Node,
     Permute,
     Reshape,
+    ResidualLayer,
     Slice,
     Softmax,
     Unfold,
@@ -45,7 +46,7 @@ Shape = tuple[int, ...]
 
 #: Nodes whose result has the affine map of what they read.
 _KEEP_THE_MAP = (MaxPool, AveragePool, Reshape, Permute, Slice, Concatenate, Unfold, Gather, Bilinear)
-_TWO = (Add, Multiply, Matmul)
+_TWO = (Add, Multiply, Matmul, ResidualLayer)
 
 
 def check(network: Network) -> None:
@@ -193,6 +194,15 @@ def _(node: Linear, network: Network, shapes: list[Shape]) -> Shape:
     _require(shape and codes.ndim == 2, f"weights.codes has shape {codes.shape}, its input {shape}")
     _check_weights(node.weights, (codes.shape[0], shape[-1]), codes.shape[0])
     return (*shape[:-1], codes.shape[0])
+
+
+@_shape.register
+def _(node: ResidualLayer, network: Network, shapes: list[Shape]) -> Shape:
+    _require(node.layer.name == node.name, f"its layer is called {node.layer.name!r}")
+    _require(node.layer.inputs == node.inputs[:1], f"its layer reads {node.layer.inputs}, itself {node.inputs}")
+    made = _shape(node.layer, network, shapes[:1])
+    _require(shapes[1] == made, f"a residual of shape {shapes[1]} for outputs of shape {made}")
+    return made
 
 
 @_shape.register(Add)

@@ -74,7 +74,10 @@ class Weights:
 
 @dataclass(frozen=True)
 class Convolution(Node):
-    """1-d, 2-d or 3-d convolution; a fused ReLU raises the lower clamp."""
+    """1-d, 2-d or 3-d convolution; a fused ReLU raises the lower clamp.
+
+    `float_output`: in a network of the arithmetic "pt2e", the sums are quantised by an operator of their own.
+    """
 
     weights: Weights
     stride: tuple[int, ...]
@@ -84,14 +87,26 @@ class Convolution(Node):
     relu: bool = False
     transposed: bool = False
     output_padding: tuple[int, ...] = ()
+    float_output: bool = False
 
 
 @dataclass(frozen=True)
 class Linear(Node):
-    """`y = x W^T + b` over the last axis."""
+    """`y = x W^T + b` over the last axis; `float_output` as in `Convolution`."""
 
     weights: Weights
     relu: bool = False
+    float_output: bool = False
+
+
+@dataclass(frozen=True)
+class ResidualLayer(Node):
+    """A layer of the arithmetic "pt2e" to whose sums a residual is added in binary32, before the one rounding.
+
+    `inputs`: what the layer reads, and the residual, of the layer's shape. `layer` has the node's own name.
+    """
+
+    layer: Convolution | Linear
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from .graph import (
     Node,
     Permute,
     Reshape,
+    ResidualLayer,
     Slice,
     Softmax,
     Unfold,
@@ -101,6 +102,13 @@ def _apply(node: Node, network: Network, inputs: list[np.ndarray]) -> np.ndarray
 def _(node: Convolution | Linear, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
     codes = rounding.matrix_rounding(network, node, folded=False).apply(accumulators(network, node, inputs[0]))
     return channels_in_place(node, codes)
+
+
+@_apply.register
+def _(node: ResidualLayer, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
+    residual = inputs[1] if isinstance(node.layer, Linear) else np.moveaxis(inputs[1], 1, -1)
+    sums = accumulators(network, node.layer, inputs[0])
+    return channels_in_place(node.layer, rounding.residual_rounding(network, node).apply(sums, residual))
 
 
 def accumulators(network: Network, node: Convolution | Linear, codes: np.ndarray) -> np.ndarray:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from accelsim.arithmetic import lanes
 from accelsim.arithmetic.elementwise import Product, Span, add_rules, multiply_rules
+from accelsim.arithmetic.engines import PT2E
+from accelsim.arithmetic.lowered import ResidualSum, add_rule, residual_sum
 from accelsim.arithmetic.matrix import requantization
 from accelsim.arithmetic.onednn import ConvolutionShape
 from accelsim.arithmetic.pooling import AverageRule, average_rules
 from accelsim.arithmetic.requantize import Requantization
 
-from .graph import Add, AveragePool, Convolution, Linear, Multiply, Network, Value
+from .graph import Add, AveragePool, Convolution, Linear, Multiply, Network, ResidualLayer, Value
 
 Rule = TypeVar("Rule")
 
@@ -52,7 +55,19 @@ def matrix_rounding(network: Network, node: Convolution | Linear, *, folded: boo
         transposed=isinstance(node, Convolution) and node.transposed,
         shape=convolution_shape(node) if isinstance(node, Convolution) else None,
         offset=None if offset is None else offset.astype(np.int32),
+        float_output=node.float_output,
     )
+
+
+def residual_rounding(network: Network, node: ResidualLayer) -> ResidualSum:
+    """The requantisation of the exact sums of a layer together with a residual's codes.
+
+    It is always that of "pt2e". Only a convolution that quantises its own sum is lowered to a kernel that scales the
+    residual too.
+    """
+    layer = matrix_rounding(replace(network, engine=PT2E), node.layer, folded=False)
+    scaled = isinstance(node.layer, Convolution) and not node.layer.float_output
+    return residual_sum(layer, network.values[node.inputs[1]].affine, scaled=scaled)
 
 
 def convolution_shape(node: Convolution) -> ConvolutionShape:
@@ -97,6 +112,8 @@ def add_spans(network: Network, node: Add) -> tuple[Span, ...]:
     """The rules of a sum, each with its range of elements in PyTorch's memory order of the output."""
     a, b = (network.values[name] for name in node.inputs)
     out = network.values[node.name]
+    if network.engine == PT2E:
+        return (lanes.Span(0, out.size, add_rule(a.affine, b.affine, out.affine, node.relu)),)
     # QNNPACK does not broadcast; ATen takes the operands then.
     engine = "fbgemm" if network.engine == "qnnpack" and a.shape != b.shape else network.engine
     return _in_rows(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from accelsim.arithmetic.engines import PT2E
 from accelsim.arithmetic.matrix import arithmetic_of
 from accelsim.arithmetic.requantize import CONSTANTS, Requantization
 from accelsim.arithmetic.saturation import pairings, saturation
@@ -28,9 +29,9 @@ class Saturated(NamedTuple):
 
 
 def owner_of(network: Network, node: Convolution | Linear) -> str:
-    """Whose kernels compute a layer."""
+    """Whose kernels compute a layer: a torch.export graph's are oneDNN's."""
     convolution = isinstance(node, Convolution)
-    return arithmetic_of(
+    owner = arithmetic_of(
         network.engine,
         network.kernels,
         kind="convolution" if convolution else "linear",
@@ -40,6 +41,7 @@ def owner_of(network: Network, node: Convolution | Linear) -> str:
         output_padding=node.output_padding if isinstance(node, Convolution) else (),
         transposed=isinstance(node, Convolution) and node.transposed,
     )
+    return "onednn" if owner == PT2E else owner
 
 
 def saturated(

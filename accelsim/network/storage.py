@@ -13,7 +13,7 @@ import safetensors.numpy
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from accelsim.arithmetic.affine import Affine
-from accelsim.arithmetic.engines import ENGINES, KernelSet
+from accelsim.arithmetic.engines import ENGINES, PT2E, KernelSet
 from accelsim.errors import FormatError, ModelError
 
 from . import graph
@@ -62,8 +62,9 @@ def load(path: str | Path) -> Network:
             raise FormatError(f"{path}: holds a {header['format']!r}, not a network")
         if header["version"] != _VERSION:
             raise FormatError(f"{path}: version {header['version']} of the format; this release reads {_VERSION}")
-        if header["engine"] not in ENGINES:
-            raise FormatError(f"{path}: unknown engine {header['engine']!r}; there are {', '.join(ENGINES)}")
+        if header["engine"] not in (*ENGINES, PT2E):
+            known = ", ".join((*ENGINES, PT2E))
+            raise FormatError(f"{path}: unknown engine {header['engine']!r}; there are {known}")
         values = [_typed(Value, item) for item in header["values"]]
         network = Network(
             engine=header["engine"],

@@ -9,7 +9,8 @@ import numpy as np
 from rich.table import Table
 
 from accelsim.arithmetic.affine import Affine
-from accelsim.network import Convolution, GroupNorm, LayerNorm, Linear, Lookup, Network
+from accelsim.arithmetic.engines import PT2E
+from accelsim.network import Convolution, GroupNorm, LayerNorm, Linear, Lookup, Network, ResidualLayer
 
 from .tables import numbers, plain_table
 
@@ -37,10 +38,12 @@ def parameters(network: Network) -> tuple[Parameter, ...]:
     """Inputs first, then every layer's weights, factors, bias, tables and output, in the order of execution."""
     rows = [_codes(network, name, "input", "") for name in network.inputs]
     for node in network.nodes:
-        key = ""
-        if isinstance(node, Convolution | Linear):
-            key = node.weights.key
-            rows += _weights(node)
+        key, layer = "", node.layer if isinstance(node, ResidualLayer) else node
+        if isinstance(layer, Convolution | Linear):
+            # A torch.export graph keeps a float bias under its own name, codes and scales under others.
+            exported = network.engine == PT2E
+            key = "" if exported else layer.weights.key
+            rows += _weights(layer, exported=exported)
         elif isinstance(node, Lookup):
             rows.append(_numbers(node.name, "table", "", node.tables))
         elif isinstance(node, LayerNorm | GroupNorm):
@@ -51,15 +54,15 @@ def parameters(network: Network) -> tuple[Parameter, ...]:
     return tuple(rows)
 
 
-def _weights(node: Convolution | Linear) -> Iterable[Parameter]:
+def _weights(node: Convolution | Linear, *, exported: bool) -> Iterable[Parameter]:
     weights = node.weights
     # A quantised linear module keeps weight and bias together in one packed entry; a convolution keeps two.
-    packed = f"{weights.key}._packed_params._packed_params" if isinstance(node, Linear) else ""
+    packed = f"{weights.key}._packed_params._packed_params" if isinstance(node, Linear) and not exported else ""
     codes, bias = weights.codes, weights.bias
     yield Parameter(
         node.name,
         "weight",
-        (packed or f"{weights.key}.weight") if weights.key else "",
+        (packed or f"{weights.key}.weight") if weights.key and not exported else "",
         codes.shape,
         str(codes.dtype),
         tuple(float(scale) for scale in weights.scale),

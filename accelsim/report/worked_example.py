@@ -255,7 +255,7 @@ def _bias_meaning(rule: Requantization) -> str:
         return (
             "binary32, multiplied by f32(1 / (sx * sw)) in the same fused step that adds it; not rounded to an integer"
         )
-    if rule.zero_point_first:
+    if rule.scale_1 is not None:
         return "binary32 in real units, added after the sum has been scaled to real units"
     return "binary32: f32(bias / f32(sx * sw)), in units of the sum but not rounded to an integer"
 

@@ -44,6 +44,7 @@ TESTS = {
     "integer_float": ("integer_float",),
     "interpolation": ("interpolation",),
     "lanes": ("lanes",),
+    "lowered": ("lowered",),
     "matmul": ("products",),
     "matrix": ("matrix",),
     "multipliers": ("multipliers",),

@@ -19,7 +19,19 @@ import pytest
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import ENGINES, KernelSet
 
-__all__ = ["ENGINES", "KERNEL_SETS", "STYLES", "Case", "PyTorch", "affine", "codes", "pair", "zero_points"]
+__all__ = [
+    "ENGINES",
+    "KERNEL_SETS",
+    "STYLES",
+    "Case",
+    "PyTorch",
+    "affine",
+    "answers",
+    "codes",
+    "pair",
+    "question",
+    "zero_points",
+]
 
 KERNEL_SETS = (
     KernelSet("default", "avx2"),
@@ -132,6 +144,19 @@ class PyTorch:
         if kept is not None:
             kept.write_bytes(pickle.dumps(answers))
         return answers
+
+
+def question(function: str, *arguments: Any, **keywords: Any) -> Case:
+    """A call whose answer is compared with other answers of PyTorch, not with accelsim's."""
+    return Case(function, arguments, lambda answer: answer, keywords)
+
+
+def answers(pytorch: PyTorch, engine: str, kernels: KernelSet, questions: list[Case]) -> list[np.ndarray]:
+    """The codes of each question; one that PyTorch refuses is a failure."""
+    given = pytorch.ask(engine, kernels, questions)
+    refused = [answer for answer in given if isinstance(answer, Exception)]
+    assert not refused, (engine, kernels, refused[:1])
+    return [np.asarray(answer[0] if isinstance(answer, tuple) else answer) for answer in given]
 
 
 #: How scales are chosen: exact ties (powers of two), one or two ulps beside them, and three kinds without ties.

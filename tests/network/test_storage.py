@@ -34,6 +34,7 @@ from accelsim.network import (
     Node,
     Permute,
     Reshape,
+    ResidualLayer,
     Slice,
     Softmax,
     Unfold,
@@ -85,6 +86,8 @@ def everything() -> Network:
         (Permute("turned back", ("windows",), (0, 1, 2, 4, 3)), (1, 4, 3, 4, 9), even),
         (Matmul("squares", ("chosen", "turned back")), (1, 4, 3, 3, 9), a),
         (Softmax("shares", ("squares",), 4), (1, 4, 3, 3, 9), share),
+        (ResidualLayer("kept", ("up", "look"), Convolution("kept", ("up",), _weights(rng, 4, 1, 2, 2), (1, 1), none,
+                       (1, 1), 2, float_output=True)), shape, b),
     ]  # fmt: skip
     values = {"x": Value("x", shape, a, last)}
     for node, size, affine in built:
@@ -279,6 +282,12 @@ def _first(to: Any) -> Any:
         (_node("rows", "axes", 0), "0 axes"),
         (_array("rows.bias", lambda a: a[1:]), r"bias is float32 of shape \(11, 9\)"),
         (_array("groups.weight", _first(np.nan)), "weight holds numbers that are not finite"),
+        (
+            _node("kept", "inputs", ["up", "up"]),
+            r"a residual of shape \(1, 2, 7, 7\) for outputs of shape \(1, 4, 6, 6\)",
+        ),
+        (_node("kept", "inputs", ["look", "look"]), r"its layer reads \('up',\), itself \('look', 'look'\)"),
+        (_node("kept", "inputs", ["up"]), "reads 1 values; a ResidualLayer reads 2"),
         (_value("large", "shape", [1, 5, 12, 9]), r"from its inputs follows \(1, 4, 12, 9\)"),
     ],
 )

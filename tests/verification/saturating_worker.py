@@ -6,6 +6,7 @@ are read when torch is imported.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import warnings
@@ -17,6 +18,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "frontend"))
 
+import exported_graphs
 from equality import codes, engine_set, quantized
 
 import accelsim
@@ -66,6 +68,26 @@ def _layer(name: str) -> tuple[Any, torch.Tensor]:
     return lambda x: function(x, packed, 8.0, 9), quantized(codes(1, (2, inputs, *[7] * rank)), 0.25, 77)
 
 
+#: Layers of torch.export graphs: the shape of the weights, and options of the convolution.
+_EXPORTED: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
+    "plain": ((12, 8, 3, 3), {"padding": 1}),
+    "odd channels": ((7, 5, 3, 2), {"padding": 1}),
+    "depthwise": ((8, 1, 5, 5), {"padding": 2, "groups": 8}),
+    "1x1": ((9, 15, 1, 1), {}),
+    "linear": ((11, 41), {}),
+}
+
+
+def _exported(name: str) -> tuple[Any, torch.Tensor]:
+    shape, options = _EXPORTED[name]
+    layer = exported_graphs.Layer(3, shape, bias=False, **options)
+    layer.weight.copy_(torch.from_numpy(np.random.default_rng(3).integers(-128, 128, shape, np.int8)))
+    grid = (0.25, 77)
+    given = (30, 41) if len(shape) == 2 else (2, shape[1] * options.get("groups", 1), 7, 7)
+    x = exported_graphs.dequantize(torch.from_numpy(codes(1, given)), grid)
+    return lambda x: exported_graphs.rounded(layer(exported_graphs.rounded(x, grid)), (4.0, 9)), x
+
+
 def _answer(network: Network, model: Any, x: torch.Tensor) -> list[dict[str, Any]]:
     """What the comparison says of each layer; the reference stands in for the machine, which has tests of its own."""
     values = {name: _Output(array) for name, array in network.trace(x).items()}
@@ -98,9 +120,9 @@ def main() -> None:
     """One engine, named in the first argument."""
     engine = sys.argv[1]
     answers: dict[str, Any] = {}
-    for name in (*LAYERS, "linear", "two layers"):
-        with engine_set(engine):
-            model, x = _layer(name)
+    for name in (*LAYERS, "linear", "two layers") if engine != "pt2e" else _EXPORTED:
+        with engine_set(engine) if engine != "pt2e" else contextlib.nullcontext():
+            model, x = _layer(name) if engine != "pt2e" else _exported(name)
         network = accelsim.extract(model, x, engine=engine)
         answers[name] = {"layers": _answer(network, model, x)}
         # A network that is wrong in one weight is not excused by saturation.

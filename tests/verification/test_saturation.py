@@ -56,6 +56,17 @@ def test_saturation_explains_every_difference_and_no_other(engine: str, capabili
     _check(answers)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize(("capability", "saturates"), [("avx2", True), ("avx512_bw", True), ("avx512_vnni", False)])
+def test_saturation_explains_every_difference_of_lowered_layers(capability: str, saturates: bool) -> None:
+    answers = _ask("pt2e", capability)
+    if saturates:
+        assert {"plain", "odd channels", "1x1", "linear"} <= _saturating(answers)
+    else:
+        assert not _saturating(answers)
+    _check(answers)
+
+
 def _saturating(answers: dict[str, Any]) -> set[str]:
     return {name for name, answer in answers.items() if any(layer["differing"] for layer in answer["layers"])}
 

@@ -29,17 +29,40 @@ def _pads(
     return tuple((b, max(b, need)) for b, need in zip(before, needed, strict=True))
 
 
-@operator(
-    *(f"aten.{name}max_pool{rank}d" for name in ("", "quantized_") for rank in (1, 2, 3)),
-)
-def _(builder: Builder, call: Call) -> None:
-    source, result, rank = call.tensors[0], call.results[0], _rank(call)
-    name = _batched(builder, call)
+def max_pool_windows(call: Call, rank: int) -> tuple[Any, ...]:
+    """Kernel, stride, padding and dilation of a max pool."""
+    source, result = call.tensors[0], call.results[0]
     kernel = _axes(call.argument("kernel_size"), rank)
     stride = _axes(call.argument("stride") or kernel, rank)
     before, dilation = _axes(call.argument("padding", 0), rank), _axes(call.argument("dilation", 1), rank)
     spans = [(size - 1) * step + 1 for size, step in zip(kernel, dilation, strict=True)]
-    pads = _pads(before, source.shape[-rank:], result.shape[-rank:], spans, stride)
+    return kernel, stride, _pads(before, source.shape[-rank:], result.shape[-rank:], spans, stride), dilation
+
+
+def average_windows(call: Call, rank: int) -> dict[str, Any]:
+    """The fields of an average pool's node, but for its inputs."""
+    source, result = call.tensors[0], call.results[0]
+    kernel = _axes(call.argument("kernel_size"), rank)
+    stride = _axes(call.argument("stride") or kernel, rank)
+    pads = _pads(_axes(call.argument("padding", 0), rank), source.shape[-rank:], result.shape[-rank:], kernel, stride)
+    return {
+        "kind": "window",
+        "kernel": kernel,
+        "stride": stride,
+        "padding": pads,
+        "count_include_pad": bool(call.argument("count_include_pad", True)),
+        "divisor": call.argument("divisor_override"),
+    }
+
+
+@operator(
+    *(f"aten.{name}max_pool{rank}d" for name in ("", "quantized_") for rank in (1, 2, 3)),
+)
+def _(builder: Builder, call: Call) -> None:
+    result, rank = call.results[0], _rank(call)
+    name = _batched(builder, call)
+    windows = max_pool_windows(call, rank)
+    before, dilation = _axes(call.argument("padding", 0), rank), windows[-1]
     dilated = any(step > 1 and pad > 0 for step, pad in zip(dilation, before, strict=True))
     if dilated and rank < 3 and _is_qnnpack(builder, name) and not call.argument("ceil_mode", False):
         raise ModelError(
@@ -48,24 +71,18 @@ def _(builder: Builder, call: Call) -> None:
         )
     if rank == 3 or not _is_qnnpack(builder, name) or call.argument("ceil_mode", False):
         _check_order(builder, call, name)
-    builder.emit(call, lambda own: MaxPool(own, (name,), kernel, stride, pads, dilation), result)
+    builder.emit(call, lambda own: MaxPool(own, (name,), *windows), result)
 
 
 @operator("aten.avg_pool2d", "aten.avg_pool3d")
 def _(builder: Builder, call: Call) -> None:
-    source, result, rank = call.tensors[0], call.results[0], _rank(call)
+    result, rank = call.results[0], _rank(call)
     name = _batched(builder, call)
-    kernel = _axes(call.argument("kernel_size"), rank)
-    stride = _axes(call.argument("stride") or kernel, rank)
-    before = _axes(call.argument("padding", 0), rank)
-    pads = _pads(before, source.shape[-rank:], result.shape[-rank:], kernel, stride)
-    include, divisor = bool(call.argument("count_include_pad", True)), call.argument("divisor_override")
+    windows = average_windows(call, rank)
     aten = rank != 2 or bool(call.argument("ceil_mode", False))  # QNNPACK's kernel has neither
     if aten or not _is_qnnpack(builder, name):
         _check_order(builder, call, name)
-    builder.emit(
-        call, lambda own: AveragePool(own, (name,), "window", kernel, stride, pads, include, divisor, aten), result
-    )
+    builder.emit(call, lambda own: AveragePool(own, (name,), **windows, aten=aten), result)
 
 
 @operator(*(f"aten.{name}adaptive_avg_pool{rank}d" for name in ("", "_") for rank in (2, 3)))

@@ -105,10 +105,6 @@ _DYNAMIC = (
     "dynamic quantisation takes the activations' scale from each input at run time, so that it has no fixed integers; "
     "use static quantisation (prepare, calibrate, convert)"
 )
-_PT2E = (
-    "this is a torch.export / PT2E graph, which is not supported yet; quantise the model with "
-    "torch.ao.quantization's prepare and convert, or prepare_fx and convert_fx"
-)
 _UNCONVERTED = "the model was prepared but not converted; pass the result of torch.ao.quantization.convert"
 
 for _name in ("linear", "linear_relu", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d"):
@@ -122,9 +118,8 @@ for _name in (
     REFUSED[f"quantized.{_name}"] = _DYNAMIC
 for _name in ("quantize_per_tensor_dynamic", "quantized_lstm", "quantized_gru", "quantized_lstm_cell"):
     REFUSED[f"aten.{_name}"] = _DYNAMIC
-for _name in ("quantize", "dequantize"):
-    for _scheme in ("per_tensor", "per_channel", "per_token"):
-        REFUSED[f"quantized_decomposed.{_name}_{_scheme}"] = _PT2E
+for _name in ("choose_qparams", "choose_qparams_symmetric", "_choose_qparams_per_token_asymmetric_impl"):
+    REFUSED[f"quantized_decomposed.{_name}"] = _DYNAMIC
 for _name in ("fake_quantize_per_tensor_affine", "fake_quantize_per_channel_affine"):
     REFUSED[f"aten.{_name}"] = _UNCONVERTED
 REFUSED["aten._fused_moving_avg_obs_fq_helper"] = _UNCONVERTED

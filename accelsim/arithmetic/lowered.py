@@ -1,0 +1,104 @@
+"""The layers of a torch.export graph (PT2E) as its lowering computes them: oneDNN's kernels on plain tensors.
+
+`torch.ops.onednn.qconv2d_pointwise` and `qlinear_pointwise` (ATen `qconv.cpp`, `qlinear.cpp`) hand oneDNN the binary32
+scales themselves, where the engine onednn hands it their reciprocals. What Inductor puts between dequantize and
+quantize otherwise is binary32 arithmetic as written in the graph (`torch/ao/quantization/fx/_decomposed.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .affine import Affine
+from .binary32 import Float32, f32, fma, inverse, reciprocal
+from .elementwise import FloatAdd, Operand
+from .engines import KernelSet
+from .onednn import ConvolutionShape, scaling
+from .requantize import Requantization
+
+
+def requantization(
+    kernels: KernelSet,
+    *,
+    input: Affine,
+    weight_scale: NDArray[np.float64],
+    output: Affine,
+    bias: NDArray[np.float32] | None,
+    relu: bool,
+    channels: int,
+    shape: ConvolutionShape | None,
+    offset: NDArray[np.int32] | None,
+    float_output: bool,
+) -> Requantization:
+    """The pipeline of one layer; `shape` is a convolution's, None stands for a linear layer.
+
+    `float_output`: the kernel leaves its sum in binary32, because something moves or pools it before it is quantised;
+    the zero point is then added to the rounded code. Otherwise the kernel quantises, and adds it before. The other
+    arguments as in `matrix.requantization`.
+    """
+
+    def full(value: Float32) -> Float32:
+        return np.ascontiguousarray(np.broadcast_to(value, channels))
+
+    order = "joint" if kernels.matrix == "avx2" else "separate"
+    if shape is not None:
+        order = scaling(kernels, shape)
+    source, weight = full(f32(input.scale)), full(f32(weight_scale))
+    scales: dict[str, Any] = (
+        {"scale_1": source * weight} if order == "joint" else {"scale_1": source, "scale_2": weight}
+    )
+    last: dict[str, Any] = {"multiplier": full(reciprocal(output.scale))}
+    if float_output:
+        last = {"multiplier": full(inverse(output.scale))}
+    elif order == "reference":
+        last = {"divisor": full(f32(output.scale))}
+    return Requantization(
+        output.zero_point,
+        max(output.zero_point, output.minimum) if relu else output.minimum,
+        output.maximum,
+        offset=offset,
+        bias=None if bias is None else f32(bias),
+        zero_point_first=not float_output,
+        **scales,
+        **last,
+    )
+
+
+@dataclass(frozen=True)
+class ResidualSum:
+    """A layer's sum and a residual's codes in binary32, requantised as the layer is.
+
+    The residual `f32(code - zero_point)` is multiplied and added in one rounding (`fused`), or in two.
+    """
+
+    layer: Requantization
+    zero_point: int
+    scale: Float32
+    fused: bool
+
+    def apply(self, accumulator: NDArray[np.int32], residual: NDArray[np.integer]) -> NDArray[np.int32]:
+        """Codes; both operands have the channels last."""
+        sums, value = self.layer.real(accumulator), f32(residual.astype(np.int32) - self.zero_point)
+        total = fma(value, self.scale, sums) if self.fused else sums + value * self.scale
+        return self.layer.rounded(total).astype(np.int32)
+
+
+def residual_sum(layer: Requantization, residual: Affine, *, scaled: bool) -> ResidualSum:
+    """The kernel's binary form. `scaled`: its post-op is `sum`, which scales the residual's codes as it adds them.
+
+    Otherwise the residual comes dequantised: the post-op `add` of a linear layer, or a `sum` in binary32. Generated
+    kernels fuse the product and the sum, oneDNN's reference (which divides by the output's scale) does not.
+    """
+    return ResidualSum(layer, residual.zero_point, f32(residual.scale), scaled and layer.divisor is None)
+
+
+def add_rule(a: Affine, b: Affine, out: Affine, relu: bool) -> FloatAdd:
+    """Two dequantised tensors added in binary32 and quantised, every element alike."""
+    minimum = max(out.zero_point, out.minimum) if relu else out.minimum
+    last = Requantization(out.zero_point, minimum, out.maximum, multiplier=np.atleast_1d(inverse(out.scale)))
+    first, second = (Operand(side.zero_point, f32(side.scale), f32(0)) for side in (a, b))
+    return FloatAdd(first, second, last)
