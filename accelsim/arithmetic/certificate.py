@@ -109,8 +109,8 @@ def _constants(
 ) -> NDArray[np.int64]:
     """M, B, S, the bits of the narrowest M, differing accumulators and worst difference of each channel.
 
-    M has at most `multiplier_bits` bits and at most `room`, the narrowest has at most `room`. What is returned has these
-    as its rows; the channels are its columns.
+    M has at most `multiplier_bits` bits and at most `room`, the narrowest has at most `room`. These are the
+    rows of what is returned; the channels are its columns.
     """
     conditions = points(exact)
     slopes = separating_slopes(conditions)
