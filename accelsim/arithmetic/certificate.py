@@ -61,7 +61,7 @@ class Certificate:
         wrapped_below = (self.reach.low[channel], inside.low[channel])
         wrapped_above = (inside.high[channel] + 1, self.reach.high[channel] + 1)
         joined: list[tuple[int, int]] = []
-        for start, stop in (wrapped_below, *zip(wrong.starts[0], wrong.stops[0], strict=True), wrapped_above):
+        for start, stop in (wrapped_below, *zip(wrong.starts.ravel(), wrong.stops.ravel(), strict=True), wrapped_above):
             if start == stop:
                 continue
             if joined and start <= joined[-1][1]:
@@ -80,9 +80,8 @@ def prove(rule: Requantization, reach: Reachable, multiplier_bits: int = MOST_MU
         raise ConfigurationError(f"multiplier_bits: 1 to {MOST_MULTIPLIER_BITS} are possible, not {multiplier_bits}")
     exact = find_thresholds(rule, reach)
     factor, room = real_factor(rule, reach.channels), most_bits(reach)
-    allowed = np.minimum(room, multiplier_bits)
     chunks = [slice(start, start + _CHANNELS_AT_ONCE) for start in range(0, reach.channels, _CHANNELS_AT_ONCE)]
-    parts = [_constants(exact.rows(rows), factor[rows], allowed[rows]) for rows in chunks]
+    parts = [_constants(exact.rows(rows), factor[rows], room[rows], multiplier_bits) for rows in chunks]
     multiplier, offset, shift, bits, differing, worst = np.concatenate(parts, axis=1)
     wrapped = reach.count - exact.monotone.count
     return Certificate(
@@ -90,7 +89,7 @@ def prove(rule: Requantization, reach: Reachable, multiplier_bits: int = MOST_MU
         FixedPoint(multiplier, offset, shift, rule.minimum, rule.maximum),
         reach,
         exact,
-        np.where((wrapped == 0) & (bits <= room), bits, 0),
+        np.where(wrapped == 0, bits, 0),
         differing + wrapped,
         np.where(wrapped > 0, rule.maximum - rule.minimum, worst),
     )
@@ -105,19 +104,23 @@ def real_factor(rule: Requantization, channels: int) -> NDArray[np.float64]:
     return factor if rule.divisor is None else factor / rule.divisor.astype(np.float64)
 
 
-def _constants(exact: Thresholds, factor: NDArray[np.float64], bits: NDArray[np.int64]) -> NDArray[np.int64]:
-    """M, B and S with M of at most `bits` bits, the bits of the narrowest M, differing accumulators, worst difference.
+def _constants(
+    exact: Thresholds, factor: NDArray[np.float64], room: NDArray[np.int64], multiplier_bits: int
+) -> NDArray[np.int64]:
+    """M, B, S, the bits of the narrowest M, differing accumulators and worst difference of each channel.
 
-    They are the rows of what is returned; the channels are its columns.
+    M has at most `multiplier_bits` bits and at most `room`, the narrowest has at most `room`. These are the
+    rows of what is returned; the channels are its columns.
     """
     conditions = points(exact)
     slopes = separating_slopes(conditions)
-    multiplier, shift, least_bits = narrowest(slopes)
+    multiplier, shift, least_bits = narrowest(slopes, room)
     offset = middle(conditions, multiplier, shift)
-    others = np.flatnonzero((least_bits == 0) | (least_bits > bits))
+    others = np.flatnonzero((least_bits == 0) | (least_bits > multiplier_bits))
     if len(others):
+        bits = np.minimum(room[others], multiplier_bits)
         near = np.stack([factor, slopes.low, (slopes.low + slopes.high) / 2, slopes.high])[:, others]
-        multiplier[others], offset[others], shift[others] = _best(exact.rows(others), near, bits[others])
+        multiplier[others], offset[others], shift[others] = _best(exact.rows(others), near, bits)
     wrong = deviation(exact, multiplier, offset, shift)
     return np.stack([multiplier, offset, shift, least_bits, wrong.count, wrong.worst])
 
@@ -128,10 +131,8 @@ def _best(exact: Thresholds, near: NDArray[np.float64], bits: NDArray[np.int64])
     The multipliers tried have at most `bits` bits and are those next to each of the slopes `near` (slopes, channels);
     B is the one that meets the most thresholds (`offsets.meeting_most`).
     """
-    below, above, shift = next_to(near, bits)
-    channel = np.broadcast_to(np.arange(near.shape[1]), shift.shape)
-    tried = np.stack([channel, channel, below, above, shift, shift]).reshape(3, -1)
-    channel, multiplier, shift = np.unique(tried, axis=1)
+    tried = np.broadcast_arrays(np.arange(len(bits)), *next_to(near, bits))
+    channel, multiplier, shift = np.unique([each.ravel() for each in tried], axis=1)
     rows = exact.rows(channel)
     offset = meeting_most(points(rows), multiplier, shift)
     count = deviation(rows, multiplier, offset, shift).count

@@ -107,7 +107,7 @@ EQUIVALENT: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
     "float_sum": (("done + step <= count", ("LtE -> Lt",), "a whole block at the end is the first addend either way"),),
     "interpolation": (("0)\n", ("0 -> 1", "0 -> -1"), "the only place is 0, whatever the step"),),
     "matrix": (("1,\n", ("1 -> 2", "1 -> 0"), "any number of groups that is left out is one up to 100"),),
-    "multipliers": (("least < 1", ("Lt -> LtE",), "the first M inside is odd, or S is 0 and M at most 256"),),
+    "multipliers": (("least < np.int64(1)", ("Lt -> LtE",), "the first M inside is odd, or S is 0 and M at most 256"),),
     "normalization": (("1).astype(np.int64)", ("1 -> 2",), "numpy finds the length for any negative number"),),
     "requantize": (
         ("2.0**30", ("2.0 -> 3.0",), "either bound is past 8 bits"),
