@@ -119,7 +119,8 @@ def _halves(total: int, grain: int, effort: int) -> Iterator[int]:
             yield size
         if size <= grain:
             return
-        parts = parts + 1 if effort > 1 or parts < 3 else parts * 2
+        # 1, 2, 3, 4, 6, 8, 12, …: what most sizes are multiples of.
+        parts = parts + 1 if effort > 1 or parts < 3 else parts * 4 // 3 if parts % 3 == 0 else parts * 3 // 2
 
 
 def _position_tiles(shape: Shape, limit: int, effort: int) -> Iterator[tuple[int, int, int]]:
