@@ -170,13 +170,20 @@ def _lives(lowered: Lowered) -> list[_Life]:
 
 def _heirs(lowered: Lowered, lives: Mapping[str, _Life]) -> set[frozenset[str]]:
     """Pairs of an operand and a result of element-wise work that may lie in one place: the one ends where the other
-    begins, element for element."""
+    begins, element for element.
+
+    Not an operand that the matrix operation before reads too: if the work is fused with that, tile by tile, results
+    would take the place of what the next tile needs.
+    """
     found = set()
     for index, operation in enumerate(lowered.operations):
         if not isinstance(operation, Elementwise) or not in_place(operation) or operation.target[1]:
             continue
         target = operation.target[0]
+        before = lowered.operations[index - 1] if index else operation
         for source, offset in operation.sources:
+            if isinstance(before, Matrix) and before.source.tensor == source:
+                continue
             whole = operation.size == lowered.tensors[source] == lowered.tensors[target] and not offset
             if whole and {source, target} <= lives.keys() and lives[source].last == index == lives[target].first:
                 found.add(frozenset((source, target)))

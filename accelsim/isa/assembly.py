@@ -9,7 +9,8 @@ an enumeration joined by `+`. Directives:
     .data ADDRESS TYPE VALUE ...     TYPE is u8, i8, i32, f32, or hex (the rest of the line, two digits a byte)
     .input NAME key=value ...        keys: address shape dtype scale zero_point, and stored axes memory pitches
     .output NAME key=value ...       the same
-    .value NAME key=value ...        a value that can be looked at when the instruction before it has completed
+    .value NAME key=value ...        a value that can be looked at when the instruction before it has completed; last,
+                                     part=FIRST:LENGTH or part=FIRST:LENGTH:LINES:PITCH of one seen in parts
     .code ADDRESS                    where the words lie in DRAM
 """
 

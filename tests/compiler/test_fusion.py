@@ -11,7 +11,10 @@ import pytest
 
 import accelsim
 from accelsim.compiler import compile_with_plans
+from accelsim.compiler.operations import Elementwise, Matrix
+from accelsim.compiler.pipeline import Compilation
 from accelsim.isa import Store
+from accelsim.network import Convolution
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -60,6 +63,97 @@ def test_what_is_fused_never_reaches_dram() -> None:
     assert result.traffic["dram"].written == 2 * TENSOR
 
 
+WIDE, SMALL = 64, 12
+WIDE_TENSOR = WIDE * SMALL * SMALL
+
+
+def wide(seed: int, *, images: int = 1, kind: str = "add", then: bool = False) -> tuple[Draft, accelsim.Network]:
+    """Two convolutions, the second one's weights many times the result, element-wise work, and perhaps a third."""
+    draft = Draft(np.random.default_rng(seed))
+    first = draft.convolution(draft.input((images, 8, SMALL, SMALL)), WIDE, 1)
+    second = draft.convolution(first, WIDE, 3, padding=1)
+    last = draft.lookup(second) if kind == "lookup" else getattr(draft, kind)(second, first)
+    return draft, draft.network(draft.convolution(last, 8, 1) if then else last)
+
+
+def wide_machine(activation: int, **changes: object) -> accelsim.Accelerator:
+    """A machine whose weight buffer holds a quarter of the second convolution's weights."""
+    return EDGE.replace(**{"buffers.activation.bytes": activation, "buffers.weight.bytes": 9216, **changes})
+
+
+@pytest.mark.parametrize(("kind", "then"), [("add", False), ("add", True), ("multiply", True), ("lookup", False)])
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize("activation", [6000, 14000])
+def test_a_fused_operation_works_on_blocks_of_channels(activation: int, images: int, kind: str, then: bool) -> None:
+    draft, network = wide(activation + images, images=images, kind=kind, then=then)
+    compilation = compile_with_plans(network, wide_machine(activation * images))
+    (fusion,) = compilation.fusions.values()
+    assert fusion.plan.outputs < WIDE
+    assert not fusion.plan.gather
+    every_value_is_right(draft, network, compilation)
+
+
+def every_value_is_right(draft: Draft, network: accelsim.Network, compilation: Compilation) -> None:
+    x = draft.data(2)
+    result = accelsim.simulate(compilation.program, x)
+    expected = network.trace(x)
+    assert {node.name for node in network.nodes} == set(result.values)
+    for name, value in result.values.items():
+        np.testing.assert_array_equal(value.quantized, expected[name])
+
+
+def read_once(network: accelsim.Network, compilation: Compilation) -> int:
+    """Bytes of the input, of every weight and constant, and of the code."""
+    weights = sum(node.weights.codes.size for node in network.nodes if isinstance(node, Convolution))
+    matrices = [operation for operation in compilation.lowered.operations if isinstance(operation, Matrix)]
+    constants = sum(4 * len(operation.constants) * operation.outputs for operation in matrices)
+    return 8 * SMALL * SMALL + weights + constants + len(compilation.program.words())
+
+
+def test_fused_in_blocks_every_weight_is_loaded_once() -> None:
+    draft, network = wide(1)
+    compilation = compile_with_plans(network, wide_machine(14000))
+    # The first convolution's result stays on the chip, so that the sum's other operand is read there with gaps.
+    assert set(compilation.placement.addresses) == {network.nodes[0].name}
+    moved = accelsim.simulate(compilation.program).traffic["dram"]
+    assert moved.read == read_once(network, compilation)
+    assert moved.written == WIDE_TENSOR
+    every_value_is_right(draft, network, compilation)
+
+
+def test_a_sum_takes_the_place_of_its_operand_block_by_block() -> None:
+    draft = Draft(np.random.default_rng(9))
+    wide_one = draft.convolution(draft.input((1, 8, SMALL, SMALL)), WIDE, 1)
+    narrow = draft.convolution(wide_one, 16, 1)
+    total = draft.add(draft.convolution(narrow, WIDE, 3, padding=1), wide_one)
+    network = draft.network(draft.convolution(total, 8, 1))
+    # Room for one wide value and the narrow one.
+    compilation = compile_with_plans(network, wide_machine(14000, **{"buffers.weight.bytes": 4096}))
+    addresses = compilation.placement.addresses
+    assert set(addresses) == {wide_one, narrow, total}
+    assert addresses[wide_one] == addresses[total]
+    (fusion,) = compilation.fusions.values()
+    assert fusion.plan.outputs < WIDE
+    moved = accelsim.simulate(compilation.program).traffic["dram"]
+    assert (moved.read, moved.written) == (read_once(network, compilation), 8 * SMALL * SMALL)
+    every_value_is_right(draft, network, compilation)
+
+
+def test_where_body_and_tail_differ_tiles_have_all_channels() -> None:
+    draft = Draft(np.random.default_rng(8))
+    odd = 11  # 63 * 11 * 11 elements: the last ones take another table
+    first = draft.convolution(draft.input((1, 8, odd, odd)), WIDE - 1, 1)
+    network = draft.network(draft.lookup(draft.convolution(first, WIDE - 1, 3, padding=1)))
+    for activation in (5000, 9000):
+        compilation = compile_with_plans(network, wide_machine(activation))
+        assert [len(op.pieces) for op in compilation.lowered.operations if isinstance(op, Elementwise)] == [2]
+        for fusion in compilation.fusions.values():
+            assert fusion.plan.gather or fusion.plan.outputs == WIDE - 1
+        x = draft.data()
+        outputs = accelsim.simulate(compilation.program, x).outputs
+        assert np.array_equal(outputs[0].quantized, network.run(x)[0].quantized)
+
+
 def test_a_result_that_another_layer_reads_too_is_stored() -> None:
     draft = Draft(np.random.default_rng(2))
     first = draft.convolution(draft.input((1, 8, SIDE, SIDE)), CHANNELS, 1)
@@ -71,10 +165,13 @@ def test_a_result_that_another_layer_reads_too_is_stored() -> None:
     assert np.array_equal(accelsim.simulate(compilation.program, x).outputs[0].quantized, network.run(x)[0].quantized)
 
 
-def test_parts_of_values_survive_the_program_s_file_and_text(tmp_path: Path) -> None:
-    _, network = residual(3)
-    program = accelsim.compile(network, EDGE.replace(**{"buffers.activation.bytes": 6000}))
-    assert any(probe.part for probe in program.probes)
+@pytest.mark.parametrize("by_block", [False, True])
+def test_parts_of_values_survive_the_program_s_file_and_text(tmp_path: Path, by_block: bool) -> None:
+    _, network = wide(3) if by_block else residual(3)
+    program = accelsim.compile(
+        network, wide_machine(6000) if by_block else EDGE.replace(**{"buffers.activation.bytes": 6000})
+    )
+    assert {probe.part.lines > 1 for probe in program.probes if probe.part} == {by_block}
     program.save(tmp_path / "net.bin")
     assert accelsim.Program.load(tmp_path / "net.bin") == program
     assert sorted(accelsim.assemble(program.assembly()).probes, key=repr) == sorted(program.probes, key=repr)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import accelsim
-from accelsim.errors import InputError, MachineError
-from accelsim.isa import Halt, Instruction, Load, Lookup, Mac, Memory, Probe, Program, Segment, Store, Units
+from accelsim.errors import AssemblyError, InputError, MachineError
+from accelsim.isa import Halt, Instruction, Load, Lookup, Mac, Memory, Part, Probe, Program, Segment, Store, Units
 from accelsim.machine import Traffic, simulation
 
 from . import small
@@ -59,6 +59,42 @@ def test_outputs_and_values_are_read_when_they_are_complete() -> None:
     assert [output.name for output in result.outputs] == ["y"]
     assert result.outputs[0].quantized.tolist() == [[TABLE[code] for code in once]]
     assert result.outputs[0].quantized.dtype == np.uint8
+
+
+def seen_in(*parts: Part) -> dict[str, Any]:
+    """The values of `lookups` with a value of two lines of four, whose parts lie where the first table's results do."""
+    port = replace(small.flat_port("parts", 64, 8, memory=Memory.ACTIVATION), shape=(1, 8), stored=(2, 4), axes=(0, 1))
+    probes = []
+    address = 64
+    for part in parts:
+        probes.append(Probe(replace(port, address=address), 2, part))
+        address += part.size
+    return accelsim.simulate(replace(lookups(), probes=tuple(probes)), X).values
+
+
+def test_a_value_is_put_together_from_rows() -> None:
+    # Columns 0 and 2..3 of both lines, then column 1: in memory one part's rows after the other's.
+    parts = Part(0, 1, 2, 4), Part(2, 2, 2, 4), Part(1, 1, 2, 4)
+    a, b, c, d, e, f, g, h = (TABLE[code] for code in X[0])
+    assert seen_in(*parts)["parts"].quantized.tolist() == [[a, g, c, d, b, h, e, f]]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (Part(0, 1, 2, 4), Part(2, 2, 2, 4)),  # column 1 is missing
+        (Part(0, 2, 2, 4), Part(1, 2), Part(3, 1), Part(7, 1)),  # byte 1 is seen twice, and byte 6 never
+        (Part(0, 7),),
+    ],
+)
+def test_a_value_that_is_not_seen_once_as_a_whole_is_none(parts: tuple[Part, ...]) -> None:
+    assert seen_in(*parts) == {}
+
+
+@pytest.mark.parametrize("part", [Part(0, 9), Part(1, 4, 2, 4), Part(0, 4, 2, 3), Part(0, 0), Part(-1, 2)])
+def test_a_part_that_the_value_does_not_have_is_an_error(part: Part) -> None:
+    with pytest.raises(AssemblyError, match=r"x: Part.* is no part of its 8 bytes"):
+        Probe(small.flat_port("x", 64, 8), 0, part)
 
 
 def test_floats_are_quantised_on_the_way_in() -> None:
