@@ -16,12 +16,12 @@ import pytest
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.certificate import Certificate, prove, real_factor
 from accelsim.arithmetic.engines import KernelSet
-from accelsim.arithmetic.fixed_point import MOST_SHIFT
+from accelsim.arithmetic.fixed_point import MOST_SHIFT, FixedPoint
 from accelsim.arithmetic.matrix import requantization
 from accelsim.arithmetic.reachable import Reachable, reachable
 from accelsim.arithmetic.requantize import Requantization
 from accelsim.arithmetic.separation import points, separating_slopes
-from accelsim.arithmetic.thresholds import find_thresholds
+from accelsim.arithmetic.thresholds import Thresholds, find_thresholds
 from accelsim.errors import ConfigurationError
 
 ENGINES = ("fbgemm", "qnnpack", "onednn")
@@ -241,6 +241,35 @@ def test_a_conversion_that_wraps_round_is_followed_and_counted(zero_point: int) 
     assert (first.intervals(0), first.differing[0], first.worst[0]) == ([(2**29 - 16, 2**29 - 15)], 1, 255)
     ends = np.array([[0], [1000], [2**29 - 17], [2**29 - 16], [2**29 + 99]], np.int32)
     assert found.exact.apply(ends)[:, 0].tolist() == [zero_point, 255, 255, 0, 0]
+
+
+def test_intervals_of_constants_that_are_far_off_are_joined_where_they_touch() -> None:
+    """Seven codes, three accumulators or fewer apart, and slopes of no relation to them; both ends wrap round."""
+    rng = np.random.default_rng(8)
+    channels = 120
+    first = np.cumsum(rng.integers(1, 4, (channels, 7)), axis=1)
+    inside = Reachable(np.full(channels, -2), first[:, -1] + 2)
+    reach = Reachable(inside.low - rng.integers(0, 3, channels), inside.high + rng.integers(0, 3, channels))
+    exact = Thresholds(0, first, inside, 0)
+    multiplier, offset, shift = (
+        rng.integers(1, 9, channels),
+        rng.integers(-6, 30, channels),
+        rng.integers(0, 4, channels),
+    )
+    none = np.zeros(channels, np.int64)
+    found = Certificate(31, FixedPoint(multiplier, offset, shift, 0, 7), reach, exact, none, none, none)
+    lengths = set()
+    for channel in range(channels):
+        m, b, s = int(multiplier[channel]), int(offset[channel]), int(shift[channel])
+        wrong = [
+            acc
+            for acc in range(int(reach.low[channel]), int(reach.high[channel]) + 1)
+            if not inside.low[channel] <= acc <= inside.high[channel]
+            or min(max((acc * m + b) >> s, 0), 7) != sum(acc >= at for at in first[channel])
+        ]
+        assert found.intervals(channel) == runs(wrong)
+        lengths.add(len(runs(wrong)))
+    assert {1, 2, 3, 4} <= lengths
 
 
 def test_with_a_negative_zero_point_it_wraps_at_the_other_end() -> None:
