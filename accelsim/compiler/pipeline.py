@@ -6,6 +6,7 @@ place         which tensors stay in the activation buffer (residency.py)
 fuse          which element-wise operations work on the tiles of the matrix operation before them (fusion.py)
 tile, emit    operations -> instructions, each matrix operation cut as a search over costs says (tiling.py, emit_*.py)
 synchronize   wait and signal fields (synchronization.py)
+time          other decisions, tried on the machine's clock where the program is small (tuning.py)
 
 What each leaves is kept in the Compilation; `dump.py` writes it down.
 """
@@ -13,11 +14,11 @@ What each leaves is kept in the Compilation; `dump.py` writes it down.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from accelsim.errors import AssemblyError, CompileError
 from accelsim.hardware import Accelerator
-from accelsim.isa import Halt, Instruction, Port, Probe, Program
+from accelsim.isa import Halt, Port, Probe, Program
 from accelsim.network import Network
 from accelsim.network.substitution import LayerUnit, layer_units
 
@@ -34,29 +35,7 @@ from .operations import Copy, Elementwise, Lowered, Matrix, MatrixProduct, Opera
 from .residency import Placement, place
 from .synchronization import synchronize
 from .tiling import choose
-
-
-@dataclass(frozen=True)
-class Compilation:
-    """A program and what every pass left on the way: the operations, where their tensors live, and the instructions
-    before they were synchronised.
-
-    `plans`: for each operation its layer's name and, for a matrix, its plan; `fusions`: by the number of their matrix
-    operation. `units`: how each layer of sums is requantised, with the certificate where that is in fixed point.
-    """
-
-    program: Program
-    lowered: Lowered
-    placement: Placement
-    fusions: Mapping[int, Fusion]
-    plans: tuple[tuple[str, MatrixPlan | None], ...]
-    units: Mapping[str, LayerUnit]
-    emitted: tuple[Instruction, ...]
-
-    def fused_layer(self, index: int) -> str | None:
-        """The layer that works on the tiles of operation `index`."""
-        fusion = self.fusions.get(index)
-        return None if fusion is None else self.lowered.layers[fusion.operation.layer]
+from .tuning import Compilation, Decisions, fastest
 
 
 def compile(network: Network, accelerator: Accelerator, *, effort: int = 1) -> Program:
@@ -74,8 +53,28 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
         raise CompileError(f"effort={effort!r}: allowed are 0, 1 and 2")
     units = layer_units(network, accelerator.requant_unit.arithmetic)
     lowered = lower(network, units)
-    placement = place(lowered, accelerator.buffers.activation.bytes, layouts(lowered, accelerator))
-    fusions = fuse(lowered, placement, accelerator, effort)
+    views = layouts(lowered, accelerator)
+
+    def build(decisions: Decisions) -> Compilation:
+        placement = place(lowered, accelerator.buffers.activation.bytes, views, decisions.streamed)
+        fusions = fuse(lowered, placement, accelerator, effort)
+        fusions = {index: fusion for index, fusion in fusions.items() if index not in decisions.apart}
+        return _emitted(network, accelerator, effort, units, lowered, placement, fusions, decisions.plans)
+
+    return fastest(build, accelerator, effort)
+
+
+def _emitted(
+    network: Network,
+    accelerator: Accelerator,
+    effort: int,
+    units: Mapping[str, LayerUnit],
+    lowered: Lowered,
+    placement: Placement,
+    fusions: Mapping[int, Fusion],
+    given: Mapping[int, MatrixPlan],
+) -> Compilation:
+    """The passes from `emit` on. `given`: plans of operations that are not to be searched for."""
     passing = [target_of(lowered.operations[index]) for index in fusions]
     emitter = Emitter(lowered, accelerator, placement, passing)
     plans: list[tuple[str, MatrixPlan | None]] = []
@@ -85,7 +84,10 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
         fusion = fusions.get(index)
         emitter.staging = placement.staging[index] if fusion is None else fusion.staging
         try:
-            plans.append((name, None if index - 1 in fusions else _emit(emitter, name, operation, fusion, effort)))
+            plan = given.get(index) if fusion is None else fusion.plan
+            plans.append(
+                (name, None if index - 1 in fusions else _emit(emitter, name, operation, fusion, plan, effort))
+            )
         except AssemblyError as error:
             raise CompileError(f"{name}: does not fit the instruction set: {error}") from None
         except CompileError as error:
@@ -108,12 +110,16 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
     return Compilation(program, lowered, placement, fusions, tuple(plans), units, tuple(emitter.instructions))
 
 
-def _emit(emitter: Emitter, name: str, operation: Operation, fusion: Fusion | None, effort: int) -> MatrixPlan | None:
+def _emit(
+    emitter: Emitter, name: str, operation: Operation, fusion: Fusion | None, plan: MatrixPlan | None, effort: int
+) -> MatrixPlan | None:
+    """Emit an operation, as `plan` says if there is one; returns the plan that was taken."""
     match operation:
         case Matrix():
             operation = emitter.placement.laid_out(operation)
-            room = room_of(operation, emitter.placement, emitter.staging, cold=not emitter.instructions)
-            plan = choose(name, operation, emitter.accelerator, room, effort) if fusion is None else fusion.plan
+            if plan is None:
+                room = room_of(operation, emitter.placement, emitter.staging, cold=not emitter.instructions)
+                plan = choose(name, operation, emitter.accelerator, room, effort)
             MatrixEmitter(emitter, operation, plan, fusion).emit()
             return plan
         case MatrixProduct():

@@ -3,7 +3,7 @@ reads them, and where. The others live in DRAM and pass through the rest of the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from .layout import Layout
@@ -43,15 +43,16 @@ class _Life:
     uses: int
 
 
-def place(lowered: Lowered, capacity: int, layouts: Mapping[str, Layout]) -> Placement:
+def place(lowered: Lowered, capacity: int, layouts: Mapping[str, Layout], streamed: Collection[str] = ()) -> Placement:
     """Greedy by bytes of DRAM traffic saved; a tensor stays if every operation meanwhile keeps room for its tiles.
 
-    A tensor lies as one of the `layouts` says where there is one for it and room for that.
+    A tensor lies as one of the `layouts` says where there is one for it and room for that. Those `streamed` live in
+    DRAM whatever room there is.
     """
     sizes = dict(lowered.tensors)
     for tensor, layout in layouts.items():
         sizes[tensor] = layout.size(lowered.tensors[tensor])
-    fixed = {lowered.forms[name].tensor for name in (*lowered.inputs, *lowered.outputs)}
+    fixed = {lowered.forms[name].tensor for name in (*lowered.inputs, *lowered.outputs)} | set(streamed)
     # The weight buffer is filled from DRAM alone.
     fixed |= {operation.weights.tensor for operation in lowered.operations if isinstance(operation, MatrixProduct)}
     lives = [life for life in _lives(lowered) if life.tensor not in fixed]

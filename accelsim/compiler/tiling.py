@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
+from dataclasses import astuple
 from functools import lru_cache
 
 from accelsim.errors import CompileError
@@ -19,6 +19,8 @@ _IMAGES = (1 << 12) - 1
 
 #: Plans whose estimates differ by less than this factor are taken for equally fast: the model is no more exact.
 ABOUT = 1.02
+#: Plans with a higher estimate than this times the least are slower, and how many of the others are kept.
+_NEAR, _MOST = 1.3, 16
 
 
 def choose(name: str, operation: Matrix, accelerator: Accelerator, room: Room, effort: int) -> MatrixPlan:
@@ -30,15 +32,23 @@ def choose(name: str, operation: Matrix, accelerator: Accelerator, room: Room, e
     return plan
 
 
-@lru_cache(maxsize=1024)
 def best(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> MatrixPlan | None:
     """The plan that `choose` takes, None where nothing fits."""
+    plans = near(shape, accelerator, room, effort)
+    return plans[0] if plans else None
+
+
+@lru_cache(maxsize=1024)
+def near(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> tuple[MatrixPlan, ...]:
+    """The plan that `choose` takes, then those that may be as fast, for all that the estimate knows, by their cost."""
     plans = list(_plans(shape, accelerator, room, effort))
     if not plans:
-        return None
+        return ()
+    least = min(plan.cost for plan in plans)
     # The bus is the neighbouring layers' too, and bytes cost energy: of about equal plans the most frugal one.
-    limit = ABOUT * min(plan.cost for plan in plans)
-    return min((plan for plan in plans if plan.cost <= limit), key=lambda plan: (plan.dram, plan.cost))
+    first = min((plan for plan in plans if plan.cost <= ABOUT * least), key=lambda plan: (plan.dram, plan.cost))
+    others = {plan for plan in plans if plan.cost <= _NEAR * least and plan != first}
+    return first, *sorted(others, key=lambda plan: (plan.cost, plan.dram, astuple(plan)))[:_MOST]
 
 
 def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> Iterator[MatrixPlan]:
@@ -55,11 +65,14 @@ def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> I
             block = outputs, groups, channels
             for images, lines, pixels in _position_tiles(shape, words // outputs, effort):
                 work = shape.work(images * lines, pixels, channels, outputs, groups, room.pitches)
-                for mapping, spatial_outer in itertools.product(mappings(accelerator, work), (False, True)):
-                    tile = images, lines, pixels
-                    plan = planned(shape, accelerator, room, tile, block, mapping, spatial_outer)
-                    if plan is not None:
-                        yield plan
+                # With one block of outputs there is one loop.
+                orders = (False, True) if shape.output_blocks(outputs, groups) > 1 else (True,)
+                for mapping in mappings(accelerator, work):
+                    for spatial_outer in orders:
+                        tile = images, lines, pixels
+                        plan = planned(shape, accelerator, room, tile, block, mapping, spatial_outer)
+                        if plan is not None:
+                            yield plan
 
 
 def _output_tiles(shape: Shape, accelerator: Accelerator, effort: int) -> Iterator[tuple[int, int]]:
