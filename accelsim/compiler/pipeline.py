@@ -20,7 +20,7 @@ from accelsim.errors import AssemblyError, CompileError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Halt, Port, Probe, Program
 from accelsim.network import Network
-from accelsim.network.substitution import LayerUnit, layer_units
+from accelsim.network.substitution import layer_units
 
 from .cost import MatrixPlan
 from .emission import Emitter
@@ -31,7 +31,7 @@ from .forms import Form
 from .fusion import Fusion, fuse, room_of
 from .layout import layouts
 from .lowering import lower
-from .operations import Copy, Elementwise, Lowered, Matrix, MatrixProduct, Operation, Pool, target_of
+from .operations import Copy, Elementwise, Lowered, Matrix, MatrixProduct, Pool, target_of
 from .residency import Placement, place
 from .synchronization import synchronize
 from .tiling import choose
@@ -53,28 +53,28 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
         raise CompileError(f"effort={effort!r}: allowed are 0, 1 and 2")
     units = layer_units(network, accelerator.requant_unit.arithmetic)
     lowered = lower(network, units)
-    views = layouts(lowered, accelerator)
 
     def build(decisions: Decisions) -> Compilation:
-        placement = place(lowered, accelerator.buffers.activation.bytes, views, decisions.streamed)
-        fusions = fuse(lowered, placement, accelerator, effort)
+        view = decisions.view(accelerator)
+        placement = place(lowered, view.buffers.activation.bytes, layouts(lowered, view), decisions.streamed)
+        fusions = fuse(lowered, placement, view, effort)
         fusions = {index: fusion for index, fusion in fusions.items() if index not in decisions.apart}
-        return _emitted(network, accelerator, effort, units, lowered, placement, fusions, decisions.plans)
+        emitter, plans = _emitted(lowered, view, placement, fusions, decisions, effort)
+        program = _program(network, accelerator, emitter, emitter.image.end + decisions.gap)
+        return Compilation(program, lowered, placement, fusions, plans, units, tuple(emitter.instructions))
 
     return fastest(build, accelerator, effort)
 
 
 def _emitted(
-    network: Network,
-    accelerator: Accelerator,
-    effort: int,
-    units: Mapping[str, LayerUnit],
     lowered: Lowered,
+    accelerator: Accelerator,
     placement: Placement,
     fusions: Mapping[int, Fusion],
-    given: Mapping[int, MatrixPlan],
-) -> Compilation:
-    """The passes from `emit` on. `given`: plans of operations that are not to be searched for."""
+    decisions: Decisions,
+    effort: int,
+) -> tuple[Emitter, tuple[tuple[str, MatrixPlan | None], ...]]:
+    """The instructions of every operation, and the name and the plan of each."""
     passing = [target_of(lowered.operations[index]) for index in fusions]
     emitter = Emitter(lowered, accelerator, placement, passing)
     plans: list[tuple[str, MatrixPlan | None]] = []
@@ -84,10 +84,7 @@ def _emitted(
         fusion = fusions.get(index)
         emitter.staging = placement.staging[index] if fusion is None else fusion.staging
         try:
-            plan = given.get(index) if fusion is None else fusion.plan
-            plans.append(
-                (name, None if index - 1 in fusions else _emit(emitter, name, operation, fusion, plan, effort))
-            )
+            plans.append((name, None if index - 1 in fusions else _emit(emitter, index, fusion, decisions, effort)))
         except AssemblyError as error:
             raise CompileError(f"{name}: does not fit the instruction set: {error}") from None
         except CompileError as error:
@@ -95,7 +92,13 @@ def _emitted(
             raise CompileError(text if text.startswith(f"{name}: ") else f"{name}: {text}") from None
     emitter.layer = lowered.operations[-1].layer if lowered.operations else 0
     emitter.emit(Halt())
-    program = Program(
+    return emitter, tuple(plans)
+
+
+def _program(network: Network, accelerator: Accelerator, emitter: Emitter, code: int) -> Program:
+    """The program whose words lie at `code`."""
+    lowered = emitter.lowered
+    return Program(
         name=network.name,
         accelerator=accelerator,
         instructions=synchronize(emitter.instructions),
@@ -105,21 +108,22 @@ def _emitted(
         inputs=tuple(_port(emitter, name, lowered.forms[name]) for name in lowered.inputs),
         outputs=tuple(_port(emitter, name, lowered.forms[name]) for name in lowered.outputs),
         probes=_probes(emitter, network),
-        code=emitter.image.end,
+        code=code,
     )
-    return Compilation(program, lowered, placement, fusions, tuple(plans), units, tuple(emitter.instructions))
 
 
-def _emit(
-    emitter: Emitter, name: str, operation: Operation, fusion: Fusion | None, plan: MatrixPlan | None, effort: int
-) -> MatrixPlan | None:
-    """Emit an operation, as `plan` says if there is one; returns the plan that was taken."""
+def _emit(emitter: Emitter, index: int, fusion: Fusion | None, decisions: Decisions, effort: int) -> MatrixPlan | None:
+    """Emit operation `index`; returns its plan, if it has one."""
+    operation = emitter.lowered.operations[index]
     match operation:
         case Matrix():
             operation = emitter.placement.laid_out(operation)
-            if plan is None:
-                room = room_of(operation, emitter.placement, emitter.staging, cold=not emitter.instructions)
-                plan = choose(name, operation, emitter.accelerator, room, effort)
+            if fusion is not None:
+                plan = fusion.plan
+            else:
+                room = room_of(operation, emitter.placement, emitter.staging, cold=not index)
+                name = emitter.lowered.layers[operation.layer]
+                plan = decisions.plans.get((index, room)) or choose(name, operation, emitter.accelerator, room, effort)
             MatrixEmitter(emitter, operation, plan, fusion).emit()
             return plan
         case MatrixProduct():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import astuple
+import itertools
+from collections.abc import Hashable, Iterable, Iterator
 from functools import lru_cache
 
 from accelsim.errors import CompileError
@@ -47,8 +47,16 @@ def near(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> tup
     least = min(plan.cost for plan in plans)
     # The bus is the neighbouring layers' too, and bytes cost energy: of about equal plans the most frugal one.
     first = min((plan for plan in plans if plan.cost <= ABOUT * least), key=lambda plan: (plan.dram, plan.cost))
-    others = {plan for plan in plans if plan.cost <= _NEAR * least and plan != first}
-    return first, *sorted(others, key=lambda plan: (plan.cost, plan.dram, astuple(plan)))[:_MOST]
+    return first, *itertools.islice((plan for plan in _varied(plans, _NEAR * least) if plan != first), _MOST)
+
+
+def _varied(plans: Iterable[MatrixPlan], limit: float) -> Iterator[MatrixPlan]:
+    """Plans with a cost up to `limit`: by cost the best of each size of tiles, then the second of each, and so on."""
+    sizes: dict[Hashable, list[MatrixPlan]] = {}
+    for plan in sorted((plan for plan in plans if plan.cost <= limit), key=lambda plan: (plan.cost, plan.dram)):
+        sizes.setdefault((plan.images, plan.lines, plan.pixels, plan.outputs, plan.groups), []).append(plan)
+    for of_a_rank in itertools.zip_longest(*sizes.values()):
+        yield from (plan for plan in of_a_rank if plan is not None)
 
 
 def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> Iterator[MatrixPlan]:
