@@ -13,7 +13,7 @@ from typing import Any
 
 from accelsim.errors import CompileError
 from accelsim.hardware import Accelerator
-from accelsim.isa import Instruction, Program
+from accelsim.isa import Instruction, Load, Program, Store
 from accelsim.machine.timing import run
 from accelsim.network.substitution import LayerUnit
 
@@ -28,6 +28,10 @@ from .tiling import near
 _PLANS = (0, 6, 16)
 _INSTRUCTIONS = (0, 6000, 200_000)
 
+#: How many per cent of DRAM's traffic a per cent of the cycles is worth.
+_WORTH = 4
+
+#: What the passes may be told that there is half as much of.
 _RESOURCES = ("buffers.activation.bytes", "buffers.weight.bytes", "buffers.accumulator.bytes", "dram.bytes_per_cycle")
 
 
@@ -108,7 +112,7 @@ class _Search:
         return run(program, program.instructions, self._accelerator).cycles
 
     def _offer(self, **changes: Any) -> None:
-        """Keep changes of the decisions if they make the program faster."""
+        """Keep changes of the decisions that make the program faster, if it does not pay too much traffic for that."""
         if not self._affordable():
             return
         decisions = replace(self._decisions, **changes)
@@ -117,7 +121,8 @@ class _Search:
         except CompileError:
             return
         cycles = self._timed(compilation)
-        if cycles < self._cycles:
+        traffic = (cycles / self._cycles) ** _WORTH * _moved(compilation)
+        if cycles < self._cycles and traffic <= _moved(self.best):
             self.best, self._cycles, self._decisions = compilation, cycles, decisions
 
     def less(self) -> None:
@@ -158,3 +163,9 @@ class _Search:
                 laid_out = placement.laid_out(operation)
                 room = room_of(laid_out, placement, placement.staging[index], cold=not index)
                 yield (index, room), near(Shape.of(laid_out, view), view, room, self._effort)
+
+
+def _moved(compilation: Compilation) -> int:
+    """Bytes of DRAM that the program moves, without its own words."""
+    instructions = compilation.program.instructions
+    return sum(instruction.bytes for instruction in instructions if isinstance(instruction, Load | Store))
