@@ -1,5 +1,6 @@
 """Network to program: lowering, placement, tiling, emission, synchronisation."""
 
-from .pipeline import Compilation, compile, compile_with_plans
+from .pipeline import compile, compile_with_plans
+from .tuning import Compilation
 
 __all__ = ["Compilation", "compile", "compile_with_plans"]

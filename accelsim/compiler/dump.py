@@ -11,7 +11,7 @@ from accelsim.errors import CompileError
 from accelsim.isa import Instruction, instruction_text
 
 from .operations import Operation, View
-from .pipeline import Compilation
+from .tuning import Compilation
 
 
 def dump(compilation: Compilation, after: str) -> str:

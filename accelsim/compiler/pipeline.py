@@ -7,6 +7,7 @@ fuse          which element-wise operations work on the tiles of the matrix oper
 tile, emit    operations -> instructions, each matrix operation cut as a search over costs says (tiling.py, emit_*.py)
 schedule      element-wise work goes up to where its operands are ready (scheduling.py)
 synchronize   wait and signal fields (synchronization.py)
+time          other decisions, tried on the machine's clock where the program is small (tuning.py)
 
 What each leaves is kept in the Compilation; `dump.py` writes it down.
 """
@@ -15,13 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from accelsim.errors import AssemblyError, CompileError
 from accelsim.hardware import Accelerator
-from accelsim.isa import Halt, Instruction, Port, Probe, Program, Region
+from accelsim.isa import Halt, Port, Probe, Program, Region
 from accelsim.network import Network
-from accelsim.network.substitution import LayerUnit, layer_units
+from accelsim.network.substitution import layer_units
 
 from .cost import MatrixPlan
 from .emission import Emitter
@@ -32,36 +33,12 @@ from .forms import Form
 from .fusion import Fusion, fuse, room_of
 from .layout import layouts
 from .lowering import lower
-from .operations import Copy, Elementwise, Lowered, Matrix, MatrixProduct, Operation, Pool, target_of
+from .operations import Copy, Elementwise, Lowered, Matrix, MatrixProduct, Pool, target_of
 from .residency import Placement, place
 from .scheduling import schedule
 from .synchronization import synchronize
 from .tiling import choose
-
-
-@dataclass(frozen=True)
-class Compilation:
-    """A program and what every pass left on the way: the operations, where their tensors live, and the instructions
-    before they were synchronised.
-
-    `plans`: for each operation its layer's name and, for a matrix, its plan; `fusions`: by the number of their matrix
-    operation. `units`: how each layer of sums is requantised, with the certificate where that is in fixed point.
-    `order`: the numbers in `emitted` of the program's instructions.
-    """
-
-    program: Program
-    lowered: Lowered
-    placement: Placement
-    fusions: Mapping[int, Fusion]
-    plans: tuple[tuple[str, MatrixPlan | None], ...]
-    units: Mapping[str, LayerUnit]
-    emitted: tuple[Instruction, ...]
-    order: tuple[int, ...]
-
-    def fused_layer(self, index: int) -> str | None:
-        """The layer that works on the tiles of operation `index`."""
-        fusion = self.fusions.get(index)
-        return None if fusion is None else self.lowered.layers[fusion.operation.layer]
+from .tuning import Compilation, Decisions, fastest
 
 
 def compile(network: Network, accelerator: Accelerator, *, effort: int = 1) -> Program:
@@ -79,8 +56,31 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
         raise CompileError(f"effort={effort!r}: allowed are 0, 1 and 2")
     units = layer_units(network, accelerator.requant_unit.arithmetic)
     lowered = lower(network, units)
-    placement = place(lowered, accelerator.buffers.activation.bytes, layouts(lowered, accelerator))
-    fusions = fuse(lowered, placement, accelerator, effort)
+
+    def build(decisions: Decisions) -> Compilation:
+        view = decisions.view(accelerator)
+        placement = place(lowered, view.buffers.activation.bytes, layouts(lowered, view), decisions.streamed)
+        fusions = fuse(lowered, placement, view, effort)
+        fusions = {index: fusion for index, fusion in fusions.items() if index not in decisions.apart}
+        emitter, plans = _emitted(lowered, view, placement, fusions, decisions, effort)
+        probes = _probes(emitter, network)
+        order = _order(emitter, probes)
+        program = _program(network, accelerator, emitter, probes, order, emitter.image.end + decisions.gap)
+        emitted = tuple(emitter.instructions)
+        return Compilation(program, lowered, placement, fusions, plans, units, emitted, tuple(order))
+
+    return fastest(build, accelerator, effort)
+
+
+def _emitted(
+    lowered: Lowered,
+    accelerator: Accelerator,
+    placement: Placement,
+    fusions: Mapping[int, Fusion],
+    decisions: Decisions,
+    effort: int,
+) -> tuple[Emitter, tuple[tuple[str, MatrixPlan | None], ...]]:
+    """The instructions of every operation, and the name and the plan of each."""
     passing = [target_of(lowered.operations[index]) for index in fusions]
     emitter = Emitter(lowered, accelerator, placement, passing)
     plans: list[tuple[str, MatrixPlan | None]] = []
@@ -90,7 +90,7 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
         fusion = fusions.get(index)
         emitter.staging = placement.staging[index] if fusion is None else fusion.staging
         try:
-            plans.append((name, None if index - 1 in fusions else _emit(emitter, name, operation, fusion, effort)))
+            plans.append((name, None if index - 1 in fusions else _emit(emitter, index, fusion, decisions, effort)))
         except AssemblyError as error:
             raise CompileError(f"{name}: does not fit the instruction set: {error}") from None
         except CompileError as error:
@@ -98,12 +98,28 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
             raise CompileError(text if text.startswith(f"{name}: ") else f"{name}: {text}") from None
     emitter.layer = lowered.operations[-1].layer if lowered.operations else 0
     emitter.emit(Halt())
-    probes = _probes(emitter, network)
+    return emitter, tuple(plans)
+
+
+def _order(emitter: Emitter, probes: Sequence[Probe]) -> list[int]:
+    """The numbers of the instructions in the order of the program."""
     seen: dict[int, list[Region]] = {}
     for probe in probes:
         seen.setdefault(probe.instruction, []).append(probe.region)
-    order = schedule(emitter.instructions, seen)
-    program = Program(
+    return schedule(emitter.instructions, seen)
+
+
+def _program(
+    network: Network,
+    accelerator: Accelerator,
+    emitter: Emitter,
+    probes: Sequence[Probe],
+    order: Sequence[int],
+    code: int,
+) -> Program:
+    """The program whose words lie at `code`."""
+    lowered = emitter.lowered
+    return Program(
         name=network.name,
         accelerator=accelerator,
         instructions=synchronize([emitter.instructions[number] for number in order]),
@@ -113,19 +129,22 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
         inputs=tuple(_port(emitter, name, lowered.forms[name]) for name in lowered.inputs),
         outputs=tuple(_port(emitter, name, lowered.forms[name]) for name in lowered.outputs),
         probes=_moved(probes, order),
-        code=emitter.image.end,
-    )
-    return Compilation(
-        program, lowered, placement, fusions, tuple(plans), units, tuple(emitter.instructions), tuple(order)
+        code=code,
     )
 
 
-def _emit(emitter: Emitter, name: str, operation: Operation, fusion: Fusion | None, effort: int) -> MatrixPlan | None:
+def _emit(emitter: Emitter, index: int, fusion: Fusion | None, decisions: Decisions, effort: int) -> MatrixPlan | None:
+    """Emit operation `index`; returns its plan, if it has one."""
+    operation = emitter.lowered.operations[index]
     match operation:
         case Matrix():
             operation = emitter.placement.laid_out(operation)
-            room = room_of(operation, emitter.placement, emitter.staging, cold=not emitter.instructions)
-            plan = choose(name, operation, emitter.accelerator, room, effort) if fusion is None else fusion.plan
+            if fusion is not None:
+                plan = fusion.plan
+            else:
+                room = room_of(operation, emitter.placement, emitter.staging, cold=not index)
+                name = emitter.lowered.layers[operation.layer]
+                plan = decisions.plans.get((index, room)) or choose(name, operation, emitter.accelerator, room, effort)
             MatrixEmitter(emitter, operation, plan, fusion).emit()
             return plan
         case MatrixProduct():

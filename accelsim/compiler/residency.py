@@ -3,7 +3,7 @@ reads them, and where. The others live in DRAM and pass through the rest of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -55,15 +55,15 @@ class _Life:
     uses: int
 
 
-def place(lowered: Lowered, capacity: int, layouts: Mapping[str, Layout]) -> Placement:
+def place(lowered: Lowered, capacity: int, layouts: Mapping[str, Layout], streamed: Collection[str] = ()) -> Placement:
     """Greedy by bytes of DRAM traffic saved; a tensor stays if every operation meanwhile keeps room for its tiles.
 
     An operation all of whose operands stay needs none, so what found no room is tried again, alone and together with
     the other operands of an operation, until nothing more finds any. A tensor lies as one of the `layouts` says where
     there is one for it and room for that. The result of element-wise work may lie where an operand does that nothing
-    reads afterwards.
+    reads afterwards. Those `streamed` live in DRAM whatever room there is.
     """
-    fixed = {lowered.forms[name].tensor for name in (*lowered.inputs, *lowered.outputs)}
+    fixed = {lowered.forms[name].tensor for name in (*lowered.inputs, *lowered.outputs)} | set(streamed)
     # The weight buffer is filled from DRAM alone.
     fixed |= {operation.weights.tensor for operation in lowered.operations if isinstance(operation, MatrixProduct)}
     lives = {life.tensor: life for life in _lives(lowered) if life.tensor not in fixed}

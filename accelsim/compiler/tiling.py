@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from functools import lru_cache
 
 from accelsim.errors import CompileError
@@ -20,6 +20,8 @@ _IMAGES = (1 << 12) - 1
 
 #: Plans whose estimates differ by less than this factor are taken for equally fast: the model is no more exact.
 ABOUT = 1.02
+#: Plans with a higher estimate than this times the least are slower, and how many of the others are kept.
+_NEAR, _MOST = 1.3, 16
 
 
 def choose(name: str, operation: Matrix, accelerator: Accelerator, room: Room, effort: int) -> MatrixPlan:
@@ -34,7 +36,7 @@ def choose(name: str, operation: Matrix, accelerator: Accelerator, room: Room, e
 @lru_cache(maxsize=1024)
 def best(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> MatrixPlan | None:
     """The plan that `choose` takes, None where nothing fits."""
-    plans = list(_plans(shape, accelerator, room, effort))
+    plans = list(_plans(shape, accelerator, room, effort, ABOUT))
     if not plans:
         return None
     # The bus is the neighbouring layers' too, and bytes cost energy: of about equal plans the most frugal one, where a
@@ -43,8 +45,25 @@ def best(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> Mat
     return min((plan for plan in plans if plan.cost <= limit), key=lambda plan: plan.cost**2 * plan.dram)
 
 
-def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> Iterator[MatrixPlan]:
-    """Plans that fit, those among them of which one can be taken: the array alone does not take the others' time."""
+@lru_cache(maxsize=1024)
+def near(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> tuple[MatrixPlan, ...]:
+    """Other plans than the one that `choose` takes which may be as fast, for all that the estimate knows.
+
+    By their cost the best of each size of tiles, then the second of each, and so on.
+    """
+    plans = list(_plans(shape, accelerator, room, effort, _NEAR))
+    chosen = best(shape, accelerator, room, effort)
+    limit = _NEAR * min((plan.cost for plan in plans), default=0)
+    sizes: dict[Hashable, list[MatrixPlan]] = {}
+    for plan in sorted((plan for plan in plans if plan.cost <= limit), key=lambda plan: (plan.cost, plan.dram)):
+        sizes.setdefault((plan.images, plan.lines, plan.pixels, plan.outputs, plan.groups), []).append(plan)
+    ranked = (plan for of_a_rank in itertools.zip_longest(*sizes.values()) for plan in of_a_rank)
+    return tuple(itertools.islice((plan for plan in ranked if plan is not None and plan != chosen), _MOST))
+
+
+def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int, margin: float) -> Iterator[MatrixPlan]:
+    """Plans that fit, all among them whose cost is within `margin` of the least: the array alone does not take the
+    others' time."""
     buffers = accelerator.buffers
     words = buffers.accumulator.words
     orders = [(False, False), (True, True)]
@@ -66,14 +85,16 @@ def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> I
             for tile in _position_tiles(shape, words // outputs, effort):
                 images, lines, pixels = tile
                 work = shape.work(images * lines, pixels, channels, outputs, groups, room.pitches)
+                # With one block of outputs there is one loop.
+                ways = orders if shape.output_blocks(outputs, groups) > 1 else orders[:1]
                 for mapping in mappings(accelerator, work):
                     if shape.tiles(*tile) * macs * mapping.cycles > limit:
                         continue
-                    for (spatial_outer, gather), whole in itertools.product(orders, inputs):
-                        ways = {"whole_input": whole, "gather": gather}
-                        plan = planned(shape, accelerator, room, tile, block, mapping, spatial_outer, **ways)
+                    for (spatial_outer, gather), whole in itertools.product(ways, inputs):
+                        way = {"whole_input": whole, "gather": gather}
+                        plan = planned(shape, accelerator, room, tile, block, mapping, spatial_outer, **way)
                         if plan is not None:
-                            limit = min(limit, ABOUT * plan.cost)
+                            limit = min(limit, margin * plan.cost)
                             yield plan
 
 

@@ -32,9 +32,9 @@ RESOURCES = (
 )
 
 
-#: By how much a network compiled for more hardware may be slower. That it is by no more than 1 % does not hold: of
-#: 1,043 random cases 3 % were slower by more than that, the worst by 11 %.
-WORST = 1.15
+#: By how much a network compiled for more hardware may be slower. That it is by no more than 1 % does not hold always:
+#: of 500 random cases 57 were slower by more when decisions were not timed; of those 6 still are, the worst by 5.7 %.
+WORST = 1.10
 
 
 def network(seed: int) -> accelsim.Network:
@@ -115,9 +115,8 @@ def check_more_is_no_slower(seed: int, machine: accelsim.Accelerator) -> None:
     """A program takes as long with larger buffers, and at most 3 % longer with a wider bus or more lanes.
 
     Two of some thousand random cases were slower by more than 1 %, by 2.1 and 2.5 %: with the same program.
-    For more hardware the compiler may choose another program, by estimates that are off by some per cent, and of plans
-    within 2 % of the fastest it takes the one with the fewest bytes of DRAM. So one compiled anew may be slower by
-    more than 1 %; by how much is limited here to what held for the networks drawn.
+    For more hardware the compiler may choose another program: of a small one it times some of the decisions, but not
+    all, and not all together; of a large one it goes by estimates, which are off by some per cent.
     """
     try:
         program = accelsim.compile(network(seed), machine)
