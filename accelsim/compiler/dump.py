@@ -83,6 +83,16 @@ def _emitted(compilation: Compilation) -> Iterator[str]:
     return _listed(compilation, compilation.emitted, np.argsort(compilation.order).tolist())
 
 
+def _decided(compilation: Compilation) -> Iterator[str]:
+    decisions = compilation.decisions
+    yield from (f"half of {resource}" for resource in sorted(decisions.halved))
+    yield from (f"operation {number}: another plan" for number, _ in decisions.plans)
+    yield from (f"tensor {tensor}: DRAM" for tensor in sorted(decisions.streamed))
+    yield from (f"operation {number}: not fused with the next" for number in sorted(decisions.apart))
+    if decisions.gap:
+        yield f"code: {decisions.gap} bytes behind the data"
+
+
 #: The passes in order, and how what each leaves is written.
 PASSES: dict[str, Callable[[Compilation], Iterator[str]]] = {
     "lower": _lowered,
@@ -92,4 +102,5 @@ PASSES: dict[str, Callable[[Compilation], Iterator[str]]] = {
     "emit": _emitted,
     "schedule": lambda compilation: _listed(compilation, [compilation.emitted[i] for i in compilation.order]),
     "synchronize": lambda compilation: _listed(compilation, compilation.program.instructions),
+    "time": _decided,
 }

@@ -67,7 +67,7 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
         order = _order(emitter, probes)
         program = _program(network, accelerator, emitter, probes, order, emitter.image.end + decisions.gap)
         emitted = tuple(emitter.instructions)
-        return Compilation(program, lowered, placement, fusions, plans, units, emitted, tuple(order))
+        return Compilation(program, lowered, placement, fusions, plans, units, emitted, tuple(order), decisions)
 
     return fastest(build, accelerator, effort)
 

@@ -36,31 +36,6 @@ _RESOURCES = ("buffers.activation.bytes", "buffers.weight.bytes", "buffers.accum
 
 
 @dataclass(frozen=True)
-class Compilation:
-    """A program and what every pass left on the way: the operations, where their tensors live, and the instructions
-    before they were synchronised.
-
-    `plans`: for each operation its layer's name and, for a matrix, its plan; `fusions`: by the number of their matrix
-    operation. `units`: how each layer of sums is requantised, with the certificate where that is in fixed point.
-    `order`: the numbers in `emitted` of the program's instructions.
-    """
-
-    program: Program
-    lowered: Lowered
-    placement: Placement
-    fusions: Mapping[int, Fusion]
-    plans: tuple[tuple[str, MatrixPlan | None], ...]
-    units: Mapping[str, LayerUnit]
-    emitted: tuple[Instruction, ...]
-    order: tuple[int, ...]
-
-    def fused_layer(self, index: int) -> str | None:
-        """The layer that works on the tiles of operation `index`."""
-        fusion = self.fusions.get(index)
-        return None if fusion is None else self.lowered.layers[fusion.operation.layer]
-
-
-@dataclass(frozen=True)
 class Decisions:
     """What is not left to the passes.
 
@@ -82,9 +57,37 @@ class Decisions:
         return accelerator
 
 
+@dataclass(frozen=True)
+class Compilation:
+    """A program and what every pass left on the way: the operations, where their tensors live, and the instructions
+    before they were synchronised.
+
+    `plans`: for each operation its layer's name and, for a matrix, its plan; `fusions`: by the number of their matrix
+    operation. `units`: how each layer of sums is requantised, with the certificate where that is in fixed point.
+    `order`: the numbers in `emitted` of the program's instructions. `decisions`: what was not left to the passes.
+    """
+
+    program: Program
+    lowered: Lowered
+    placement: Placement
+    fusions: Mapping[int, Fusion]
+    plans: tuple[tuple[str, MatrixPlan | None], ...]
+    units: Mapping[str, LayerUnit]
+    emitted: tuple[Instruction, ...]
+    order: tuple[int, ...]
+    decisions: Decisions
+
+    def fused_layer(self, index: int) -> str | None:
+        """The layer that works on the tiles of operation `index`."""
+        fusion = self.fusions.get(index)
+        return None if fusion is None else self.lowered.layers[fusion.operation.layer]
+
+
 def fastest(build: Callable[[Decisions], Compilation], accelerator: Accelerator, effort: int) -> Compilation:
     """What `build` makes of the decisions that are found best, changed one at a time from none at all."""
     search = _Search(build, accelerator, effort)
+    if not search.affordable(2):
+        return search.best  # a program that takes the whole budget alone is not worth timing
     search.less()
     search.places_of_code()
     search.plans()
@@ -102,10 +105,10 @@ class _Search:
         self.best = build(self._decisions)
         self._left = _INSTRUCTIONS[effort]
         self._tried: set[tuple[int, Room]] = set()
-        # A program that takes the whole budget alone is not worth timing.
-        self._cycles = self._timed(self.best) if self._affordable(2) else 0
+        self._cycles = self._timed(self.best) if self.affordable(2) else 0
 
-    def _affordable(self, runs: int = 1) -> bool:
+    def affordable(self, runs: int = 1) -> bool:
+        """Whether so many more runs of the program are within the budget."""
         return runs * len(self.best.program.instructions) <= self._left
 
     def _timed(self, compilation: Compilation) -> int:
@@ -115,7 +118,7 @@ class _Search:
 
     def _offer(self, **changes: Any) -> None:
         """Keep changes of the decisions that make the program faster, if it does not pay too much traffic for that."""
-        if not self._affordable():
+        if not self.affordable():
             return
         decisions = replace(self._decisions, **changes)
         try:

@@ -25,7 +25,7 @@ def shape(side: int, channels: int, outputs: int, kernel: int, groups: int = 1) 
         *(1, 1, side, side, outputs),
         *(1, side, side, channels, groups),
         *((1, kernel, kernel), (1, 1, 1), (1, 1, 1)),
-        *(3, EDGE.mac_array.rows, memories.activation.banks, memories.weight.banks, memories.accumulator.banks),
+        *(3, EDGE.mac_array, memories.activation.banks, memories.weight.banks, memories.accumulator.banks),
     )
 
 
