@@ -187,7 +187,7 @@ def test_one_weight_altered_by_one_is_found(layer: str) -> None:
         ("second", "requantize", "zero_point", -1),
         ("scores", "requantize", "zero_point", 1),
         ("dense", "mac", "activation", 1),
-        ("sum", "add_fixed", "a", 1),
+        ("sum", "add_fixed", "zero_point", 1),
     ],
 )
 def test_one_field_altered_by_one_is_found(layer: str, mnemonic: str, field: str, step: int) -> None:
