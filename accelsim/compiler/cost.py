@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from accelsim.hardware import Accelerator
 from accelsim.hardware.banks import access_cycles
-from accelsim.isa import INSTRUCTION_BYTES
+from accelsim.isa import INSTRUCTION_BYTES, Lookup
 
 from .mapping import Mapping
 from .shape import Shape
@@ -14,8 +14,8 @@ from .shape import Shape
 #: A layer's first weights that take 1 / _PREFETCH of the weight buffer find no room while the layer before computes.
 _PREFETCH = 4
 
-#: Limit of the field of element-wise instructions that counts rows.
-_ROWS = 1 << 20
+#: Rows that an element-wise instruction takes.
+_ROWS = Lookup.most("lines")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def planned(
     images, lines, pixels = positions
     outputs, groups, channels = block
     tail = room.tail
-    if tail is not None and not (_consecutive(shape, positions) and images * lines * pixels < _ROWS):
+    if tail is not None and not (_consecutive(shape, positions) and images * lines * pixels <= _ROWS):
         return None
     buffers, width, grain = accelerator.buffers, accelerator.dram_bytes_per_cycle, accelerator.dram.grain
     parts = -(-shape.group_channels // channels)

@@ -34,7 +34,7 @@ def emit_elementwise(emitter: Emitter, operation: Elementwise) -> None:
                 f"no room for an element of each operand in the activation buffer ({stop - start} bytes)"
             )
         chunk = min(chunk, max(room // 2, 1))
-    chunk = min(chunk, (1 << 24) - 1)
+    chunk = min(chunk, Lookup.most("length"))
     slots = Slots([start + i * chunk for i in range((stop - start) // chunk)] or [start])
     tables = emitter.parameter_ring.slots(TABLE, 0 if operation.tables is None else len(operation.tables))
     work = ElementwiseEmitter(emitter, operation, tables)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from accelsim.hardware import Accelerator
 from accelsim.hardware.banks import access_cycles, chunks
 from accelsim.hardware.folds import pieces, preloads, side_by_side, weight_runs
+from accelsim.isa import Mac
 
-#: Limit of the instruction's field.
-_ABREAST = (1 << 8) - 1
+#: Pixels abreast that an instruction takes.
+_ABREAST = Mac.most("pixels_abreast")
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,10 @@ class Work:
     groups: int
     pitches: tuple[int, int] | None
 
-    def taps(self, abreast: int) -> tuple[int, int]:
-        """Input pixels, down and across, under the outputs of so many pixels abreast."""
-        return self.kernel[0], self.kernel[1] + (abreast - 1) * self.stride
+
+def _taps(kernel: tuple[int, int], stride: int, abreast: int) -> tuple[int, int]:
+    """Input pixels, down and across, under the outputs of so many pixels abreast."""
+    return kernel[0], kernel[1] + (abreast - 1) * stride
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def _abreast(accelerator: Accelerator, work: Work) -> Iterator[int]:
 @lru_cache(maxsize=1 << 14)
 def mac_mapping(accelerator: Accelerator, work: Work, abreast: int) -> Mapping:
     """The estimate: folds of the array, each as long as what streams or what is preloaded."""
-    reduction = math.prod(work.taps(abreast)) * work.channels
+    reduction = math.prod(_taps(work.kernel, work.stride, abreast)) * work.channels
     side = side_by_side(accelerator.mac_array, abreast, reduction, work.outputs // work.groups, work.groups)
     time = sum(count * _set_cycles(accelerator, work, abreast, groups) for count, groups in pieces(work.groups, side))
     return Mapping(abreast, side, time)
@@ -97,37 +101,63 @@ def _set_cycles(accelerator: Accelerator, work: Work, abreast: int, side: int) -
     outputs = work.outputs // work.groups
     width = side * outputs
     vectors = work.lines * -(-work.pixels // abreast)
-    parts = _parts(work, abreast, side, rows, buffers.activation.banks)
+    pitches = None
+    if work.pitches is not None:
+        pitches = work.dilation[0] * work.pitches[0], work.dilation[1] * work.pitches[1]
+    parts = _parts(work.kernel, work.stride, work.channels, abreast, side, rows, pitches, buffers.activation.banks)
     port = -(-abreast * min(width, columns) // buffers.accumulator.banks)
     blocks = -(-width // columns)
     banks, runs = buffers.weight.banks, weight_runs(array, abreast, work.kernel[1], work.stride)
     if array.dataflow == "input_stationary":
         return sum(
-            folds * max(abreast * width, held * cycles, blocks * held * port)
+            folds * part.times * max(abreast * width, held * part.cycles, blocks * held * port)
             for folds, held in pieces(vectors, columns)
-            for _, cycles in parts
+            for part in parts
         )
     if array.dataflow == "weight_stationary":
         weights = -(-min(width, columns) // banks)
-        accesses = preloads(work.kernel, work.stride, work.channels, abreast, side, rows)
         return blocks * sum(
-            max(vectors * max(cycles, port), count * weights)
-            for (_, cycles), count in zip(parts, accesses, strict=True)
+            part.times * max(vectors * max(part.cycles, port), part.preloads * weights) for part in parts
         )
     pitch = weight_pitch(banks, work.kernel, work.stride, work.channels, outputs, runs)
     weights = access_cycles(outputs, pitch, banks, runs, work.stride * work.channels) if runs > 1 else 1
     return blocks * sum(
-        folds * max(sum(max(depth * weights, held * cycles) for depth, cycles in parts), held * port)
+        folds * max(sum(part.times * max(part.rows * weights, held * part.cycles) for part in parts), held * port)
         for folds, held in pieces(vectors, rows)
     )
 
 
-def _parts(work: Work, abreast: int, side: int, rows: int, banks: int) -> list[tuple[int, int]]:
-    """Rows of each chunk of the reduction, and the cycles of an access of activations."""
-    taps = work.taps(abreast)
-    channels = side * work.channels
-    if work.pitches is not None:
-        pitches = work.dilation[0] * work.pitches[0], work.dilation[1] * work.pitches[1]
-        return [(chunk.rows, chunk.cycles) for chunk in chunks(taps, pitches, channels, rows, banks)]
-    every = pieces(math.prod(taps) * channels, rows)
-    return [(size, -(-size // banks)) for count, size in every for _ in range(count)]
+class _Part(NamedTuple):
+    """`times` chunks of the reduction, of `rows` each, which `preloads` accesses of weights fill (weight stationary);
+    one access of activations takes `cycles`."""
+
+    times: int
+    rows: int
+    cycles: int
+    preloads: int
+
+
+@lru_cache(maxsize=1 << 12)
+def _parts(
+    kernel: tuple[int, int],
+    stride: int,
+    channels: int,
+    abreast: int,
+    side: int,
+    rows: int,
+    pitches: tuple[int, int] | None,
+    banks: int,
+) -> tuple[_Part, ...]:
+    """The chunks of a reduction, those that are alike together. They are the same for tiles of any size.
+
+    `pitches`: bytes from tap to tap, down and across, or None where no access conflicts with itself.
+    """
+    taps, together = _taps(kernel, stride, abreast), side * channels
+    if pitches is None:
+        every = [
+            (size, -(-size // banks)) for count, size in pieces(math.prod(taps) * together, rows) for _ in range(count)
+        ]
+    else:
+        every = [(chunk.rows, chunk.cycles) for chunk in chunks(taps, pitches, together, rows, banks)]
+    alike = Counter(zip(every, preloads(kernel, stride, channels, abreast, side, rows), strict=True))
+    return tuple(_Part(count, *chunk, accesses) for (chunk, accesses), count in alike.items())

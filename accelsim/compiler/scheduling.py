@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 
 from accelsim.isa import REQUANTIZATIONS, Instruction, Region, Unit
+from accelsim.isa.instructions import meet
 
-_MOVED_BY_MATRICES = tuple(REQUANTIZATIONS.values())
+_REQUANTIZATIONS = tuple(REQUANTIZATIONS.values())
 
 
 def schedule(instructions: Sequence[Instruction], seen: Mapping[int, Sequence[Region]]) -> list[int]:
@@ -28,7 +29,7 @@ def schedule(instructions: Sequence[Instruction], seen: Mapping[int, Sequence[Re
     def tied(one: int, two: int) -> bool:
         reads, writes = touched(one)
         others, written = touched(two)
-        return _meet(writes, others) or _meet(written, reads) or _meet(writes, written)
+        return meet(writes, others) or meet(written, reads) or meet(writes, written)
 
     order: list[int] = []
     for number, instruction in enumerate(instructions):
@@ -41,8 +42,4 @@ def schedule(instructions: Sequence[Instruction], seen: Mapping[int, Sequence[Re
 
 
 def _moves(instruction: Instruction) -> bool:
-    return instruction.unit == Unit.POST and not isinstance(instruction, _MOVED_BY_MATRICES)
-
-
-def _meet(some: Sequence[Region], others: Sequence[Region]) -> bool:
-    return any(a.meets(b) for a in some for b in others)
+    return instruction.unit == Unit.POST and not isinstance(instruction, _REQUANTIZATIONS)

@@ -9,14 +9,15 @@ from functools import lru_cache
 
 from accelsim.errors import CompileError
 from accelsim.hardware import Accelerator
+from accelsim.isa import Mac
 
 from .cost import MatrixPlan, Room, planned
 from .mapping import mappings
 from .operations import Matrix
 from .shape import Shape
 
-#: Limits of the instructions' fields.
-_IMAGES = (1 << 12) - 1
+#: Images that a matrix instruction takes.
+_IMAGES = Mac.most("images")
 
 #: Plans whose estimates differ by less than this factor are taken for equally fast: the model is no more exact.
 ABOUT = 1.02

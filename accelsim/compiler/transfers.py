@@ -11,8 +11,7 @@ from accelsim.isa import Load, Memory, Store
 #: (count, DRAM pitch, scratchpad pitch)
 Loop = tuple[int, int, int]
 
-_LENGTH = (1 << 24) - 1
-_COUNT = (1 << 16) - 1
+_LENGTH, _COUNT = Load.most("length"), Load.most("count_1")
 
 
 def loads(memory: Memory, dram: int, address: int, loops: Sequence[Loop], length: int) -> Iterator[Load]:

@@ -85,9 +85,10 @@ class Compilation:
 
 def fastest(build: Callable[[Decisions], Compilation], accelerator: Accelerator, effort: int) -> Compilation:
     """What `build` makes of the decisions that are found best, changed one at a time from none at all."""
-    search = _Search(build, accelerator, effort)
-    if not search.affordable(2):
-        return search.best  # a program that takes the whole budget alone is not worth timing
+    first = build(Decisions())
+    if 2 * len(first.program.instructions) > _INSTRUCTIONS[effort]:
+        return first  # a program that takes the whole budget alone is not worth timing
+    search = _Search(build, first, accelerator, effort)
     search.less()
     search.places_of_code()
     search.plans()
@@ -99,17 +100,18 @@ def fastest(build: Callable[[Decisions], Compilation], accelerator: Accelerator,
 class _Search:
     """The best compilation so far, and what may still be spent."""
 
-    def __init__(self, build: Callable[[Decisions], Compilation], accelerator: Accelerator, effort: int) -> None:
+    def __init__(
+        self, build: Callable[[Decisions], Compilation], first: Compilation, accelerator: Accelerator, effort: int
+    ) -> None:
         self._build, self._accelerator, self._effort = build, accelerator, effort
-        self._decisions = Decisions()
-        self.best = build(self._decisions)
+        self.best = first
         self._left = _INSTRUCTIONS[effort]
         self._tried: set[tuple[int, Room]] = set()
-        self._cycles = self._timed(self.best) if self.affordable(2) else 0
+        self._cycles = self._timed(first)
 
-    def affordable(self, runs: int = 1) -> bool:
-        """Whether so many more runs of the program are within the budget."""
-        return runs * len(self.best.program.instructions) <= self._left
+    @property
+    def _decisions(self) -> Decisions:
+        return self.best.decisions
 
     def _timed(self, compilation: Compilation) -> int:
         program = compilation.program
@@ -118,7 +120,7 @@ class _Search:
 
     def _offer(self, **changes: Any) -> None:
         """Keep changes of the decisions that make the program faster, if it does not pay too much traffic for that."""
-        if not self.affordable():
+        if len(self.best.program.instructions) > self._left:
             return
         decisions = replace(self._decisions, **changes)
         try:
@@ -128,7 +130,7 @@ class _Search:
         cycles = self._timed(compilation)
         traffic = (cycles / self._cycles) ** _WORTH * _moved(compilation)
         if cycles < self._cycles and traffic <= _moved(self.best):
-            self.best, self._cycles, self._decisions = compilation, cycles, decisions
+            self.best, self._cycles = compilation, cycles
 
     def less(self) -> None:
         """Try what would be made of half a resource: by the estimates more is faster, on the machine not always."""

@@ -45,6 +45,11 @@ class Real:
     index: int
     last: Call
 
+    @property
+    def is_dequantized(self) -> bool:
+        """Whether nothing but dequantising was done to the value's codes."""
+        return self.program[self.index - 1].operator.split(".")[1].startswith("dequantize")
+
 
 @dataclass(frozen=True)
 class Move:
@@ -359,7 +364,7 @@ class Builder:
         if isinstance(reference, Codes):
             return reference.name
         if isinstance(reference, Real):
-            if reference.program[reference.index - 1].operator.split(".")[1].startswith("dequantize"):
+            if reference.is_dequantized:
                 return reference.name
             reason = f"{self.where(reference.last)}: {reference.last.operator} computes in float"
             raise ModelError(f"{reason} after the last quantised operator; {AFTERWARDS}")

@@ -14,7 +14,7 @@ from accelsim.network import Node, Weights
 from .builder import Builder, Real, Unrounded
 from .decomposed import exported_affine
 from .kernels import Kernel
-from .recording import DEQUANTIZE, Call
+from .recording import Call
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Averaged(Unrounded):
 
 def dequantized(reference: Any) -> bool:
     """Whether a tensor is a value dequantised, and nothing else was done to its numbers."""
-    return isinstance(reference, Real) and reference.program[reference.index - 1].operator.startswith(DEQUANTIZE)
+    return isinstance(reference, Real) and reference.is_dequantized
 
 
 def finish(

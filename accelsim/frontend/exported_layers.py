@@ -13,11 +13,10 @@ import numpy as np
 import torch
 
 from accelsim.arithmetic.affine import Affine
-from accelsim.arithmetic.matrix import requantization
 from accelsim.arithmetic.requantize import Requantization
 from accelsim.errors import ModelError
 from accelsim.network import Convolution, Linear, Lookup, ResidualLayer, Weights
-from accelsim.network.rounding import convolution_shape
+from accelsim.network.rounding import layer_rounding
 
 from .builder import Builder, Foreign, Move, Real
 from .chains import Constant, LayerSum, dequantized, finish
@@ -136,7 +135,8 @@ def quantize_layer(builder: Builder, call: Call, layer: LayerSum, affine: Affine
     node = _node(name, layer, float_output=not fused)
     whole = ResidualLayer(name, (layer.source, layer.residual), node) if layer.residual else node
     moves = layer.moves
-    table = _clamp(kernel, affine, _rule(builder, node, affine))
+    rule = layer_rounding(node, builder.value(node.inputs[0]).affine, affine, builder.engine, builder.kernels)
+    table = _clamp(kernel, affine, rule)
     if table is not None:
         spans = ((0, math.prod(shape), 0),)
         clamp = Move(lambda own, sources: Lookup(own, sources, "clamp", table, spans), shape)
@@ -176,25 +176,6 @@ def _node(name: str, layer: LayerSum, *, float_output: bool) -> Convolution | Li
     pads = tuple((int(pad), int(pad)) for pad in padding)
     geometry = (tuple(stride), pads, tuple(dilation), int(groups))
     return Convolution(name, inputs, layer.weights, *geometry, kernel.low == 0, float_output=float_output)
-
-
-def _rule(builder: Builder, node: Convolution | Linear, output: Affine) -> Requantization:
-    convolution = isinstance(node, Convolution)
-    return requantization(
-        builder.engine,
-        builder.kernels,
-        kind="convolution" if convolution else "linear",
-        input=builder.value(node.inputs[0]).affine,
-        weight_scale=node.weights.scale,
-        weight_zero_point=node.weights.zero_point,
-        per_channel=node.weights.per_channel,
-        output=output,
-        bias=None,
-        relu=node.relu,
-        channels=1 if not node.weights.per_channel else len(node.weights.scale),
-        shape=convolution_shape(node) if isinstance(node, Convolution) else None,
-        float_output=node.float_output,
-    )
 
 
 def _clamp(kernel: Kernel, affine: Affine, rule: Requantization) -> np.ndarray | None:

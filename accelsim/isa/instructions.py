@@ -10,6 +10,7 @@ into (this unit -> post) when it has completed.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, NamedTuple
@@ -27,9 +28,10 @@ class Region(NamedTuple):
     start: int
     stop: int
 
-    def meets(self, other: Region) -> bool:
-        """Whether the two have bytes in common."""
-        return self.memory == other.memory and self.start < other.stop and other.start < self.stop
+
+def meet(some: Iterable[Region], others: Iterable[Region]) -> bool:
+    """Whether any of the one have bytes in common with any of the others."""
+    return any(a.memory == b.memory and a.start < b.stop and b.start < a.stop for a in some for b in others)
 
 
 class Reduction(enum.IntEnum):
@@ -58,6 +60,12 @@ class Instruction:
     def fields(cls) -> tuple[Field, ...]:
         """The declared fields, in the order of the word."""
         return layout(cls)
+
+    @classmethod
+    def most(cls, name: str) -> int:
+        """The largest integer that the field of that name takes."""
+        (field,) = (item for item in layout(cls) if item.name == name)
+        return field.limits[1]
 
     def encode(self) -> bytes:
         """The instruction's word."""

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from itertools import product
 
 from accelsim.errors import MachineError
-from accelsim.isa import Instruction, Memory, Pool, Region
-from accelsim.isa.instructions import _Lines
+from accelsim.isa import Instruction, Memory, Pool
+from accelsim.isa.instructions import _Lines, meet
 
 from . import footprint
 from .timing import Touched, describe
@@ -31,7 +31,7 @@ def check_writes(instructions: tuple[Instruction, ...], touched: tuple[Touched, 
                     f"{describe(index, instruction)}: writes place {place:#x} of the {block.memory.name.lower()} "
                     "memory more than once; make the pitches of the result as large as what they step over"
                 )
-        if isinstance(instruction, _Lines | Pool) and _meet(*touched[index]):
+        if isinstance(instruction, _Lines | Pool) and meet(*touched[index]):
             _check_in_place(index, instruction)
 
 
@@ -62,7 +62,7 @@ def check_races(
             if other.unit == span.unit:
                 continue
             other_reads, other_writes = touched[other.index]
-            if _meet(writes, other_writes) or _meet(writes, other_reads) or _meet(reads, other_writes):
+            if meet(writes, other_writes) or meet(writes, other_reads) or meet(reads, other_writes):
                 _check_pair(instructions, other, span, opened)
         running.append(span)
 
@@ -79,11 +79,6 @@ def _while(
     if other.end > opened.get(span.index, span.start):
         return reads, footprint.writes(instruction)
     return tuple(block for block in reads if block.memory == _PRELOADED[span.unit]), ()
-
-
-def _meet(some: tuple[Region, ...], others: tuple[Region, ...]) -> bool:
-    """Whether hulls intersect."""
-    return any(a.meets(b) for a in some for b in others)
 
 
 def _check_pair(instructions: tuple[Instruction, ...], first: Span, second: Span, opened: Mapping[int, int]) -> None:

@@ -123,12 +123,17 @@ def _requantize(tile: _Pixels, channels: int, planes: int, lanes: int, memories:
         )
 
     vectors = tile.lines * sum(count for count, _ in groups)
-    widths = [width for count, width in pieces(channels, lanes) for _ in range(count)]
-    streams, leads = [stream(width) for width in widths], [constants(width) for width in widths]
-    total = sum(max(passing, after) for passing, after in zip(streams, leads[1:], strict=False)) + streams[-1]
+    widths = pieces(channels, lanes)
+    chunks = sum(count for count, _ in widths)
+    lead, passing, total = constants(widths[0][1]), 0, 0
+    for count, width in widths:
+        # While the chunk before passes, if there is one, this one's constants are read.
+        total += max(passing, constants(width)) if passing else 0
+        passing = stream(width)
+        total += (count - 1) * max(passing, constants(width))
     # With banks enough each vector takes one cycle, and each plane of constants.
-    ideal = (len(widths) - 1) * max(vectors, planes) + vectors
-    return _Work(leads[0], total, streams[-1], len(widths) * vectors, planes, ideal)
+    ideal = (chunks - 1) * max(vectors, planes) + vectors
+    return _Work(lead, total + passing, passing, chunks * vectors, planes, ideal)
 
 
 @lru_cache(maxsize=16384)

@@ -9,8 +9,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from accelsim.arithmetic import lanes
+from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.elementwise import Product, Span, add_rules, multiply_rules
-from accelsim.arithmetic.engines import PT2E
+from accelsim.arithmetic.engines import PT2E, KernelSet
 from accelsim.arithmetic.lowered import ResidualSum, add_rule, residual_sum
 from accelsim.arithmetic.matrix import requantization
 from accelsim.arithmetic.onednn import ConvolutionShape
@@ -35,12 +36,24 @@ def matrix_rounding(network: Network, node: Convolution | Linear, *, folded: boo
     the constant `-zx * sum(qw - zw)` then takes the zero point out. Otherwise for the exact sum of
     (qx - zx) * (qw - zw).
     """
-    weights, channels = node.weights, output_channels(node)
     source, result = network.values[node.inputs[0]].affine, network.values[node.name].affine
     offset = -source.zero_point * weight_sums(node) if folded and source.zero_point else None
+    return layer_rounding(node, source, result, network.engine, network.kernels, offset)
+
+
+def layer_rounding(
+    node: Convolution | Linear,
+    source: Affine,
+    result: Affine,
+    engine: str,
+    kernels: KernelSet,
+    offset: np.ndarray | None = None,
+) -> Requantization:
+    """The requantisation of a layer of codes of the map `source`; `offset` is added to each channel's sums first."""
+    weights = node.weights
     return requantization(
-        network.engine,
-        network.kernels,
+        engine,
+        kernels,
         kind="convolution" if isinstance(node, Convolution) else "linear",
         input=source,
         weight_scale=weights.scale,
@@ -49,7 +62,7 @@ def matrix_rounding(network: Network, node: Convolution | Linear, *, folded: boo
         output=result,
         bias=weights.bias,
         relu=node.relu,
-        channels=channels,
+        channels=output_channels(node),
         groups=node.groups if isinstance(node, Convolution) else 1,
         output_padding=node.output_padding if isinstance(node, Convolution) else (),
         transposed=isinstance(node, Convolution) and node.transposed,

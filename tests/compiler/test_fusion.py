@@ -33,6 +33,17 @@ def residual(seed: int, *, images: int = 1, lookup: bool = False) -> tuple[Draft
     return draft, draft.network(draft.lookup(second) if lookup else draft.add(second, first))
 
 
+def every_value_is_right(draft: Draft, network: accelsim.Network, compilation: Compilation) -> accelsim.Result:
+    """All values, one that is nowhere whole part by part, are the reference's."""
+    x = draft.data(2)
+    result = accelsim.simulate(compilation.program, x)
+    expected = network.trace(x)
+    assert {node.name for node in network.nodes} == set(result.values)
+    for name, value in result.values.items():
+        np.testing.assert_array_equal(value.quantized, expected[name])
+    return result
+
+
 @pytest.mark.parametrize("lookup", [False, True])
 @pytest.mark.parametrize("images", [1, 3])
 @pytest.mark.parametrize("activation", [5000, 6000, 9000])
@@ -43,13 +54,7 @@ def test_every_value_is_the_reference_s(dataflow: str, activation: int, images: 
     machine = EDGE.replace(**changes)
     compilation = compile_with_plans(network, machine)
     assert [network.nodes[-2].name] == [compilation.plans[index][0] for index in compilation.fusions]
-    x = draft.data(2)
-    result = accelsim.simulate(compilation.program, x)
-    expected = network.trace(x)
-    # The value that is nowhere whole is seen part by part.
-    assert {node.name for node in network.nodes} == set(result.values)
-    for name, value in result.values.items():
-        np.testing.assert_array_equal(value.quantized, expected[name])
+    result = every_value_is_right(draft, network, compilation)
     timed = accelsim.simulate(compilation.program)
     assert (timed.cycles, timed.traffic) == (result.cycles, result.traffic)
     assert sum(layer.cycles for layer in result.layers) == result.cycles
@@ -91,15 +96,6 @@ def test_a_fused_operation_works_on_blocks_of_channels(activation: int, images: 
     assert fusion.plan.outputs < WIDE
     assert not fusion.plan.gather
     every_value_is_right(draft, network, compilation)
-
-
-def every_value_is_right(draft: Draft, network: accelsim.Network, compilation: Compilation) -> None:
-    x = draft.data(2)
-    result = accelsim.simulate(compilation.program, x)
-    expected = network.trace(x)
-    assert {node.name for node in network.nodes} == set(result.values)
-    for name, value in result.values.items():
-        np.testing.assert_array_equal(value.quantized, expected[name])
 
 
 def read_once(network: accelsim.Network, compilation: Compilation) -> int:

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterable
 
 import numpy as np
 
 from .array_loops import Access, Machine, Write
 
 NOTHING = -1
+
+
+class Turns:
+    """Accesses that a port still owes of what it was asked for last: every cycle each bank does one.
+
+    `banks` 0: as many as it takes.
+    """
+
+    def __init__(self, banks: int) -> None:
+        self.banks = banks
+        self.waiting: Counter[int] = Counter()
+
+    def ask(self, addresses: Iterable[int]) -> None:
+        self.waiting = Counter(address % self.banks if self.banks else address for address in addresses)
+
+    def tick(self) -> None:
+        self.waiting = +(self.waiting - Counter(self.waiting.keys()))
+
+    def __bool__(self) -> bool:
+        return bool(self.waiting)
 
 
 class Reader:

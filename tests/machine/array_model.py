@@ -11,7 +11,7 @@ soon as the preload registers are free.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from accelsim.isa import Mac
 
-from .array_cells import NOTHING, AccumulatorPort, Line, OutputCells, Reader, StationaryCells
+from .array_cells import NOTHING, AccumulatorPort, Line, OutputCells, Reader, StationaryCells, Turns
 from .array_loops import PHASES, Access, Addresses, Machine, Phase, Vector, Write
 
 __all__ = ["Machine", "Run", "run"]
@@ -40,29 +40,11 @@ class Run:
 # What leaves the array: one exit control for each dataflow, deciding at the edge.
 
 
-class Owed:
-    """The words that the accumulator port still owes of what was sent to it last, bank by bank."""
-
-    def __init__(self, banks: int) -> None:
-        self.banks = banks
-        self.words: Counter[int] = Counter()
-
-    def send(self, write: Write) -> None:
-        self.words = Counter(address % self.banks if self.banks else address for address in write.addresses)
-
-    def tick(self) -> None:
-        """Every bank that has words left does one."""
-        self.words = +(self.words - Counter(self.words.keys()))
-
-    def __bool__(self) -> bool:
-        return bool(self.words)
-
-
 class PortExit:
     """Weight stationary: each vector has its results written; the next may enter when the port will have done so."""
 
     def __init__(self, banks: int) -> None:
-        self.owed = Owed(banks)
+        self.owed = Turns(banks)
 
     def tick(self) -> None:
         self.owed.tick()
@@ -75,14 +57,14 @@ class PortExit:
 
     def entered(self, vector: Vector) -> None:
         assert vector.write is not None
-        self.owed.send(vector.write)
+        self.owed.ask(vector.write.addresses)
 
 
 class QueueExit:
     """A finished fold (or block) waits in `pending` until the one before has sent all of its commands."""
 
     def __init__(self, banks: int) -> None:
-        self.owed = Owed(banks)
+        self.owed = Turns(banks)
         self.sending: deque[tuple[int, Write]] = deque()
         self.pending: tuple[Write, ...] = ()
 
@@ -98,7 +80,7 @@ class QueueExit:
         if not self.sending:
             return None
         command = self.sending.popleft()
-        self.owed.send(command[1])
+        self.owed.ask(command[1].addresses)
         return command
 
 

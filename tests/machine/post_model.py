@@ -6,7 +6,7 @@ set of constants is full, how far the vectors have come, which results are still
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,19 +14,7 @@ from accelsim.hardware import Accelerator
 from accelsim.isa import Instruction, Lookup, Pool
 from accelsim.isa.requantization import _Requantization
 
-
-@dataclass
-class Port:
-    """Addresses of one access that still wait, bank by bank."""
-
-    banks: int
-    waiting: Counter[int] = field(default_factory=Counter)
-
-    def ask(self, addresses: Sequence[int]) -> None:
-        self.waiting = Counter(address % self.banks for address in addresses)
-
-    def tick(self) -> None:
-        self.waiting = +(self.waiting - Counter(self.waiting.keys()))
+from .array_cells import Turns
 
 
 @dataclass
@@ -116,8 +104,12 @@ class Unit:
         self.accelerator, self.instructions = accelerator, instructions
         self.arrivals, self.opened = arrivals, opened
         self.log = Log()
-        self.parameter = Port(buffers.parameter.banks)
-        self.ports = [Port(buffers.accumulator.banks), Port(buffers.activation.banks), Port(buffers.activation.banks)]
+        self.parameter = Turns(buffers.parameter.banks)
+        self.ports = [
+            Turns(buffers.accumulator.banks),
+            Turns(buffers.activation.banks),
+            Turns(buffers.activation.banks),
+        ]
         self.ahead: deque[Waiting] = deque()
         self.constants: deque[list[int]] = deque()  # accesses still to ask for
         self.loading = self.full = False  # the spare set of registers
@@ -126,7 +118,7 @@ class Unit:
         self.written = 0  # when all results on their way will be in memory
 
     def step(self, cycle: int) -> None:
-        if self.busy and not any(port.waiting for port in self.ports):
+        if self.busy and not any(self.ports):
             self._slot_ends(cycle)
         self._accept(cycle)
         self._load()
@@ -165,7 +157,7 @@ class Unit:
             if not (isinstance(self.instructions[item.instruction], Lookup) and (self.busy or self.slots)):
                 self.constants.extend(item.chunk.constants)
                 self.loading = True
-        if self.loading and not self.parameter.waiting:
+        if self.loading and not self.parameter:
             if self.constants:
                 self.parameter.ask(self.constants.popleft())
             else:

@@ -14,7 +14,7 @@ from accelsim.isa import Halt, Instruction, Load, Memory, Requantize, Store
 from accelsim.machine import timing
 from accelsim.machine.post_timing import post_occupancy
 
-from . import cycle_model, small
+from . import cycle_model, post_model, small
 
 
 def random_accelerator(random: Random) -> accelsim.Accelerator:
@@ -163,27 +163,17 @@ def test_a_requantisation_takes_the_cycles_of_its_accesses_counted_bank_by_bank(
     def turns(places: list[int], banks: int) -> int:
         return max(Counter(place % banks for place in places).values())
 
-    # As many pixels of a line abreast as the lanes have room for; the constants of a chunk while the one before passes.
-    abreast = max(lanes // channels, 1)
-    constants, streams = [], []
-    for first in range(0, channels, lanes):
-        chunk = range(first, min(first + lanes, channels))
-        constants.append(turns(list(range(4 * len(chunk))), parameter_banks))
-        stream = 0
-        for line in range(instruction.out_height):
-            for left in range(0, instruction.out_width, abreast):
-                pixels = range(left, min(left + abreast, instruction.out_width))
-                words = [
-                    instruction.accumulator + (line * instruction.out_width + x) * instruction.accumulator_pitch + c
-                    for x in pixels
-                    for c in chunk
-                ]
-                codes = [instruction.out + line * 100 + x * pitch + c for x in pixels for c in chunk]
-                stream += max(turns(words, accumulator_banks), turns(codes, activation_banks))
-        streams.append(stream)
+    # The constants of a chunk while the one before passes.
+    chunks = post_model.chunks_of(instruction, accelerator)
+    constants = [sum(turns(words, parameter_banks) for words in chunk.constants) for chunk in chunks]
+    streams = [
+        sum(max(turns(words, accumulator_banks), turns(codes, activation_banks)) for words, _, codes in chunk.slots)
+        for chunk in chunks
+    ]
     expected = constants[0] + streams[-1] + accelerator.requant_unit.latency
     expected += sum(max(stream, after) for stream, after in zip(streams, constants[1:], strict=False))
     work = post_occupancy(instruction, accelerator)
+    abreast = max(lanes // channels, 1)  # pixels of a line, as many as the lanes have room for
     assert work.cycles == expected
     assert work.busy == len(constants) * instruction.out_height * -(-instruction.out_width // abreast)
     assert min(cycles for _, cycles in work.phases("wait_mac")) >= 0
