@@ -260,11 +260,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dataflows", nargs="+", choices=DATAFLOWS, default=DATAFLOWS)
     parser.add_argument("--worst", type=int, default=3, help="layers to explain where the ratio is over 1.10")
     parser.add_argument("--effort", type=int, default=1)
+    parser.add_argument("--images", type=int, default=1, help="images at once: a layer's latency is paid once for all")
     options = parser.parse_args(arguments)
     print("cycles over the sum of bounds, bytes of DRAM (without the code) over the compulsory ones and over the least")
     for name in options.networks:
         model, x = importlib.import_module(f"examples.{name}").quantized("fbgemm")
-        network = accelsim.extract(model, x)
+        network = accelsim.extract(model, x.repeat(options.images, *[1] * (x.dim() - 1)))
         for size in options.sizes:
             points = []
             for dataflow in options.dataflows:

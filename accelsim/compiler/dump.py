@@ -85,7 +85,7 @@ def _emitted(compilation: Compilation) -> Iterator[str]:
 
 def _decided(compilation: Compilation) -> Iterator[str]:
     decisions = compilation.decisions
-    yield from (f"half of {resource}" for resource in sorted(decisions.halved))
+    yield from (f"{resource} halved {times} times" for resource, times in sorted(decisions.halved.items()))
     yield from (f"operation {number}: another plan" for number, _ in decisions.plans)
     yield from (f"tensor {tensor}: DRAM" for tensor in sorted(decisions.streamed))
     yield from (f"operation {number}: not fused with the next" for number in sorted(decisions.apart))

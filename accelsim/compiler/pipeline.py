@@ -20,7 +20,7 @@ from dataclasses import replace
 
 from accelsim.errors import AssemblyError, CompileError
 from accelsim.hardware import Accelerator
-from accelsim.isa import Halt, Port, Probe, Program, Region
+from accelsim.isa import Halt, Instruction, Port, Probe, Program, Region
 from accelsim.network import Network
 from accelsim.network.substitution import layer_units
 
@@ -38,7 +38,7 @@ from .residency import Placement, place
 from .scheduling import schedule
 from .synchronization import synchronize
 from .tiling import choose
-from .tuning import Compilation, Decisions, fastest
+from .tuning import Compilation, Decisions, Instructions, fastest
 
 
 def compile(network: Network, accelerator: Accelerator, *, effort: int = 1) -> Program:
@@ -57,7 +57,7 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
     units = layer_units(network, accelerator.requant_unit.arithmetic)
     lowered = lower(network, units)
 
-    def build(decisions: Decisions) -> Compilation:
+    def build(decisions: Decisions, known: set[Instructions]) -> Compilation | None:
         view = decisions.view(accelerator)
         placement = place(lowered, view.buffers.activation.bytes, layouts(lowered, view), decisions.streamed)
         fusions = fuse(lowered, placement, view, effort)
@@ -65,8 +65,14 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
         emitter, plans = _emitted(lowered, view, placement, fusions, decisions, effort)
         probes = _probes(emitter, network)
         order = _order(emitter, probes)
-        program = _program(network, accelerator, emitter, probes, order, emitter.image.end + decisions.gap)
         emitted = tuple(emitter.instructions)
+        instructions = tuple([emitted[number] for number in order])
+        if (instructions, decisions.gap) in known:
+            return None
+        known.add((instructions, decisions.gap))
+        program = _program(
+            network, accelerator, emitter, probes, order, instructions, emitter.image.end + decisions.gap
+        )
         return Compilation(program, lowered, placement, fusions, plans, units, emitted, tuple(order), decisions)
 
     return fastest(build, accelerator, effort)
@@ -115,6 +121,7 @@ def _program(
     emitter: Emitter,
     probes: Sequence[Probe],
     order: Sequence[int],
+    instructions: Sequence[Instruction],
     code: int,
 ) -> Program:
     """The program whose words lie at `code`."""
@@ -122,7 +129,7 @@ def _program(
     return Program(
         name=network.name,
         accelerator=accelerator,
-        instructions=synchronize([emitter.instructions[number] for number in order]),
+        instructions=synchronize(instructions),
         layers=lowered.layers or (network.name,),
         layer_of=tuple(emitter.layer_of[number] for number in order),
         data=tuple(emitter.image.segments),

@@ -16,6 +16,7 @@ from accelsim.isa import Instruction, Memory, Unit, Units
 
 _NEVER = -1
 _UNITS = len(Unit)
+_NOTHING = (_NEVER,) * _UNITS
 
 
 class _Accesses:
@@ -43,10 +44,7 @@ class _Accesses:
         """Instruction `number` of `unit` touches start..stop - 1: raise `needed` to what it must come after."""
         first, last = self._split(start), self._split(stop)
         for index in range(first, last):
-            for other in range(_UNITS):
-                needed[other] = max(needed[other], self.writes[index][other])
-                if write:
-                    needed[other] = max(needed[other], self.reads[index][other])
+            needed[:] = map(max, needed, self.writes[index], self.reads[index] if write else _NOTHING)
         if write:
             # Whoever comes later and after this write also comes after all that it waited for.
             del self.starts[first + 1 : last], self.reads[first + 1 : last], self.writes[first + 1 : last]

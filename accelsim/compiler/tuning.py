@@ -6,10 +6,10 @@ run in time tells exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from accelsim.errors import CompileError
 from accelsim.hardware import Accelerator
@@ -26,25 +26,37 @@ from .tiling import near
 
 #: By effort: how many plans of an operation are timed, and instructions altogether.
 _PLANS = (0, 5, 15)
-_INSTRUCTIONS = (0, 6000, 200_000)
+_INSTRUCTIONS = (0, 12_000, 400_000)
 
-#: How many per cent of DRAM's traffic a per cent of the cycles is worth.
-_WORTH = 4
+#: What the passes may be told that there is less of.
+_RESOURCES = (
+    "dram.bytes_per_cycle",
+    *(f"buffers.{memory}.bytes" for memory in ("weight", "accumulator", "activation", "parameter")),
+    *(f"{unit}.lanes" for unit in ("requant_unit", "vector_unit")),
+)
 
-#: What the passes may be told that there is half as much of.
-_RESOURCES = ("buffers.activation.bytes", "buffers.weight.bytes", "buffers.accumulator.bytes", "dram.bytes_per_cycle")
+#: How much slower than the fastest a start may be: to be worth a search from there, to halve what it had once more.
+_NEAR = 1.04
+_FAR = 1.25
+
+#: How much slower than the fastest a program may be that moves less.
+_SAME = 1.005
+
+
+#: A program's instructions before they are synchronised, and the bytes left free before them.
+Instructions = tuple[tuple[Instruction, ...], int]
 
 
 @dataclass(frozen=True)
 class Decisions:
     """What is not left to the passes.
 
-    `halved`: resources of which the passes are told that there is half as much. `plans` of matrix operations, by the
-    operation's number and the room it has. `streamed`: tensors that live in DRAM. `apart`: matrix operations that the
-    next one is not fused with. `gap`: bytes left free before the code.
+    `halved`: resources that the passes are told to have been halved, and how often. `plans` of matrix operations, by
+    the operation's number and the room it has. `streamed`: tensors that live in DRAM. `apart`: matrix operations that
+    the next one is not fused with. `gap`: bytes left free before the code.
     """
 
-    halved: frozenset[str] = frozenset()
+    halved: Mapping[str, int] = field(default_factory=dict)
     plans: Mapping[tuple[int, Room], MatrixPlan] = field(default_factory=dict)
     streamed: frozenset[str] = frozenset()
     apart: frozenset[int] = frozenset()
@@ -52,9 +64,9 @@ class Decisions:
 
     def view(self, accelerator: Accelerator) -> Accelerator:
         """The accelerator that the passes are told of."""
-        for name in sorted(self.halved):
-            accelerator = accelerator.replace(**{name: attrgetter(name)(accelerator) // 2})
-        return accelerator
+        return accelerator.replace(
+            **{name: attrgetter(name)(accelerator) >> times for name, times in self.halved.items()}
+        )
 
 
 @dataclass(frozen=True)
@@ -83,60 +95,111 @@ class Compilation:
         return None if fusion is None else self.lowered.layers[fusion.operation.layer]
 
 
-def fastest(build: Callable[[Decisions], Compilation], accelerator: Accelerator, effort: int) -> Compilation:
-    """What `build` makes of the decisions that are found best, changed one at a time from none at all."""
-    first = build(Decisions())
+class Build(Protocol):
+    """The passes from placement to synchronisation. What they make is None if its instructions are `known` already, and
+    is known afterwards."""
+
+    def __call__(self, decisions: Decisions, known: set[Instructions]) -> Compilation | None: ...
+
+
+def fastest(build: Build, accelerator: Accelerator, effort: int) -> Compilation:
+    """What `build` makes of the decisions that are found best.
+
+    The search starts from what is made of the machine as it is, and of the machine with less of one resource: by the
+    estimates more is faster, on the machine not always. From the best of these it changes one decision at a time.
+    """
+    first = build(Decisions(), set())
+    assert first is not None
     if 2 * len(first.program.instructions) > _INSTRUCTIONS[effort]:
         return first  # a program that takes the whole budget alone is not worth timing
-    search = _Search(build, first, accelerator, effort)
-    search.less()
-    search.places_of_code()
-    search.plans()
-    search.placements()
-    search.plans()
-    return search.best
+    search = _Search(build, accelerator, effort)
+    for start in search.starts():
+        search.climb(start)
+    return search.chosen()
+
+
+class _Timed(NamedTuple):
+    """A compilation, its cycles, and the bytes of DRAM that it moves without its own words."""
+
+    cycles: int
+    moved: int
+    compilation: Compilation
 
 
 class _Search:
-    """The best compilation so far, and what may still be spent."""
+    """What has been timed so far, the place where the search is, and what may still be spent."""
 
-    def __init__(
-        self, build: Callable[[Decisions], Compilation], first: Compilation, accelerator: Accelerator, effort: int
-    ) -> None:
+    def __init__(self, build: Build, accelerator: Accelerator, effort: int) -> None:
         self._build, self._accelerator, self._effort = build, accelerator, effort
-        self.best = first
         self._left = _INSTRUCTIONS[effort]
+        self._known: set[Instructions] = set()
+        self._timed: list[_Timed] = []
+
+    def starts(self) -> list[_Timed]:
+        """What the search starts from, the fastest first."""
+        self._time(Decisions())
+        names, times = list(_RESOURCES), 1
+        while names:
+            names = [name for name in names if self._worth_less(name, times)]
+            times += 1
+        starts = sorted(self._timed, key=lambda item: item.cycles)
+        return [start for start in starts if start.cycles <= _NEAR * starts[0].cycles]
+
+    def _worth_less(self, name: str, times: int) -> bool:
+        """Time what is made of a resource halved so many times; whether halving it once more may be worth while."""
+        if attrgetter(name)(self._accelerator) >> times == 0 or self._spent():
+            return False
+        try:
+            found = self._time(Decisions(halved={name: times}))
+        except CompileError:
+            return False
+        return found is None or found.cycles <= _FAR * min(item.cycles for item in self._timed)
+
+    def climb(self, start: _Timed) -> None:
+        """Change one decision after the other for the better."""
+        self._best = start
         self._tried: set[tuple[int, Room]] = set()
-        self._cycles = self._timed(first)
+        self.places_of_code()
+        self.plans()
+        self.placements()
+        self.plans()
+
+    def chosen(self) -> Compilation:
+        """Of what is about as fast as the fastest, what moves the least."""
+        fastest = min(item.cycles for item in self._timed)
+        near = [item for item in self._timed if item.cycles <= _SAME * fastest]
+        return min(near, key=lambda item: (item.moved, item.cycles)).compilation
+
+    def _time(self, decisions: Decisions) -> _Timed | None:
+        """Build and time what has not been yet. Raises CompileError where the decisions do not fit the machine."""
+        compilation = self._build(decisions, self._known)
+        if compilation is None:
+            return None
+        program = compilation.program
+        self._left -= len(program.instructions)
+        cycles = run(program, program.instructions, self._accelerator).cycles
+        found = _Timed(cycles, _moved(compilation), compilation)
+        self._timed.append(found)
+        return found
+
+    def _spent(self) -> bool:
+        """Whether another program, as long as the one timed last, would be one too many."""
+        return len(self._timed[-1].compilation.program.instructions) > self._left
 
     @property
     def _decisions(self) -> Decisions:
-        return self.best.decisions
-
-    def _timed(self, compilation: Compilation) -> int:
-        program = compilation.program
-        self._left -= len(program.instructions)
-        return run(program, program.instructions, self._accelerator).cycles
+        return self._best.compilation.decisions
 
     def _offer(self, **changes: Any) -> None:
-        """Keep changes of the decisions that make the program faster, if it does not pay too much traffic for that."""
-        if len(self.best.program.instructions) > self._left:
+        """Keep changes of the decisions that make the program faster."""
+        if self._spent():
             return
-        decisions = replace(self._decisions, **changes)
         try:
-            compilation = self._build(decisions)
+            found = self._time(replace(self._decisions, **changes))
         except CompileError:
             return
-        cycles = self._timed(compilation)
-        traffic = (cycles / self._cycles) ** _WORTH * _moved(compilation)
-        if cycles < self._cycles and traffic <= _moved(self.best):
-            self.best, self._cycles = compilation, cycles
-
-    def less(self) -> None:
-        """Try what would be made of half a resource: by the estimates more is faster, on the machine not always."""
-        for name in _RESOURCES:
-            if attrgetter(name)(self._accelerator) > 1:
-                self._offer(halved=self._decisions.halved | {name})
+        if found is not None and found[:2] < self._best[:2]:
+            self._best = found
 
     def places_of_code(self) -> None:
         """Try the code in other banks of DRAM: beside what a layer loads, in the same one, rows would open in turn."""
@@ -156,17 +219,17 @@ class _Search:
 
     def placements(self) -> None:
         """Try each resident tensor in DRAM, and each pair of fused operations apart."""
-        for tensor in self.best.placement.addresses:
+        for tensor in self._best.compilation.placement.addresses:
             self._offer(streamed=self._decisions.streamed | {tensor})
-        for index in self.best.fusions:
+        for index in self._best.compilation.fusions:
             self._offer(apart=self._decisions.apart | {index})
 
     def _near(self) -> Iterator[tuple[tuple[int, Room], tuple[MatrixPlan, ...]]]:
         """For each matrix operation that none is fused with its plans."""
-        lowered, placement = self.best.lowered, self.best.placement
+        lowered, placement = self._best.compilation.lowered, self._best.compilation.placement
         view = self._decisions.view(self._accelerator)
         for index, operation in enumerate(lowered.operations):
-            if isinstance(operation, Matrix) and index not in self.best.fusions:
+            if isinstance(operation, Matrix) and index not in self._best.compilation.fusions:
                 laid_out = placement.laid_out(operation)
                 room = room_of(laid_out, placement, placement.staging[index], cold=not index)
                 yield (index, room), near(Shape.of(laid_out, view), view, room, self._effort)

@@ -11,7 +11,7 @@ import enum
 import math
 import struct
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,7 @@ class Field:
     default: Any
     offset: int = 0
 
-    @property
+    @cached_property
     def limits(self) -> tuple[int, int]:
         """Smallest and largest integer that fits."""
         if self.kind == "signed":

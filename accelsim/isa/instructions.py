@@ -53,8 +53,11 @@ class Instruction:
     signal: Units = choice(Units, 4, "units whose semaphore gets a token at the end", Units.NONE)
 
     def __post_init__(self) -> None:
+        values = self.__dict__
         for item in layout(type(self)):
-            item.check(self.mnemonic, getattr(self, item.name))
+            value = values[item.name]
+            if type(value) is not int or not item.limits[0] <= value <= item.limits[1]:
+                item.check(self.mnemonic, value)  # an enumeration, a number, or an error
 
     @classmethod
     def fields(cls) -> tuple[Field, ...]:

@@ -33,7 +33,7 @@ def test_every_array_gives_the_same_codes(rows: int, columns: int, dataflow: str
     draft, network = small()
     changes = {"mac_array.rows": rows, "mac_array.columns": columns, "mac_array.dataflow": dataflow}
     x = draft.data(3)
-    result = accelsim.simulate(accelsim.compile(network, EDGE.replace(**changes)), x)
+    result = accelsim.simulate(accelsim.compile(network, EDGE.replace(**changes), effort=0), x)
     assert np.array_equal(result.outputs[0].quantized, network.run(x)[0].quantized)
     assert result.cycles * rows * columns >= result.macs > 0
 
@@ -89,7 +89,9 @@ def test_convolutions_over_one_and_three_axes(dims: int, stride: int) -> None:
     network = draft.network(name)
     x = draft.data(2)
     for array in ("weight_stationary", "output_stationary", "input_stationary"):
-        result = accelsim.simulate(accelsim.compile(network, EDGE.replace(**{"mac_array.dataflow": array})), x)
+        result = accelsim.simulate(
+            accelsim.compile(network, EDGE.replace(**{"mac_array.dataflow": array}), effort=0), x
+        )
         assert np.array_equal(result.outputs[0].quantized, network.run(x)[0].quantized)
 
 

@@ -52,7 +52,7 @@ def test_every_value_is_the_reference_s(dataflow: str, activation: int, images: 
     draft, network = residual(activation, images=images, lookup=lookup)
     changes = {"mac_array.dataflow": dataflow, "buffers.activation.bytes": activation, "dram.bytes_per_cycle": 1}
     machine = EDGE.replace(**changes)
-    compilation = compile_with_plans(network, machine)
+    compilation = compile_with_plans(network, machine, effort=0)
     assert [network.nodes[-2].name] == [compilation.plans[index][0] for index in compilation.fusions]
     result = every_value_is_right(draft, network, compilation)
     timed = accelsim.simulate(compilation.program)
@@ -63,7 +63,7 @@ def test_every_value_is_the_reference_s(dataflow: str, activation: int, images: 
 def test_what_is_fused_never_reaches_dram() -> None:
     _, network = residual(1)
     machine = EDGE.replace(**{"buffers.activation.bytes": 6000})
-    result = accelsim.simulate(accelsim.compile(network, machine))
+    result = accelsim.simulate(accelsim.compile(network, machine, effort=0))
     # By hand: the first convolution's result, which is larger than the buffer, and the sum.
     assert result.traffic["dram"].written == 2 * TENSOR
 
@@ -91,7 +91,7 @@ def wide_machine(activation: int, **changes: object) -> accelsim.Accelerator:
 @pytest.mark.parametrize("activation", [6000, 14000])
 def test_a_fused_operation_works_on_blocks_of_channels(activation: int, images: int, kind: str, then: bool) -> None:
     draft, network = wide(activation + images, images=images, kind=kind, then=then)
-    compilation = compile_with_plans(network, wide_machine(activation * images))
+    compilation = compile_with_plans(network, wide_machine(activation * images), effort=0)
     (fusion,) = compilation.fusions.values()
     assert fusion.plan.outputs < WIDE
     assert not fusion.plan.gather
@@ -108,7 +108,7 @@ def read_once(network: accelsim.Network, compilation: Compilation) -> int:
 
 def test_fused_in_blocks_every_weight_is_loaded_once() -> None:
     draft, network = wide(1)
-    compilation = compile_with_plans(network, wide_machine(14000))
+    compilation = compile_with_plans(network, wide_machine(14000), effort=0)
     # The first convolution's result stays on the chip, so that the sum's other operand is read there with gaps.
     assert set(compilation.placement.addresses) == {network.nodes[0].name}
     moved = accelsim.simulate(compilation.program).traffic["dram"]
@@ -124,7 +124,7 @@ def test_a_sum_takes_the_place_of_its_operand_block_by_block() -> None:
     total = draft.add(draft.convolution(narrow, WIDE, 3, padding=1), wide_one)
     network = draft.network(draft.convolution(total, 8, 1))
     # Room for one wide value and the narrow one.
-    compilation = compile_with_plans(network, wide_machine(14000, **{"buffers.weight.bytes": 4096}))
+    compilation = compile_with_plans(network, wide_machine(14000, **{"buffers.weight.bytes": 4096}), effort=0)
     addresses = compilation.placement.addresses
     assert set(addresses) == {wide_one, narrow, total}
     assert addresses[wide_one] == addresses[total]
@@ -141,7 +141,7 @@ def test_where_body_and_tail_differ_tiles_have_all_channels() -> None:
     first = draft.convolution(draft.input((1, 8, odd, odd)), WIDE - 1, 1)
     network = draft.network(draft.lookup(draft.convolution(first, WIDE - 1, 3, padding=1)))
     for activation in (5000, 9000):
-        compilation = compile_with_plans(network, wide_machine(activation))
+        compilation = compile_with_plans(network, wide_machine(activation), effort=0)
         assert [len(op.pieces) for op in compilation.lowered.operations if isinstance(op, Elementwise)] == [2]
         for fusion in compilation.fusions.values():
             assert fusion.plan.gather or fusion.plan.outputs == WIDE - 1
@@ -155,7 +155,7 @@ def test_a_result_that_another_layer_reads_too_is_stored() -> None:
     first = draft.convolution(draft.input((1, 8, SIDE, SIDE)), CHANNELS, 1)
     second = draft.convolution(first, CHANNELS, 3, padding=1)
     network = draft.network(draft.add(draft.add(second, first), second))
-    compilation = compile_with_plans(network, EDGE.replace(**{"buffers.activation.bytes": 6000}))
+    compilation = compile_with_plans(network, EDGE.replace(**{"buffers.activation.bytes": 6000}), effort=0)
     assert not compilation.fusions
     x = draft.data()
     assert np.array_equal(accelsim.simulate(compilation.program, x).outputs[0].quantized, network.run(x)[0].quantized)
@@ -176,7 +176,7 @@ def test_parts_of_values_survive_the_program_s_file_and_text(tmp_path: Path) -> 
 
 def test_a_value_seen_in_part_only_is_no_value() -> None:
     draft, network = residual(4)
-    program = accelsim.compile(network, EDGE.replace(**{"buffers.activation.bytes": 6000}))
+    program = accelsim.compile(network, EDGE.replace(**{"buffers.activation.bytes": 6000}), effort=0)
     fused = network.nodes[-2].name
     parts = [probe for probe in program.probes if probe.port.name == fused]
     assert len(parts) > 1
@@ -186,7 +186,7 @@ def test_a_value_seen_in_part_only_is_no_value() -> None:
 
 def test_stores_belong_to_the_layer_that_stores() -> None:
     _, network = residual(5)
-    program = accelsim.compile(network, EDGE.replace(**{"buffers.activation.bytes": 6000}))
+    program = accelsim.compile(network, EDGE.replace(**{"buffers.activation.bytes": 6000}), effort=0)
     layers = {
         program.layers[layer]
         for instruction, layer in zip(program.instructions, program.layer_of, strict=True)

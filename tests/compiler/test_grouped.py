@@ -41,7 +41,7 @@ def test_depthwise_takes_a_third_of_one_group_a_fold(dataflow: str, channels: in
     """The whole run, loads and stores included, against the vectors alone of folds that hold one group: each of
     3 x 3 rows and a column, one for every output. (Output and input stationary, a fold of 16 pixels of one group takes
     16 cycles to fill.)"""
-    result = accelsim.simulate(accelsim.compile(layer(channels, size), machine(dataflow)))
+    result = accelsim.simulate(accelsim.compile(layer(channels, size), machine(dataflow), effort=0))
     assert 3 * result.cycles <= channels * size * size
     assert result.units["mac"].get("bank_conflict", 0) == 0
 
@@ -56,7 +56,7 @@ def chained(channels: int, height: int, width: int) -> tuple[Draft, accelsim.Net
 
 def test_a_resident_input_of_pixels_abreast_meets_no_conflicts(tmp_path: Path) -> None:
     draft, network = chained(48, 28, 28)
-    compilation = compile_with_plans(network, machine("weight_stationary"))
+    compilation = compile_with_plans(network, machine("weight_stationary"), effort=0)
     (layout,) = compilation.placement.layouts.values()
     # 14 pixels abreast of one group: 16 neighbouring pixels must lie in the 16 banks, line after line.
     assert compilation.plans[1][1] is not None
@@ -131,7 +131,7 @@ def test_grouped_layers_give_the_same_codes_on_every_array(rows: int, columns: i
         name = draft.convolution(draft.input((2, 4, 9, 11)), groups * each_in, 1)
         name = draft.convolution(name, groups * each_out, kernel, stride=stride, padding=1, groups=groups)
         network = draft.network(draft.convolution(name, 3, 1))
-        compilation: Compilation = compile_with_plans(network, machine(dataflow, rows, columns))
+        compilation: Compilation = compile_with_plans(network, machine(dataflow, rows, columns), effort=0)
         x = draft.data(2)
         result = accelsim.simulate(compilation.program, x)
         expected = network.trace(x)

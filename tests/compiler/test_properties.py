@@ -32,9 +32,8 @@ RESOURCES = (
 )
 
 
-#: By how much a network compiled for more hardware may be slower. That it is by no more than 1 % does not hold always:
-#: of 500 random cases 57 were slower by more when decisions were not timed; of those 6 still are, the worst by 5.7 %.
-WORST = 1.10
+#: By effort: by how much a network compiled for more hardware may be slower.
+SLOWER = {1: 1.10, 2: 1.01}
 
 
 def network(seed: int) -> accelsim.Network:
@@ -111,28 +110,27 @@ def doubled(machine: accelsim.Accelerator, resource: str) -> accelsim.Accelerato
     return machine.replace(**{resource: 2 * value})
 
 
-def check_more_is_no_slower(seed: int, machine: accelsim.Accelerator) -> None:
+def check_more_is_no_slower(seed: int, machine: accelsim.Accelerator, resource: str, effort: int) -> None:
     """A program takes as long with larger buffers, and at most 3 % longer with a wider bus or more lanes.
 
     Two of some thousand random cases were slower by more than 1 %, by 2.1 and 2.5 %: with the same program.
-    For more hardware the compiler may choose another program: of a small one it times some of the decisions, but not
-    all, and not all together; of a large one it goes by estimates, which are off by some per cent.
+    For more hardware the compiler may choose another program. It tries what it would choose for less; but what it finds
+    from there depends on how much it may time, which effort says.
     """
     try:
-        program = accelsim.compile(network(seed), machine)
+        program = accelsim.compile(network(seed), machine, effort=effort)
     except CompileError:
         reject()
     cycles = accelsim.simulate(program).cycles
-    for resource in RESOURCES:
-        larger = doubled(machine, resource)
-        same = accelsim.simulate(program, accelerator=larger).cycles
-        what = f"seed {seed}, {resource} doubled, from {cycles} cycles on {machine}"
-        if resource.startswith("buffers."):
-            assert same == cycles, what
-        else:
-            assert same <= 1.03 * cycles, f"{same} cycles: {what}"
-        again = accelsim.simulate(accelsim.compile(network(seed), larger)).cycles
-        assert again <= WORST * cycles, f"{again} cycles: {what}"
+    larger = doubled(machine, resource)
+    same = accelsim.simulate(program, accelerator=larger).cycles
+    what = f"seed {seed}, {resource} doubled, from {cycles} cycles on {machine}"
+    if resource.startswith("buffers."):
+        assert same == cycles, what
+    else:
+        assert same <= 1.03 * cycles, f"{same} cycles: {what}"
+    again = accelsim.simulate(accelsim.compile(network(seed), larger, effort=effort)).cycles
+    assert again <= SLOWER[effort] * cycles, f"{again} cycles: {what}"
 
 
 def check_bytes_and_utilisation(seed: int, machine: accelsim.Accelerator) -> None:
@@ -161,17 +159,26 @@ def check_bytes_and_utilisation(seed: int, machine: accelsim.Accelerator) -> Non
 SEEDS = st.integers(0, 1 << 20)
 
 
-@promised(6)
-@given(SEEDS, machines())
-def test_doubling_a_resource_makes_nothing_slower(seed: int, machine: accelsim.Accelerator) -> None:
-    check_more_is_no_slower(seed, machine)
+@pytest.mark.parametrize(("effort", "examples"), [(1, 20), (2, 2)])
+def test_doubling_a_resource_makes_nothing_slower(effort: int, examples: int) -> None:
+    @promised(examples)
+    @given(SEEDS, machines(), st.sampled_from(RESOURCES))
+    def check(seed: int, machine: accelsim.Accelerator, resource: str) -> None:
+        check_more_is_no_slower(seed, machine, resource, effort)
+
+    check()
 
 
 @pytest.mark.full
-@promised(200)
-@given(SEEDS, machines())
-def test_doubling_a_resource_makes_nothing_slower_often(seed: int, machine: accelsim.Accelerator) -> None:
-    check_more_is_no_slower(seed, machine)
+@pytest.mark.parametrize("resource", RESOURCES)
+@pytest.mark.parametrize(("effort", "examples"), [(1, 100), (2, 20)])
+def test_doubling_a_resource_makes_nothing_slower_often(resource: str, effort: int, examples: int) -> None:
+    @promised(examples)
+    @given(SEEDS, machines())
+    def check(seed: int, machine: accelsim.Accelerator) -> None:
+        check_more_is_no_slower(seed, machine, resource, effort)
+
+    check()
 
 
 @promised(25)

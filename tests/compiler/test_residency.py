@@ -20,7 +20,7 @@ PLANE = SIDE * SIDE
 
 
 def placed(network: accelsim.Network, activation: int) -> accelsim.compiler.Compilation:
-    return compile_with_plans(network, EDGE.replace(**{"buffers.activation.bytes": activation}))
+    return compile_with_plans(network, EDGE.replace(**{"buffers.activation.bytes": activation}), effort=0)
 
 
 def same_values(draft: Draft, network: accelsim.Network, compilation: accelsim.compiler.Compilation) -> None:
