@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from accelsim.hardware import Accelerator
+from accelsim.hardware.configuration import MacArray
 from accelsim.hardware.banks import access_cycles, chunks
 from accelsim.hardware.folds import pieces, preloads, side_by_side, weight_runs
 from accelsim.isa import Mac
@@ -65,17 +66,34 @@ def weight_pitch(banks: int, kernel: tuple[int, int], stride: int, channels: int
     return min(pitches, key=lambda pitch: (access_cycles(outputs, pitch, banks, runs, stride * channels), pitch))
 
 
+class Banks(NamedTuple):
+    """Of the memories that feed the array."""
+
+    activation: int
+    weight: int
+    accumulator: int
+
+    @classmethod
+    def of(cls, accelerator: Accelerator) -> Self:
+        buffers = accelerator.buffers
+        return cls(buffers.activation.banks, buffers.weight.banks, buffers.accumulator.banks)
+
+
 def mappings(accelerator: Accelerator, work: Work) -> tuple[Mapping, ...]:
     """One pixel after the other, and the best number of pixels abreast where that takes fewer cycles."""
-    alone, *others = (mac_mapping(accelerator, work, abreast) for abreast in _abreast(accelerator, work))
+    return _mappings(accelerator.mac_array, Banks.of(accelerator), work)
+
+
+@lru_cache(maxsize=1 << 15)
+def _mappings(array: MacArray, banks: Banks, work: Work) -> tuple[Mapping, ...]:
+    alone, *others = (mac_mapping(array, banks, work, abreast) for abreast in _abreast(array, work))
     best = min(others, key=lambda mapping: mapping.cycles, default=alone)
     return (alone, best) if best.cycles < alone.cycles else (alone,)
 
 
-def _abreast(accelerator: Accelerator, work: Work) -> Iterator[int]:
+def _abreast(array: MacArray, work: Work) -> Iterator[int]:
     """1, and the smallest numbers of pixels abreast that cut a line into fewer vectors."""
     yield 1
-    array = accelerator.mac_array
     if work.dilation[1] > 1 or work.stride > work.kernel[1]:
         return
     vectors = work.pixels
@@ -85,18 +103,16 @@ def _abreast(accelerator: Accelerator, work: Work) -> Iterator[int]:
             yield abreast
 
 
-@lru_cache(maxsize=1 << 14)
-def mac_mapping(accelerator: Accelerator, work: Work, abreast: int) -> Mapping:
+def mac_mapping(array: MacArray, banks: Banks, work: Work, abreast: int) -> Mapping:
     """The estimate: folds of the array, each as long as what streams or what is preloaded."""
     reduction = math.prod(_taps(work.kernel, work.stride, abreast)) * work.channels
-    side = side_by_side(accelerator.mac_array, abreast, reduction, work.outputs // work.groups, work.groups)
-    time = sum(count * _set_cycles(accelerator, work, abreast, groups) for count, groups in pieces(work.groups, side))
+    side = side_by_side(array, abreast, reduction, work.outputs // work.groups, work.groups)
+    time = sum(count * _set_cycles(array, banks, work, abreast, groups) for count, groups in pieces(work.groups, side))
     return Mapping(abreast, side, time)
 
 
-def _set_cycles(accelerator: Accelerator, work: Work, abreast: int, side: int) -> int:
+def _set_cycles(array: MacArray, banks: Banks, work: Work, abreast: int, side: int) -> int:
     """Cycles of the folds of `side` groups side by side."""
-    array, buffers = accelerator.mac_array, accelerator.buffers
     rows, columns = array.rows, array.columns
     outputs = work.outputs // work.groups
     width = side * outputs
@@ -104,10 +120,10 @@ def _set_cycles(accelerator: Accelerator, work: Work, abreast: int, side: int) -
     pitches = None
     if work.pitches is not None:
         pitches = work.dilation[0] * work.pitches[0], work.dilation[1] * work.pitches[1]
-    parts = _parts(work.kernel, work.stride, work.channels, abreast, side, rows, pitches, buffers.activation.banks)
-    port = -(-abreast * min(width, columns) // buffers.accumulator.banks)
+    parts = _parts(work.kernel, work.stride, work.channels, abreast, side, rows, pitches, banks.activation)
+    port = -(-abreast * min(width, columns) // banks.accumulator)
     blocks = -(-width // columns)
-    banks, runs = buffers.weight.banks, weight_runs(array, abreast, work.kernel[1], work.stride)
+    runs = weight_runs(array, abreast, work.kernel[1], work.stride)
     if array.dataflow == "input_stationary":
         return sum(
             folds * part.times * max(abreast * width, held * part.cycles, blocks * held * port)
@@ -115,12 +131,12 @@ def _set_cycles(accelerator: Accelerator, work: Work, abreast: int, side: int) -
             for part in parts
         )
     if array.dataflow == "weight_stationary":
-        weights = -(-min(width, columns) // banks)
+        weights = -(-min(width, columns) // banks.weight)
         return blocks * sum(
             part.times * max(vectors * max(part.cycles, port), part.preloads * weights) for part in parts
         )
-    pitch = weight_pitch(banks, work.kernel, work.stride, work.channels, outputs, runs)
-    weights = access_cycles(outputs, pitch, banks, runs, work.stride * work.channels) if runs > 1 else 1
+    pitch = weight_pitch(banks.weight, work.kernel, work.stride, work.channels, outputs, runs)
+    weights = access_cycles(outputs, pitch, banks.weight, runs, work.stride * work.channels) if runs > 1 else 1
     return blocks * sum(
         folds * max(sum(part.times * max(part.rows * weights, held * part.cycles) for part in parts), held * port)
         for folds, held in pieces(vectors, rows)

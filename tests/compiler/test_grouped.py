@@ -12,7 +12,7 @@ import pytest
 import accelsim
 from accelsim.compiler import Compilation, compile_with_plans
 from accelsim.compiler.layout import Layout
-from accelsim.compiler.mapping import Work, mac_mapping, mappings
+from accelsim.compiler.mapping import Banks, Work, mac_mapping, mappings
 from accelsim.isa import Mac
 from accelsim.machine.dataflow import mac_occupancy
 
@@ -103,7 +103,7 @@ def test_the_estimate_is_what_the_array_takes(seed: int) -> None:
     pitches = 64, 3
     work = Work(lines, pixels, (kernel, kernel), stride, (1, 1), 1, groups, groups, pitches)
     for abreast in range(1, min(pixels, accelerator.mac_array.columns) + 1):
-        mapping = mac_mapping(accelerator, work, abreast)
+        mapping = mac_mapping(accelerator.mac_array, Banks.of(accelerator), work, abreast)
         gap = (mapping.side - groups) % 16 if abreast > 1 and groups > mapping.side else 0
         mac = Mac(
             activation=0, line_pitch=64, pixel_pitch=3, out_height=lines, out_width=pixels, kernel_height=kernel,
@@ -113,7 +113,10 @@ def test_the_estimate_is_what_the_array_takes(seed: int) -> None:
         )  # fmt: skip
         taken = mac_occupancy(mac, accelerator).cycles
         assert 0.85 * mapping.cycles - 48 <= taken <= 1.15 * mapping.cycles + 48
-    assert mappings(accelerator, work)[-1].cycles <= mac_mapping(accelerator, work, 1).cycles
+    assert (
+        mappings(accelerator, work)[-1].cycles
+        <= mac_mapping(accelerator.mac_array, Banks.of(accelerator), work, 1).cycles
+    )
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 7), (5, 1), (7, 3), (16, 16)])
