@@ -10,8 +10,8 @@ from functools import lru_cache
 from typing import NamedTuple, Self
 
 from accelsim.hardware import Accelerator
-from accelsim.hardware.configuration import MacArray
 from accelsim.hardware.banks import access_cycles, chunks
+from accelsim.hardware.configuration import MacArray
 from accelsim.hardware.folds import pieces, preloads, side_by_side, weight_runs
 from accelsim.isa import Mac
 
