@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from accelsim.hardware.folds import weights_by_output
 from accelsim.isa import Mac, Memory, Part
 
 from .cost import MatrixPlan, result_places
@@ -66,9 +67,8 @@ class MatrixEmitter:
     def __init__(self, emitter: Emitter, operation: Matrix, plan: MatrixPlan, fusion: Fusion | None = None) -> None:
         self.emitter, self.operation, self.plan, self.fusion = emitter, operation, plan, fusion
         self.shape = Shape.of(operation, emitter.accelerator)
-        #: What one access reads lies together: the reduction of an output, or the taps that pixels abreast share.
-        dataflow = emitter.accelerator.mac_array.dataflow
-        self.by_output = dataflow == "input_stationary" or (dataflow == "output_stationary" and plan.abreast > 1)
+        #: What one access reads lies together.
+        self.by_output = weights_by_output(emitter.accelerator.mac_array, plan.abreast)
         self.constants = operation.constants
         self.blocks = _blocks(operation, plan)
         self.tiles = _tiles(operation, plan)
