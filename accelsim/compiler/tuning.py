@@ -209,13 +209,18 @@ class _Search:
                 self._offer(gap=bank * timings.bank_groups * timings.row_bytes)
 
     def plans(self) -> None:
-        """Try other plans of each matrix operation, those with the lowest estimates first."""
+        """Try other plans of the matrix operations, those with the lowest estimates first: of all that have the same at
+        once, and then of each."""
         ways = [(key, plans) for key, plans in self._near() if key not in self._tried]
         self._tried.update(key for key, _ in ways)
-        for rank in range(_PLANS[self._effort]):
-            for key, plans in ways:
-                if rank < len(plans):
-                    self._offer(plans={**self._decisions.plans, key: plans[rank]})
+        alike: dict[tuple[MatrixPlan, ...], list[tuple[int, Room]]] = {}
+        for key, plans in ways:
+            alike.setdefault(plans, []).append(key)
+        for some in ([(keys, plans) for plans, keys in alike.items()], [([key], plans) for key, plans in ways]):
+            for rank in range(_PLANS[self._effort]):
+                for keys, plans in some:
+                    if rank < len(plans):
+                        self._offer(plans={**self._decisions.plans, **dict.fromkeys(keys, plans[rank])})
 
     def placements(self) -> None:
         """Try each resident tensor in DRAM, and each pair of fused operations apart."""
