@@ -13,7 +13,7 @@ from accelsim.isa import Mac, Memory, Part
 
 from .cost import MatrixPlan, result_places
 from .emission import Constants, Emitter, Slots
-from .emit_post import TABLE, ElementwiseEmitter
+from .emit_post import TABLE, ElementwiseEmitter, Place
 from .fusion import Fusion, parameter_bytes
 from .operations import Matrix, in_place
 from .requantization import instruction
@@ -365,8 +365,8 @@ class MatrixEmitter:
             if part.lines > 1:
                 self.tail.emit_part(part, places)
             else:
-                *addresses, out = (address for address, _ in places)
-                self.tail.emit(part.first, part.first + part.length, addresses, out)
+                row = [Place(address, part.first) for address, _ in places]
+                self.tail.emit(part.first, part.first + part.length, row)
 
     def _store(self, tile: _Positions, first: int, outputs: int, address: int) -> None:
         target, emitter = self.operation.target, self.emitter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from accelsim.arithmetic.elementwise import FixedAdd, FloatAdd, Product
 from accelsim.errors import CompileError
@@ -11,7 +11,8 @@ from accelsim.isa import INSTRUCTION_BYTES, Add, AddFixed, Instruction, Lookup, 
 from accelsim.isa import Pool as PoolInstruction
 
 from .emission import Constants, Emitter, Slots
-from .operations import Copy, Elementwise, Piece, Pool, PoolPart, Rule
+from .layout import Layout
+from .operations import Copy, Elementwise, Piece, Pool, PoolPart, Rule, Run
 from .shape import blocks
 from .transfers import dense_loops, loads, stores
 
@@ -34,24 +35,47 @@ def emit_elementwise(emitter: Emitter, operation: Elementwise) -> None:
                 f"no room for an element of each operand in the activation buffer ({stop - start} bytes)"
             )
         chunk = min(chunk, max(room // 2, 1))
+    lines = [layout.line for tensor, _ in operands if (layout := emitter.placement.layouts.get(tensor)) is not None]
+    if lines:
+        chunk = max(chunk // lines[0], 1) * lines[0] if not streamed or chunk >= lines[0] else chunk
     chunk = min(chunk, Lookup.most("length"))
     slots = Slots([start + i * chunk for i in range((stop - start) // chunk)] or [start])
     tables = emitter.parameter_ring.slots(TABLE, 0 if operation.tables is None else len(operation.tables))
     work = ElementwiseEmitter(emitter, operation, tables)
     for first, last in blocks(operation.size, chunk):
-        addresses = []
+        places = []
         for tensor, offset in operation.sources:
             base = emitter.resident(tensor)
             if base is None:
                 address = slots.next()
                 dram = emitter.dram[tensor] + offset + first
                 emitter.emit_all(loads(Memory.ACTIVATION, dram, address, (), last - first))
+                places.append(Place(address, first))
             else:
-                address = base + offset + first
-            addresses.append(address)
+                places.append(Place(base + offset, 0, emitter.placement.layouts.get(tensor)))
         tensor, offset = operation.target
         base = emitter.resident(tensor)
-        work.emit(first, last, addresses, slots.next() if base is None else base + offset + first)
+        if base is None:
+            places.append(Place(slots.next(), first))
+        else:
+            places.append(Place(base + offset, 0, emitter.placement.layouts.get(tensor)))
+        work.emit(first, last, places)
+
+
+class Place(NamedTuple):
+    """Where elements from number `first` on lie, dense; or those of a whole tensor as its `layout` says."""
+
+    address: int
+    first: int
+    layout: Layout | None = None
+
+    def at(self, element: int) -> int:
+        """The address of an element."""
+        return self.address + (element - self.first if self.layout is None else self.layout.place(element))
+
+    def pitch(self, elements: int) -> int:
+        """Bytes between rows that start so many elements apart: of a layout, whole lines."""
+        return elements if self.layout is None or not elements else self.layout.place(elements)
 
 
 class ElementwiseEmitter:
@@ -61,12 +85,15 @@ class ElementwiseEmitter:
         self.emitter, self.operation = emitter, operation
         self._tables = Constants(emitter, Memory.PARAMETER, tables)
 
-    def emit(self, first: int, last: int, addresses: Sequence[int], out: int) -> None:
-        """Elements first..last - 1, of operands whose parts start at `addresses`, to `out`; stored if they must be."""
+    def emit(self, first: int, last: int, places: Sequence[Place]) -> None:
+        """Elements first..last - 1, of operands and to a result in `places`; stored if they must be."""
+        layout = next((place.layout for place in places if place.layout is not None), None)
         for piece in self.operation.pieces:
-            for lines, at, length, pitch in _clipped(piece, first, last):
-                self._work(piece.rule, lines, length, [(start + at, pitch) for start in (*addresses, out)])
-        self._store(Part(first, last - first), out)
+            for rows in _clipped(piece, first, last):
+                for run in [rows] if layout is None else _by_line(rows, layout.line):
+                    where = [(place.at(run.start), place.pitch(run.pitch)) for place in places]
+                    self._work(piece.rule, run.lines, run.length, where)
+        self._store(Part(first, last - first), places[-1].at(first))
 
     def emit_part(self, part: Part, places: Sequence[tuple[int, int]]) -> None:
         """The elements of a part, of an operation of one piece. `places`: where that of each operand lies, and of the
@@ -133,17 +160,31 @@ def _binary(rule: FloatAdd | FixedAdd | Product, fields: dict[str, Any]) -> Inst
     )
 
 
-def _clipped(piece: Piece, first: int, last: int) -> Iterator[tuple[int, int, int, int]]:
-    """(lines, start, length, pitch) of what a piece has among the elements first..last - 1, counted from `first`."""
+def _clipped(piece: Piece, first: int, last: int) -> Iterator[Run]:
+    """What a piece has among the elements first..last - 1."""
     for run in piece.runs:
         if run.lines > 1 and first <= run.start and run.start + (run.lines - 1) * run.pitch + run.length <= last:
-            yield run.lines, run.start - first, run.length, run.pitch
+            yield run
             continue
         for line in range(run.lines):
             start = max(run.start + line * run.pitch, first)
             stop = min(run.start + line * run.pitch + run.length, last)
             if start < stop:
-                yield 1, start - first, stop - start, 0
+                yield Run(start, stop - start)
+
+
+def _by_line(run: Run, line: int) -> Iterator[Run]:
+    """The elements of a run in rows none of which crosses the border of a line of so many elements."""
+    for row in range(run.lines):
+        start = run.start + row * run.pitch
+        stop = start + run.length
+        head, tail = min(-(-start // line) * line, stop), max(stop // line * line, start)
+        if start < head:
+            yield Run(start, head - start)
+        if head < tail:
+            yield Run(head, line, (tail - head) // line, line)
+        if max(head, tail) < stop:
+            yield Run(max(head, tail), stop - max(head, tail))
 
 
 def emit_pool(emitter: Emitter, operation: Pool) -> None:

@@ -80,6 +80,8 @@ def _fusion(lowered: Lowered, placement: Placement, accelerator: Accelerator, in
         return None
     if then.size != first.target.size or not _dense(first) or _overwrites(lowered, placement, first, then):
         return None
+    if not placement.layouts.keys().isdisjoint((then.target[0], *(tensor for tensor, _ in then.sources))):
+        return None  # a tile's rows would not lie as its lines do
     if np.any(first.weight_zero_points != first.weight_zero_points[0]):
         return None  # the results of a tile would come in parts
     starts, stops = zip(*placement.staging[index : index + 2], strict=True)

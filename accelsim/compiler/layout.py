@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from accelsim.hardware import Accelerator
 
+from .mapping import Mapping as Mapped
 from .mapping import mappings
-from .operations import Lowered, Matrix, View, sources_of, target_of
+from .operations import Elementwise, Lowered, Matrix, Pool, View, sources_of, target_of
 from .shape import Shape
 
 
@@ -62,35 +63,61 @@ class Layout:
 
 
 def layouts(lowered: Lowered, accelerator: Accelerator) -> Mapping[str, Layout]:
-    """The layouts of the tensors that a grouped convolution reads and that only matrix operations touch."""
+    """The layouts of the tensors that a convolution reads faster so.
+
+    Matrix operations and pools read and write them as they lie. Element-wise work on the whole of a tensor goes line by
+    line, if all its operands that do not lie dense have gaps between the same lines, and none between pixels.
+    """
     views: dict[str, list[View]] = {}
-    others: set[str] = set()
+    works: list[set[str]] = []
+    dense: set[str] = set()
     for operation in lowered.operations:
-        if isinstance(operation, Matrix):
+        tensors = {target_of(operation), *sources_of(operation)}
+        if isinstance(operation, Matrix | Pool):
             for view in (operation.source, operation.target):
                 views.setdefault(view.tensor, []).append(view)
+        elif isinstance(operation, Elementwise) and _whole(operation, lowered):
+            works.append(tensors)
         else:
-            others.update((target_of(operation), *sources_of(operation)))
+            dense |= tensors
+    worked = set().union(*works)
     found: dict[str, Layout] = {}
     for operation in lowered.operations:
-        if not isinstance(operation, Matrix) or operation.groups == 1 or operation.source.tensor in others:
+        if not isinstance(operation, Matrix) or operation.source.tensor in dense:
             continue
-        source = operation.source
-        layout = _layout(operation, accelerator)
-        regular = layout.line > 0 and lowered.tensors[source.tensor] % layout.line == 0
-        if regular and (layout.pixel_pitch, layout.line_pitch) != (layout.channels, layout.line):
-            every = views[source.tensor]
-            if all(layout.pitches(view.sizes, (*view.pitches, 1), view.offset) is not None for view in every):
-                found.setdefault(source.tensor, layout)
+        tensor = operation.source.tensor
+        layout = _layout(operation, accelerator, gaps_in_lines=tensor not in worked)
+        if not layout.line or layout.place(layout.line) == layout.line or lowered.tensors[tensor] % layout.line:
+            continue
+        if all(layout.pitches(view.sizes, (*view.pitches, 1), view.offset) is not None for view in views[tensor]):
+            found.setdefault(tensor, layout)
+    for tensors in works:
+        if len({found[tensor].line for tensor in tensors & found.keys()}) > 1:
+            found = {tensor: layout for tensor, layout in found.items() if tensor not in tensors}
     return found
 
 
-def _layout(operation: Matrix, accelerator: Accelerator) -> Layout:
-    """What the fastest mapping of a grouped convolution would have its input lie like."""
+def _whole(operation: Elementwise, lowered: Lowered) -> bool:
+    """Whether element-wise work takes all of its operands."""
+    operands = (*operation.sources, operation.target)
+    return all(not offset and lowered.tensors[tensor] == operation.size for tensor, offset in operands)
+
+
+def _layout(operation: Matrix, accelerator: Accelerator, *, gaps_in_lines: bool) -> Layout:
+    """What the fastest mapping of a convolution would have its input lie like; dense where that is as fast."""
     shape = Shape.of(operation, accelerator)
     _, _, _, pixels, channels = operation.source.sizes
     lines = shape.images * shape.out_depth * shape.out_lines
-    work = shape.work(lines, shape.out_pixels, shape.group_channels, shape.outputs, shape.groups, None)
-    best = mappings(accelerator, work)[-1]
-    pitch = shape.pixel_pitch(channels, shape.group_channels, best.abreast, best.side)
-    return Layout(pixels, channels, pitch, shape.line_pitch(pixels, pitch, best.abreast))
+
+    def mapping(pitches: tuple[int, int] | None) -> Mapped:
+        work = shape.work(lines, shape.out_pixels, shape.group_channels, shape.outputs, shape.groups, pitches)
+        return mappings(accelerator, work)[-1]
+
+    best = mapping(None)
+    if gaps_in_lines and shape.groups > 1:
+        pitch = shape.pixel_pitch(channels, shape.group_channels, best.abreast, best.side)
+        return Layout(pixels, channels, pitch, shape.line_pitch(pixels, pitch, best.abreast))
+    lies = Layout(pixels, channels, channels, shape.line_pitch(pixels, channels, best.abreast))
+    if mapping((lies.line_pitch, channels)).cycles < mapping((lies.line, channels)).cycles:
+        return lies
+    return replace(lies, line_pitch=lies.line)

@@ -159,7 +159,7 @@ def _emit(emitter: Emitter, index: int, fusion: Fusion | None, decisions: Decisi
         case Elementwise():
             emit_elementwise(emitter, operation)
         case Pool():
-            emit_pool(emitter, operation)
+            emit_pool(emitter, emitter.placement.laid_out(operation))
         case Copy():
             emit_copy(emitter, operation)
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from .layout import Layout
 from .operations import (
@@ -25,6 +25,9 @@ from .operations import (
 _POSITIONS = 64
 
 
+_Viewing = TypeVar("_Viewing", Matrix, Pool)
+
+
 @dataclass(frozen=True)
 class Placement:
     """`addresses` of resident tensors in the activation buffer; operation i has `staging[i]` = (start, stop) free.
@@ -36,7 +39,7 @@ class Placement:
     layouts: Mapping[str, Layout]
     staging: tuple[tuple[int, int], ...]
 
-    def laid_out(self, operation: Matrix) -> Matrix:
+    def laid_out(self, operation: _Viewing) -> _Viewing:
         """The operation with the views of what does not lie dense as it lies."""
         source, target = (
             self.layouts[view.tensor].view(view) if view.tensor in self.layouts else view

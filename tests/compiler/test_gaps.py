@@ -1,0 +1,101 @@
+"""Gaps between the lines of tensors that a convolution and other operations share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import accelsim
+from accelsim.compiler import compile_with_plans, pipeline
+from accelsim.compiler.operations import Run
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from networks import Draft
+
+EDGE = accelsim.Accelerator.from_yaml(Path(__file__).parents[2] / "configs" / "edge_16x16.yaml")
+SIDE = 16
+
+
+def residual() -> tuple[Draft, accelsim.Network, tuple[str, str, str]]:
+    """Two convolutions over 3 x 3 taps of twelve channels and a sum, between two that have one tap."""
+    draft = Draft(np.random.default_rng(5))
+    first = draft.convolution(draft.input((1, 8, SIDE, SIDE)), 12, 1)
+    second = draft.convolution(first, 12, 3, padding=1)
+    total = draft.add(second, first)
+    last = draft.convolution(total, 12, 3, padding=1)
+    return draft, draft.network(draft.convolution(last, 8, 1)), (first, second, total)
+
+
+def every_value_is_right(draft: Draft, network: accelsim.Network, program: accelsim.Program) -> accelsim.Result:
+    x = draft.data(2)
+    result = accelsim.simulate(program, x)
+    expected = network.trace(x)
+    assert {node.name for node in network.nodes} == set(result.values)
+    for name, value in result.values.items():
+        np.testing.assert_array_equal(value.quantized, expected[name])
+    timed = accelsim.simulate(program)
+    assert (timed.cycles, timed.traffic) == (result.cycles, result.traffic)
+    return result
+
+
+def test_lines_start_where_a_vector_meets_no_bank_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: a line has 16 x 12 = 192 bytes, each line starts in bank 0 of 16. The 108 indices of the sum, 36 a line
+    of taps, come in chunks of 16. The third has bytes 32..35 of a line of taps and 0..11 of the next, the fifth 28..35
+    and 0..7, so both take two cycles, be it that the bytes are padding. With 196 bytes from line to line the banks of
+    the next line of taps follow on."""
+    draft, network, (first, second, total) = residual()
+    compilation = compile_with_plans(network, EDGE, effort=0)
+    layouts = compilation.placement.layouts
+    assert {name: (layout.pixel_pitch, layout.line_pitch) for name, layout in layouts.items()} == {
+        first: (12, 196),
+        total: (12, 196),
+    }
+    assert second in compilation.placement.addresses
+    assert every_value_is_right(draft, network, compilation.program).units["mac"].get("bank_conflict", 0) == 0
+    monkeypatch.setattr(pipeline, "layouts", lambda lowered, accelerator: {})
+    dense = every_value_is_right(draft, network, compile_with_plans(network, EDGE, effort=0).program)
+    convolutions, chunks = 2, 2
+    assert dense.units["mac"]["bank_conflict"] == convolutions * chunks * SIDE * SIDE
+
+
+@pytest.mark.parametrize("engine", ["fbgemm", "qnnpack", "onednn"])
+@pytest.mark.parametrize("kind", ["add", "multiply", "lookup", "max_pool", "twice"])
+@pytest.mark.parametrize(("channels", "height", "width"), [(6, 10, 9), (4, 8, 11), (6, 3, 6), (3, 7, 13)])
+def test_every_operation_keeps_to_the_lines(engine: str, kind: str, channels: int, height: int, width: int) -> None:
+    draft = Draft(np.random.default_rng(channels * width), engine)
+    source = draft.input((2, 3, height, width))
+    first = draft.convolution(source, channels, 1)
+    match kind:
+        case "add":
+            second = draft.add(draft.convolution(first, channels, 3, padding=1), first)
+        case "multiply":
+            second = draft.multiply(draft.convolution(first, channels, 3, padding=1), first)
+        case "lookup":
+            second = draft.lookup(first)
+        case "max_pool":
+            second = draft.max_pool(first, 3, 1, 1)
+        case _:
+            second = draft.add(first, first)
+    third = draft.convolution(second, 5, 3, padding=1)
+    network = draft.network(draft.add(third, third))
+    compilation = compile_with_plans(network, EDGE, effort=0)
+    every_value_is_right(draft, network, compilation.program)
+    assert second in compilation.placement.layouts
+
+
+@pytest.mark.parametrize("run", [Run(0, 40), Run(3, 4), Run(3, 5), Run(7, 30), Run(8, 8), Run(2, 13, 3, 20)])
+def test_rows_cross_no_border(run: Run) -> None:
+    line = 8
+    elements = {run.start + row * run.pitch + i for row in range(run.lines) for i in range(run.length)}
+    rows = [
+        (part.start + row * part.pitch, part.length)
+        for part in accelsim.compiler.emit_post._by_line(run, line)
+        for row in range(part.lines)
+    ]
+    assert {start + i for start, length in rows for i in range(length)} == elements
+    assert sum(length for _, length in rows) == len(elements)
+    assert all(start // line == (start + length - 1) // line for start, length in rows)
