@@ -6,6 +6,7 @@ run in time tells exactly.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -26,7 +27,7 @@ from .tiling import near
 
 #: By effort: how many plans of an operation are timed, and instructions altogether.
 _PLANS = (0, 5, 15)
-_INSTRUCTIONS = (0, 12_000, 400_000)
+_INSTRUCTIONS = (0, 12_000, 200_000)
 
 #: What the passes may be told that there is less of.
 _RESOURCES = (
@@ -35,7 +36,7 @@ _RESOURCES = (
     *(f"{unit}.lanes" for unit in ("requant_unit", "vector_unit")),
 )
 
-#: How much slower than the fastest a start may be: to be worth a search from there, to halve what it had once more.
+#: How much slower than the fastest a start may be: to be worth a search from there, to halve a resource once more.
 _NEAR = 1.04
 _FAR = 1.25
 
@@ -113,8 +114,10 @@ def fastest(build: Build, accelerator: Accelerator, effort: int) -> Compilation:
     if 2 * len(first.program.instructions) > _INSTRUCTIONS[effort]:
         return first  # a program that takes the whole budget alone is not worth timing
     search = _Search(build, accelerator, effort)
-    for start in search.starts():
-        search.climb(start)
+    # What would be found for a machine with half of one resource is to be found for this one, too.
+    for less in ((), *((name,) for name in _RESOURCES)) if effort > 1 else ((),):
+        for start in search.starts(Counter(less)):
+            search.climb(start)
     return search.chosen()
 
 
@@ -134,23 +137,28 @@ class _Search:
         self._left = _INSTRUCTIONS[effort]
         self._known: set[Instructions] = set()
         self._timed: list[_Timed] = []
+        self._started: set[int] = set()
 
-    def starts(self) -> list[_Timed]:
-        """What the search starts from, the fastest first."""
-        self._time(Decisions())
+    def starts(self, less: Counter[str]) -> list[_Timed]:
+        """What the search starts from, the fastest first: what a machine has with `less` and with less of one more."""
+        before = len(self._timed)
+        if not less:
+            self._time(Decisions())
         names, times = list(_RESOURCES), 1
         while names:
-            names = [name for name in names if self._worth_less(name, times)]
+            names = [name for name in names if self._worth_while(less + Counter({name: times}))]
             times += 1
-        starts = sorted(self._timed, key=lambda item: item.cycles)
-        return [start for start in starts if start.cycles <= _NEAR * starts[0].cycles]
+        # Those that take equally long differ in addresses.
+        new = {item.cycles: item for item in reversed(self._timed[before:]) if item.cycles not in self._started}
+        self._started |= new.keys()
+        return [new[cycles] for cycles in sorted(new) if cycles <= _NEAR * min(self._started)]
 
-    def _worth_less(self, name: str, times: int) -> bool:
-        """Time what is made of a resource halved so many times; whether halving it once more may be worth while."""
-        if attrgetter(name)(self._accelerator) >> times == 0 or self._spent():
+    def _worth_while(self, halved: Mapping[str, int]) -> bool:
+        """Time what is made of resources halved so many times; whether halving more may be worth while."""
+        if self._spent() or not all(attrgetter(name)(self._accelerator) >> times for name, times in halved.items()):
             return False
         try:
-            found = self._time(Decisions(halved={name: times}))
+            found = self._time(Decisions(halved=halved))
         except CompileError:
             return False
         return found is None or found.cycles <= _FAR * min(item.cycles for item in self._timed)
