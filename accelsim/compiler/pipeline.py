@@ -5,7 +5,7 @@ lay out       which of them get gaps between pixels, if they stay on the chip (l
 place         which tensors stay in the activation buffer (residency.py)
 fuse          which element-wise operations work on the tiles of the matrix operation before them (fusion.py)
 tile, emit    operations -> instructions, each matrix operation cut as a search over costs says (tiling.py, emit_*.py)
-schedule      element-wise work goes up to where its operands are ready (scheduling.py)
+schedule      element-wise work goes up to where its operands are ready, constants are loaded ahead (scheduling.py)
 synchronize   wait and signal fields (synchronization.py)
 time          other decisions, tried on the machine's clock where the program is small (tuning.py)
 
@@ -112,7 +112,7 @@ def _order(emitter: Emitter, probes: Sequence[Probe]) -> list[int]:
     seen: dict[int, list[Region]] = {}
     for probe in probes:
         seen.setdefault(probe.instruction, []).append(probe.region)
-    return schedule(emitter.instructions, seen)
+    return schedule(emitter.instructions, seen, emitter.accelerator.queues.depth)
 
 
 def _program(
