@@ -13,7 +13,7 @@ from accelsim.isa import Mac, Memory, Part
 
 from .cost import MatrixPlan, result_places
 from .emission import Constants, Emitter, Slots
-from .emit_post import TABLE, ElementwiseEmitter, Place
+from .emit_elementwise import TABLE, ElementwiseEmitter, Place
 from .fusion import Fusion, parameter_bytes
 from .operations import Matrix, in_place
 from .requantization import instruction

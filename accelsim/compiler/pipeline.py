@@ -26,8 +26,9 @@ from accelsim.network.substitution import layer_units
 
 from .cost import MatrixPlan
 from .emission import Emitter
+from .emit_elementwise import emit_elementwise
 from .emit_matrix import MatrixEmitter
-from .emit_post import emit_copy, emit_elementwise, emit_pool
+from .emit_pool import emit_copy, emit_pool
 from .emit_product import emit_product
 from .forms import Form
 from .fusion import Fusion, fuse, room_of

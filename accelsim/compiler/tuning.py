@@ -114,9 +114,12 @@ def fastest(build: Build, accelerator: Accelerator, effort: int) -> Compilation:
     if 2 * len(first.program.instructions) > _INSTRUCTIONS[effort]:
         return first  # a program that takes the whole budget alone is not worth timing
     search = _Search(build, accelerator, effort)
-    # What would be found for a machine with half of one resource is to be found for this one, too.
-    for less in ((), *((name,) for name in _RESOURCES)) if effort > 1 else ((),):
-        for start in search.starts(Counter(less)):
+    views = [Counter[str]()]
+    if effort > 1:
+        # What would be found for a machine with half of one resource is to be found for this one, too.
+        views += [Counter((name,)) for name in _RESOURCES]
+    for less in views:
+        for start in search.starts(less):
             search.climb(start)
     return search.chosen()
 

@@ -93,7 +93,7 @@ def test_rows_cross_no_border(run: Run) -> None:
     elements = {run.start + row * run.pitch + i for row in range(run.lines) for i in range(run.length)}
     rows = [
         (part.start + row * part.pitch, part.length)
-        for part in accelsim.compiler.emit_post._by_line(run, line)
+        for part in accelsim.compiler.emit_elementwise._by_line(run, line)
         for row in range(part.lines)
     ]
     assert {start + i for start, length in rows for i in range(length)} == elements
