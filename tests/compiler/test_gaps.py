@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 
 import accelsim
-from accelsim.compiler import compile_with_plans, pipeline
-from accelsim.compiler.operations import Run
+from accelsim.compiler import compile_with_plans, layout, pipeline
+from accelsim.compiler.emit_elementwise import _by_line
+from accelsim.compiler.layout import Layout
+from accelsim.compiler.operations import Matrix, Run
+from accelsim.errors import CompileError
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from networks import Draft
+from test_random_networks import random_machine, random_network
 
 EDGE = accelsim.Accelerator.from_yaml(Path(__file__).parents[2] / "configs" / "edge_16x16.yaml")
 SIDE = 16
@@ -87,15 +91,45 @@ def test_every_operation_keeps_to_the_lines(engine: str, kind: str, channels: in
     assert second in compilation.placement.layouts
 
 
+def check_random_gaps(seed: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """A random network whose convolutions all want gaps of some bytes; how many tensors have them."""
+    rng = np.random.default_rng(seed)
+    draft, network = random_network(rng)
+    machine = random_machine(rng)
+    gap = int(rng.integers(1, 20))
+
+    def wanted(operation: Matrix, accelerator: accelsim.Accelerator, *, gaps_in_lines: bool) -> Layout:
+        *_, pixels, channels = operation.source.sizes
+        return Layout(pixels, channels, channels, pixels * channels + gap)
+
+    monkeypatch.setattr(layout, "_layout", wanted)
+    try:
+        compilation = compile_with_plans(network, machine, effort=0)
+    except CompileError:
+        return 0
+    x = draft.data(2)
+    expected = network.trace(x)
+    for name, value in accelsim.simulate(compilation.program, x).values.items():
+        np.testing.assert_array_equal(value.quantized, expected[name])
+    return len(compilation.placement.layouts)
+
+
+def test_random_networks_with_random_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sum(check_random_gaps(seed, monkeypatch) for seed in range(30)) >= 10
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("start", range(1000, 2000, 50))
+def test_many_random_networks_with_random_gaps(start: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(start, start + 50):
+        check_random_gaps(seed, monkeypatch)
+
+
 @pytest.mark.parametrize("run", [Run(0, 40), Run(3, 4), Run(3, 5), Run(7, 30), Run(8, 8), Run(2, 13, 3, 20)])
 def test_rows_cross_no_border(run: Run) -> None:
     line = 8
     elements = {run.start + row * run.pitch + i for row in range(run.lines) for i in range(run.length)}
-    rows = [
-        (part.start + row * part.pitch, part.length)
-        for part in accelsim.compiler.emit_elementwise._by_line(run, line)
-        for row in range(part.lines)
-    ]
+    rows = [(part.start + row * part.pitch, part.length) for part in _by_line(run, line) for row in range(part.lines)]
     assert {start + i for start, length in rows for i in range(length)} == elements
     assert sum(length for _, length in rows) == len(elements)
     assert all(start // line == (start + length - 1) // line for start, length in rows)
