@@ -23,7 +23,7 @@ from .fusion import Fusion, room_of
 from .operations import Lowered, Matrix
 from .residency import Placement
 from .shape import Shape
-from .tiling import near
+from .tiling import ABOUT, near
 
 #: By effort: how many plans of an operation are timed, and instructions altogether.
 _PLANS = (0, 5, 15)
@@ -40,8 +40,8 @@ _RESOURCES = (
 _NEAR = 1.04
 _FAR = 1.25
 
-#: How much slower than the fastest a program may be that moves less.
-_SAME = 1.005
+#: By effort: how much slower than the fastest a program may be that moves less.
+_SAME = (1.0, ABOUT, 1.005)
 
 
 #: A program's instructions before they are synchronised, and the bytes left free before them.
@@ -176,10 +176,11 @@ class _Search:
         self.plans()
 
     def chosen(self) -> Compilation:
-        """Of what is about as fast as the fastest, what moves the least."""
-        fastest = min(item.cycles for item in self._timed)
-        near = [item for item in self._timed if item.cycles <= _SAME * fastest]
-        return min(near, key=lambda item: (item.moved, item.cycles)).compilation
+        """Of what is about as fast as the fastest the most frugal, where a per cent of the cycles counts as much as two
+        of the bytes, as among plans."""
+        limit = _SAME[self._effort] * min(item.cycles for item in self._timed)
+        near = [item for item in self._timed if item.cycles <= limit]
+        return min(near, key=lambda item: item.cycles**2 * item.moved).compilation
 
     def _time(self, decisions: Decisions) -> _Timed | None:
         """Build and time what has not been yet. Raises CompileError where the decisions do not fit the machine."""

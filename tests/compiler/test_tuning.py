@@ -35,7 +35,7 @@ def moved(program: Program) -> int:
 
 @pytest.mark.parametrize("machine", [EDGE, NARROW], ids=["edge", "narrow"])
 @pytest.mark.parametrize("seed", range(3))
-def test_of_what_is_about_as_fast_as_the_fastest_what_moves_the_least_is_kept(
+def test_of_what_is_about_as_fast_as_the_fastest_the_most_frugal_is_kept(
     seed: int, machine: accelsim.Accelerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timed: list[Program] = []
@@ -51,13 +51,15 @@ def test_of_what_is_about_as_fast_as_the_fastest_what_moves_the_least_is_kept(
     assert len(timed) > 10
     assert len({(program.instructions, program.code) for program in timed}) == len(timed)  # none is timed twice
     cycles = [accelsim.simulate(program, accelerator=machine).cycles for program in timed]
-    near = [
-        (moved(program), count) for program, count in zip(timed, cycles, strict=True) if count <= 1.005 * min(cycles)
-    ]
-    assert (moved(kept), accelsim.simulate(kept).cycles) == min(near)
+    frugal = {
+        (count, moved(program)): count * count * moved(program)
+        for program, count in zip(timed, cycles, strict=True)
+        if count <= 1.02 * min(cycles)
+    }
+    assert frugal[accelsim.simulate(kept).cycles, moved(kept)] == min(frugal.values())
     untimed = accelsim.compile(network(seed), machine, effort=0)
     assert untimed.instructions == timed[0].instructions
-    assert accelsim.simulate(kept).cycles <= 1.005 * accelsim.simulate(untimed).cycles
+    assert accelsim.simulate(kept).cycles <= 1.02 * accelsim.simulate(untimed).cycles
 
 
 def test_the_budget_of_instructions_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
