@@ -33,8 +33,8 @@ RESOURCES = (
 
 
 #: By effort: by how much a network compiled for more hardware may be slower. That it is by no more than 1 % does not
-#: hold always: with each resource doubled in turn, one of 62 random networks on random machines was, by 3.0 %, at either
-#: effort.
+#: hold always: with each resource doubled in turn, one of 62 random networks on random machines was, by 3.0 %, at
+#: either effort.
 SLOWER = {1: 1.10, 2: 1.05}
 
 
