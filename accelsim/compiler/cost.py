@@ -209,7 +209,7 @@ def planned(
     # Instructions follow one another without a bubble; the array fills before the first and drains after the last,
     # whose results are then requantised and stored.
     array = accelerator.mac_array
-    drain = 2 * array.rows + array.columns
+    drain = array.rows + array.latency + 1
     stores = out_bytes / efficiency_out / width
     cost = busiest + first + drain + post / steps + stores / max(out_turns, 1)
     # A place of a memory is filled when the unit that reads it is done, and read when it is full. So with n places the

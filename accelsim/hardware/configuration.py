@@ -37,11 +37,22 @@ class _Part(BaseModel):
 
 
 class MacArray(_Part):
-    """A systolic array of `rows` x `columns` multiply-accumulate cells, one 9 x 9 bit product a cell and cycle."""
+    """A systolic array of `rows` x `columns` multiply-accumulate cells, one 9 x 9 bit product a cell and cycle.
+
+    What moves from cell to cell passes a register after every `rows_per_stage` rows and `columns_per_stage` columns.
+    With 1 every cell has its own; with more, the array takes fewer cycles to fill and to drain, of a slower clock.
+    """
 
     rows: Count
     columns: Count
     dataflow: Literal["weight_stationary", "output_stationary", "input_stationary"] = "weight_stationary"
+    rows_per_stage: Count = 1
+    columns_per_stage: Count = 1
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the one in which a vector enters to that in which its results can be used."""
+        return -(-self.rows // self.rows_per_stage) + -(-self.columns // self.columns_per_stage) - 1
 
 
 class Scratchpad(_Part):

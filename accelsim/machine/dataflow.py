@@ -2,8 +2,8 @@
 
 Each dataflow is a few times (a tuple) and the step by which a fold moves them on, every time the maximum of what the
 registers and ports of the array have to wait for. Cycle 0 is the one in which the instruction starts. A vector "enters"
-in the cycle in which the cell of row 0 and column 0 multiplies by its first element; cell (i, j) does so i + j cycles
-later. Memories are read one cycle before their data is used.
+in the cycle in which the cell of row 0 and column 0 multiplies by its first element; a cell i stages down and j stages
+to the right does so i + j cycles later. Memories are read one cycle before their data is used.
 
 The array knows no border between instructions: the first fold of one follows the last fold of another as any fold
 follows the one before it, so the times that an instruction leaves behind are where the next one begins.
@@ -36,11 +36,12 @@ class Tile:
     `vectors` of activations, each for `abreast` pixels; the sum of one output has `reduction` terms. A vector of
     weights is `weight_runs` runs, `weight_step` apart, of weights `weight_pitch` apart; the sums of a vector are
     `abreast` runs of neighbouring words, `accumulator_pitch` apart. `weight_banks` and `accumulator_banks` are 0 for
-    memories that never conflict.
+    memories that never conflict. `latency` is that of the array.
     """
 
     rows: int
     columns: int
+    latency: int
     vectors: int
     sets: tuple[GroupSet, ...]
     abreast: int
@@ -79,6 +80,7 @@ def tile_of(mac: Mac, accelerator: Accelerator) -> Tile:
     return Tile(
         rows=array.rows,
         columns=array.columns,
+        latency=array.latency,
         vectors=mac.vectors,
         sets=group_sets(mac, side, array.rows, buffers.activation.banks),
         abreast=abreast,
@@ -119,7 +121,7 @@ def occupancy(tile: Tile, dataflow: str, times: Times, shared: int, opened: int)
     times = (times[0], max(times[1], opened), *times[2:])
     ideal = tile.without_conflicts()
     after = schedule(tile, times)
-    cycles = after[-1] + tile.rows + tile.columns - 1 + tail
+    cycles = after[-1] + tile.latency + tail
     issue = after[1] + 1
     return Occupancy(
         cycles=cycles,
@@ -231,8 +233,8 @@ def _output_stationary_first(tile: Tile, times: Times) -> int:
 
 
 # Input stationary. Times: first vector of the fold enters, last one so far, the block's results start to be written,
-# accumulator ports free (the last two counted from the cycle in which a vector enters, R + C cycles before). A block is
-# what an output transposer holds; one may be filled once the other has started to empty.
+# accumulator ports free (the last two as if results came out when vectors enter). A block is what an output transposer
+# holds; one may be filled once the other has started to empty.
 
 
 def _input_stationary(tile: Tile, times: Times) -> Times:
@@ -283,9 +285,9 @@ class Dataflow(NamedTuple):
 
     `schedule` moves the times on by a tile; `vectors` counts the vectors of a tile; `first` is the cycle in which the
     first one enters on memories without conflicts; `idle` are the times of an array with nothing in it; results take
-    `tail` cycles more than the R + C - 1 of the array and its skew; the preload needs no token of the units `late`. The
-    first time, less one, is the cycle in which the next preload may read; the second the one in which the last vector
-    enters; the last one the cycle after the accumulator ports' last work, as if it were done when vectors enter.
+    `tail` cycles more than the array's latency; the preload needs no token of the units `late`. The first time, less
+    one, is the cycle in which the next preload may read; the second the one in which the last vector enters; the last
+    one the cycle after the accumulator ports' last work, as if it were done when vectors enter.
     """
 
     schedule: Callable[[Tile, Times], Times]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -71,16 +71,42 @@ class Reader:
 
 
 class Skew:
-    """A triangle of registers: lane i comes out i cycles after it went in. Values are (fields, lanes)."""
+    """A triangle of registers: a lane comes out so many cycles after it went in. Values are (fields, lanes)."""
 
-    def __init__(self, fields: int, lanes: int, empty: int = 0) -> None:
-        self.stages = np.full((max(lanes - 1, 0), fields, lanes), empty, np.int64)
-        self.lanes = np.arange(lanes)
+    def __init__(self, fields: int, delays: list[int], empty: int = 0) -> None:
+        self.stages = np.full((max(delays), fields, len(delays)), empty, np.int64)
+        self.delays, self.lanes = np.array(delays), np.arange(len(delays))
 
     def step(self, entering: np.ndarray) -> np.ndarray:
         every = np.concatenate([entering[None], self.stages])
         self.stages = every[:-1]
-        return every[self.lanes, :, self.lanes].T
+        return every[self.delays, :, self.lanes].T
+
+
+class Stages:
+    """Which cells lie between two rows, and two columns, of registers. Within, what moves is a wire."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.rows = [row // machine.rows_per_stage for row in range(machine.rows)]
+        self.columns = [column // machine.columns_per_stage for column in range(machine.columns)]
+        self.to_bottom = [self.columns[-1] - stage for stage in self.columns]
+        #: The row above (the column to the left) whose registers a cell sees; -1: the edge's.
+        self.above = [stage * machine.rows_per_stage - 1 for stage in self.rows]
+        self.left = [stage * machine.columns_per_stage - 1 for stage in self.columns]
+
+    def from_left(self, edge: np.ndarray, register: np.ndarray) -> np.ndarray:
+        """What each cell sees: the edge, or the last register to its left."""
+        return np.concatenate([register, edge[:, :, None]], axis=2)[:, :, self.left]
+
+    def from_above(self, edge: np.ndarray, register: np.ndarray) -> np.ndarray:
+        return np.concatenate([register, edge[:, None, :]], axis=1)[:, self.above, :]
+
+    def down(self, edge: np.ndarray, register: np.ndarray, cell: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
+        """What each row of cells makes of what comes from above: from a register, within a stage from the row above."""
+        made: list[np.ndarray] = []
+        for row, seen in enumerate(self.from_above(edge, register).swapaxes(0, 1)):
+            made.append(cell(row, seen if self.above[row] == row - 1 else made[-1]))
+        return np.stack(made, axis=1)
 
 
 class Line:
@@ -137,19 +163,20 @@ class StationaryCells:
         self.passing = np.full((2, *shape), NOTHING, np.int64)  # value, who keeps it
         self.shadow, self.active, self.sums = (np.zeros(shape, np.int64) for _ in range(3))
         self.mine = np.broadcast_to(np.arange(shape[0])[:, None] if down else np.arange(shape[1]), shape)
-        self.rows_in, self.columns_out = Skew(2, shape[0]), Skew(1, shape[1])
-        self.preload_in = Skew(2, shape[1] if down else shape[0], NOTHING)
+        self.stages = Stages(machine)
+        self.rows_in, self.columns_out = Skew(2, self.stages.rows), Skew(1, self.stages.to_bottom)
+        self.preload_in = Skew(2, self.stages.columns if down else self.stages.rows, NOTHING)
 
     def step(self, stream: np.ndarray, preload: np.ndarray) -> np.ndarray:
         """One cycle with these edge registers; the aligned results that can be used in it."""
-        # Column 0 waits longest, so it goes in as the last lane of the triangle.
-        results = self.columns_out.step(self.sums[-1:, ::-1])[0, ::-1]
-        value, swap = from_left(self.rows_in.step(stream), self.stream)
+        results = self.columns_out.step(self.sums[-1:])[0]
+        value, swap = self.stages.from_left(self.rows_in.step(stream), self.stream)
         kept = self.preload_in.step(preload)
-        passing = from_above(kept, self.passing) if self.down else from_left(kept, self.passing)
+        passing = (self.stages.from_above if self.down else self.stages.from_left)(kept, self.passing)
         active, shadow = np.where(swap == 1, self.shadow, self.active), np.where(swap == 1, 0, self.shadow)
-        above = np.concatenate([np.zeros((1, self.sums.shape[1]), np.int64), self.sums[:-1]])
-        self.sums = above + value * active
+        products = value * active
+        zeros = np.zeros((1, products.shape[1]), np.int64)
+        self.sums = self.stages.down(zeros, self.sums[None], lambda row, above: above + products[row])[0]
         self.active = active
         self.shadow = np.where(passing[1] == self.mine, passing[0], shadow)
         self.passing = passing
@@ -165,30 +192,23 @@ class OutputCells:
         self.stream = np.zeros((3, *shape), np.int64)  # activation, clear, finish
         self.weights, self.sums, self.results = (np.zeros(shape, np.int64) for _ in range(3))
         self.leaving = np.full((2, *shape), NOTHING, np.int64)  # value, whose row
-        self.mine = np.broadcast_to(np.arange(shape[0])[:, None], shape)
-        self.rows_in, self.columns_in, self.columns_out = Skew(3, shape[0]), Skew(1, shape[1]), Skew(1, shape[1])
-        self.tokens_in = Skew(2, shape[1], NOTHING)
+        self.stages = Stages(machine)
+        self.rows_in, self.columns_in = Skew(3, self.stages.rows), Skew(1, self.stages.columns)
+        self.tokens_in, self.columns_out = Skew(2, self.stages.columns, NOTHING), Skew(1, self.stages.to_bottom)
 
     def step(self, stream: np.ndarray, weights: np.ndarray, token: int) -> np.ndarray:
         """One cycle with these edge registers; the aligned results that can be used in it."""
-        results = self.columns_out.step(self.leaving[0, -1:, ::-1])[0, ::-1]
-        value, clear, finish = from_left(self.rows_in.step(stream), self.stream)
-        weight = from_above(self.columns_in.step(weights[None]), self.weights[None])[0]
+        results = self.columns_out.step(self.leaving[0, -1:])[0]
+        value, clear, finish = self.stages.from_left(self.rows_in.step(stream), self.stream)
+        weight = self.stages.from_above(self.columns_in.step(weights[None]), self.weights[None])[0]
         entering = np.full((2, self.sums.shape[1]), NOTHING, np.int64)
         entering[1] = token
-        carried, row = from_above(self.tokens_in.step(entering), self.leaving)
-        self.leaving = np.stack([np.where(row == self.mine, self.results, carried), row])
+        self.leaving = self.stages.down(self.tokens_in.step(entering), self.leaving, self._take)
         self.sums = np.where(clear == 1, 0, self.sums) + value * weight
         self.results = np.where(finish == 1, self.sums, self.results)
         self.stream = np.stack([value, clear, finish])
         self.weights = weight
         return results
 
-
-def from_left(edge: np.ndarray, register: np.ndarray) -> np.ndarray:
-    """What each cell sees: its left neighbour's register, in column 0 the edge's."""
-    return np.concatenate([edge[:, :, None], register[:, :, :-1]], axis=2)
-
-
-def from_above(edge: np.ndarray, register: np.ndarray) -> np.ndarray:
-    return np.concatenate([edge[:, None, :], register[:, :-1, :]], axis=1)
+    def _take(self, row: int, above: np.ndarray) -> np.ndarray:
+        return np.stack([np.where(above[1] == row, self.results[row], above[0]), above[1]])

@@ -16,6 +16,8 @@ class Machine:
     activation_banks: int
     weight_banks: int
     accumulator_banks: int
+    rows_per_stage: int = 1
+    columns_per_stage: int = 1
 
     def without_conflicts(self) -> Machine:
         return replace(self, activation_banks=0, weight_banks=0, accumulator_banks=0)

@@ -170,8 +170,10 @@ class Array:
         self.filling, self.emptying = 0, 0
         self.outward = np.zeros((2, columns, columns), np.int64)
         self.collecting, self.draining = 1, 1
-        self.tags = Line(rows + columns - 1)
-        self.commands = Line(rows + columns)
+        # As long as the way through the cells.
+        stages = -(-rows // machine.rows_per_stage) + -(-columns // machine.columns_per_stage)
+        self.tags = Line(stages - 1)
+        self.commands = Line(stages)
 
     def quiet(self) -> bool:
         """Nothing left in a register that would still do something."""

@@ -26,11 +26,19 @@ SIZE = 4096
 def random_machine(rng: random.Random, dataflow: str) -> array_model.Machine:
     rows, columns = rng.randint(1, 6), rng.randint(1, 6)
     banks = [rng.choice([1, 2, 3, 4, 8, 16, 16]) for _ in range(3)]
-    return array_model.Machine(rows, columns, dataflow, *(banks if rng.random() < 0.7 else [SIZE, SIZE, banks[2]]))
+    stages = [rng.choice([1, 1, 2, 3, 7]) for _ in range(2)]
+    banks = banks if rng.random() < 0.7 else [SIZE, SIZE, banks[2]]
+    return array_model.Machine(rows, columns, dataflow, *banks, *stages)
 
 
 def accelerator_of(machine: array_model.Machine) -> Accelerator:
-    array = {"rows": machine.rows, "columns": machine.columns, "dataflow": machine.dataflow}
+    array = {
+        "rows": machine.rows,
+        "columns": machine.columns,
+        "dataflow": machine.dataflow,
+        "rows_per_stage": machine.rows_per_stage,
+        "columns_per_stage": machine.columns_per_stage,
+    }
     buffers = {
         "activation": {"bytes": 65536, "banks": machine.activation_banks},
         "weight": {"bytes": 65536, "banks": machine.weight_banks},
