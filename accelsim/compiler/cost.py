@@ -198,7 +198,9 @@ def planned(
         + constant_loads
         + instructions * INSTRUCTION_BYTES
     ) / width
-    mac = steps * depth_parts * mapping.cycles
+    # The tiles of a block follow one another, with the same weights.
+    first_time = steps if (spatial_outer and out_blocks > 1) or depth_parts > 1 else out_blocks
+    mac = depth_parts * (first_time * mapping.cycles + (steps - first_time) * mapping.again)
     times = {"DRAM": bus, "MACs": float(mac), "post unit": float(post)}
     bound = max(times, key=lambda key: times[key])
     busiest = times[bound]

@@ -11,6 +11,7 @@ from accelsim.errors import CompileError
 from accelsim.isa import Instruction, instruction_text
 
 from .operations import Operation, View
+from .reuse import reuse
 from .tuning import Compilation
 
 
@@ -101,6 +102,7 @@ PASSES: dict[str, Callable[[Compilation], Iterator[str]]] = {
     "tile": _tiled,
     "emit": _emitted,
     "schedule": lambda compilation: _listed(compilation, [compilation.emitted[i] for i in compilation.order]),
+    "reuse": lambda compilation: _listed(compilation, reuse([compilation.emitted[i] for i in compilation.order])),
     "synchronize": lambda compilation: _listed(compilation, compilation.program.instructions),
     "time": _decided,
 }

@@ -45,11 +45,13 @@ def _taps(kernel: tuple[int, int], stride: int, abreast: int) -> tuple[int, int]
 
 @dataclass(frozen=True)
 class Mapping:
-    """`abreast` pixels and `side` groups share the array; an instruction adds `cycles` to those before it."""
+    """`abreast` pixels and `side` groups share the array; an instruction adds `cycles` to those before it, and
+    `again` where that took the same weights."""
 
     abreast: int
     side: int
     cycles: int
+    again: int
 
 
 @lru_cache(maxsize=1 << 12)
@@ -107,12 +109,16 @@ def mac_mapping(array: MacArray, banks: Banks, work: Work, abreast: int) -> Mapp
     """The estimate: folds of the array, each as long as what streams or what is preloaded."""
     reduction = math.prod(_taps(work.kernel, work.stride, abreast)) * work.channels
     side = side_by_side(array, abreast, reduction, work.outputs // work.groups, work.groups)
-    time = sum(count * _set_cycles(array, banks, work, abreast, groups) for count, groups in pieces(work.groups, side))
-    return Mapping(abreast, side, time)
+    sets = pieces(work.groups, side)
+    time = sum(count * _set_cycles(array, banks, work, abreast, groups) for count, groups in sets)
+    again = time
+    if array.dataflow == "weight_stationary" and sets == [(1, work.groups)]:
+        again = _set_cycles(array, banks, work, abreast, work.groups, again=True)
+    return Mapping(abreast, side, time, again)
 
 
-def _set_cycles(array: MacArray, banks: Banks, work: Work, abreast: int, side: int) -> int:
-    """Cycles of the folds of `side` groups side by side."""
+def _set_cycles(array: MacArray, banks: Banks, work: Work, abreast: int, side: int, *, again: bool = False) -> int:
+    """Cycles of the folds of `side` groups side by side; `again`: after folds of the same weights."""
     rows, columns = array.rows, array.columns
     outputs = work.outputs // work.groups
     width = side * outputs
@@ -132,6 +138,8 @@ def _set_cycles(array: MacArray, banks: Banks, work: Work, abreast: int, side: i
         )
     if array.dataflow == "weight_stationary":
         weights = -(-min(width, columns) // banks.weight)
+        if again and blocks * sum(part.times for part in parts) == 1:
+            return vectors * max(parts[0].cycles, port)
         return blocks * sum(
             part.times * max(vectors * max(part.cycles, port), part.preloads * weights) for part in parts
         )

@@ -6,6 +6,7 @@ place         which tensors stay in the activation buffer (residency.py)
 fuse          which element-wise operations work on the tiles of the matrix operation before them (fusion.py)
 tile, emit    operations -> instructions, each matrix operation cut as a search over costs says (tiling.py, emit_*.py)
 schedule      element-wise work goes up to where its operands are ready, constants are loaded ahead (scheduling.py)
+reuse         a mac that takes the weights of the one before is told so (reuse.py)
 synchronize   wait and signal fields (synchronization.py)
 time          other decisions, tried on the machine's clock where the program is small (tuning.py)
 
@@ -36,6 +37,7 @@ from .layout import layouts
 from .lowering import lower
 from .operations import Copy, Elementwise, Lowered, Matrix, MatrixProduct, Pool, target_of
 from .residency import Placement, place
+from .reuse import reuse
 from .scheduling import schedule
 from .synchronization import synchronize
 from .tiling import choose
@@ -130,7 +132,7 @@ def _program(
     return Program(
         name=network.name,
         accelerator=accelerator,
-        instructions=synchronize(instructions),
+        instructions=synchronize(reuse(instructions)),
         layers=lowered.layers or (network.name,),
         layer_of=tuple(emitter.layer_of[number] for number in order),
         data=tuple(emitter.image.segments),

@@ -89,7 +89,7 @@ def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int, marg
                 # With one block of outputs there is one loop.
                 ways = orders if shape.output_blocks(outputs, groups) > 1 else orders[:1]
                 for mapping in mappings(accelerator, work):
-                    if shape.tiles(*tile) * macs * mapping.cycles > limit:
+                    if shape.tiles(*tile) * macs * mapping.again > limit:
                         continue
                     for (spatial_outer, gather), whole in itertools.product(ways, inputs):
                         way = {"whole_input": whole, "gather": gather}

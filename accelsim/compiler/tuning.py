@@ -23,7 +23,7 @@ from .fusion import Fusion, room_of
 from .operations import Lowered, Matrix
 from .residency import Placement
 from .shape import Shape
-from .tiling import ABOUT, near
+from .tiling import near
 
 #: By effort: how many plans of an operation are timed, and instructions altogether.
 _PLANS = (0, 5, 15)
@@ -40,8 +40,9 @@ _RESOURCES = (
 _NEAR = 1.04
 _FAR = 1.25
 
-#: By effort: how much slower than the fastest a program may be that moves less.
-_SAME = (1.0, ABOUT, 1.005)
+#: How much slower than the fastest a program may be that moves less: far less than a per cent, by which more hardware
+#: might not be slower.
+_SAME = 1.005
 
 
 #: A program's instructions before they are synchronised, and the bytes left free before them.
@@ -178,7 +179,7 @@ class _Search:
     def chosen(self) -> Compilation:
         """Of what is about as fast as the fastest the most frugal, where a per cent of the cycles counts as much as two
         of the bytes, as among plans."""
-        limit = _SAME[self._effort] * min(item.cycles for item in self._timed)
+        limit = _SAME * min(item.cycles for item in self._timed)
         near = [item for item in self._timed if item.cycles <= limit]
         return min(near, key=lambda item: item.cycles**2 * item.moved).compilation
 

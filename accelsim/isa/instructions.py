@@ -246,6 +246,9 @@ class Mac(_Window):
     `pixels_abreast` changes no sum, only how the tile lies on the array: so many neighbouring outputs of a line are
     computed by one vector, each in columns of its own. Taps must then be neighbours (dilation_x = 1) without a gap from
     one output to the next (stride_x <= kernel_width).
+
+    `same_weights` changes no sum either: it says that the mac before has taken the same weights from the same place,
+    and that nothing has been written there since. An array that still holds them all does not read them again.
     """
 
     opcode = 3
@@ -263,6 +266,7 @@ class Mac(_Window):
     accumulate: int = unsigned(1, "1: add to what the accumulators hold", 0)
     groups: int = unsigned(16, "groups that channels and outputs are divided into", 1)
     pixels_abreast: int = unsigned(8, "neighbouring outputs of a line that one vector computes", 1)
+    same_weights: int = unsigned(1, "1: the weights are those of the mac before, laid out alike", 0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -285,6 +289,13 @@ class Mac(_Window):
     def reduction(self) -> int:
         """Length K of the sum of one output."""
         return self.taps * self.channels // self.groups
+
+    @property
+    def stationary(self) -> tuple[int, ...]:
+        """What decides which weight stands in which cell of an array that holds them."""
+        place = self.weight, self.weight_pitch_k, self.weight_pitch_n, self.weight_zero_point
+        sizes = self.kernel_height, self.kernel_width, self.channels, self.outputs, self.groups
+        return *place, *sizes, self.pixels_abreast, self.stride_x if self.pixels_abreast > 1 else 0
 
     @property
     def vectors(self) -> int:

@@ -77,12 +77,15 @@ def tile_of(mac: Mac, accelerator: Accelerator) -> Tile:
     abreast, reduction = mac.pixels_abreast, mac.kernel_height * mac.taps_abreast * mac.channels // mac.groups
     side = side_by_side(array, abreast, reduction, mac.outputs // mac.groups, mac.groups)
     by_output = array.dataflow == "input_stationary"
+    sets = group_sets(mac, side, array.rows, buffers.activation.banks)
+    if mac.same_weights and _one_fold(sets, array.columns):
+        sets = (replace(sets[0], preloads=(0,)),)
     return Tile(
         rows=array.rows,
         columns=array.columns,
         latency=array.latency,
         vectors=mac.vectors,
-        sets=group_sets(mac, side, array.rows, buffers.activation.banks),
+        sets=sets,
         abreast=abreast,
         reduction=mac.reduction,
         weight_runs=weight_runs(array, abreast, mac.kernel_width, mac.stride_x),
@@ -92,6 +95,11 @@ def tile_of(mac: Mac, accelerator: Accelerator) -> Tile:
         accumulator_pitch=mac.accumulator_pitch % buffers.accumulator.banks,
         accumulator_banks=buffers.accumulator.banks,
     )
+
+
+def _one_fold(sets: tuple[GroupSet, ...], columns: int) -> bool:
+    """Whether all weights of an instruction stand in the array at once."""
+    return sum(item.count * len(item.chunks) for item in sets) == 1 and sets[0].outputs <= columns
 
 
 def late_tokens(accelerator: Accelerator) -> Units:
@@ -147,7 +155,8 @@ def _runs(items: Iterable[_Item]) -> list[tuple[int, _Item]]:
 
 
 # Weight stationary. Times: first vector of the fold enters, last one does, accumulator ports free for a vector that
-# enters. A preload may read from the cycle before the fold in the array takes its first vector.
+# enters. A preload may read from the cycle before the fold in the array takes its first vector. Where the array holds
+# the weights already, the control takes the cycle of one access, and reads nothing.
 
 
 def _weight_stationary(tile: Tile, times: Times) -> Times:
@@ -160,7 +169,7 @@ def _weight_stationary(tile: Tile, times: Times) -> Times:
     def columns(item: GroupSet, width: int, times: Times) -> Times:
         weights, port = tile.weight_cycles(width), tile.accumulator_cycles(width)
         for count, (chunk, accesses) in _runs(zip(item.chunks, item.preloads, strict=True)):
-            times = repeat(times, partial(fold, chunk, accesses * weights, port), count)
+            times = repeat(times, partial(fold, chunk, max(accesses * weights, 1), port), count)
         return times
 
     def group_set(item: GroupSet, times: Times) -> Times:
@@ -178,7 +187,7 @@ def _weight_stationary_vectors(tile: Tile) -> int:
 
 def _weight_stationary_first(tile: Tile, times: Times) -> int:
     first, last, ready = times
-    return max(last + 1, ready, first + tile.sets[0].preloads[0])
+    return max(last + 1, ready, first + max(tile.sets[0].preloads[0], 1))
 
 
 # Output stationary. Times: the block's first column enters, its last one does, last drain token of the fold enters,

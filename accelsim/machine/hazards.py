@@ -5,11 +5,13 @@ Time and addresses do not depend on data, so this is found without any.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from itertools import product
+from operator import attrgetter
 
 from accelsim.errors import MachineError
-from accelsim.isa import Instruction, Memory, Pool
+from accelsim.isa import Instruction, Load, Mac, Memory, Pool
 from accelsim.isa.instructions import _Lines, meet
 
 from . import footprint
@@ -69,6 +71,45 @@ def check_races(
 
 #: What an instruction may read before it is opened.
 _PRELOADED = {"mac": Memory.WEIGHT, "post": Memory.PARAMETER}
+
+
+def check_same_weights(instructions: tuple[Instruction, ...], spans: tuple[Span, ...]) -> None:
+    """Raise MachineError for a mac with `same_weights` whose weights are not those of the mac before it, or were
+    written between the two (at the same time as one of them is a race). An array would not notice."""
+    loads = [span for span in spans if _loads_weights(instructions[span.index])]
+    before: tuple[int, Mac] | None = None
+    for index, mac in enumerate(instructions):
+        if not isinstance(mac, Mac):
+            continue
+        if mac.same_weights:
+            what = f"{describe(index, mac)}: same_weights=1, but "
+            remedy = "; leave it 0, and the weights are read"
+            if before is None:
+                raise MachineError(f"{what}no mac comes before it{remedy}")
+            if before[1].stationary != mac.stationary:
+                raise MachineError(f"{what}those of {describe(*before)} are others{remedy}")
+            if spans[before[0]].end < spans[index].start:
+                _check_unwritten(what, instructions, loads, (spans[before[0]].end, spans[index].start), mac)
+        before = index, mac
+
+
+def _loads_weights(instruction: Instruction) -> bool:
+    return isinstance(instruction, Load) and instruction.memory == Memory.WEIGHT
+
+
+def _check_unwritten(
+    what: str, instructions: tuple[Instruction, ...], loads: list[Span], between: tuple[int, int], mac: Mac
+) -> None:
+    for span in loads[bisect_left(loads, between[0], key=attrgetter("start")) :]:
+        if span.end > between[1]:
+            break  # loads start and end in order
+        load = instructions[span.index]
+        place = footprint.share_a_place(footprint.weights(mac), footprint.writes(load)[0])
+        if place is not None:
+            raise MachineError(
+                f"{what}{describe(span.index, load)} has written byte {place:#x} of the weight memory since they "
+                "were read; leave it 0, and the weights are read again"
+            )
 
 
 def _while(

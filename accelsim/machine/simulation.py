@@ -20,7 +20,7 @@ from accelsim.network.output import Output
 from . import timing
 from .collector import collector_at_rest
 from .execution import Execution, check_fields
-from .hazards import check_races, check_writes
+from .hazards import check_races, check_same_weights, check_writes
 from .layers import layer_results
 from .memory import Memories, sizes
 from .products import gathered_elements
@@ -159,6 +159,7 @@ def _timed(program: Program, instructions: tuple[Instruction, ...], accelerator:
     check_writes(instructions, touched)
     run = timing.run(program, instructions, accelerator)
     check_races(instructions, touched, run.spans, run.opened)
+    check_same_weights(instructions, run.spans)
     traffic = tuple(traffic_of(instruction, accelerator) for instruction in instructions)
     macs = sum(instruction.macs for instruction in instructions if isinstance(instruction, Mac))
     array = accelerator.mac_array

@@ -54,8 +54,8 @@ def test_tile_has_a_plan_for_each_matrix(compilation: pipeline.Compilation) -> N
     assert all("outputs=" in line and "bound=" in line for line in lines)
 
 
-def test_schedule_and_synchronize_differ_in_nothing_but_tokens(compilation: pipeline.Compilation) -> None:
-    before, after = (dump(compilation, name).splitlines() for name in ("schedule", "synchronize"))
+def test_reuse_and_synchronize_differ_in_nothing_but_tokens(compilation: pipeline.Compilation) -> None:
+    before, after = (dump(compilation, name).splitlines() for name in ("reuse", "synchronize"))
     assert not any("wait=" in line or "signal=" in line for line in before)
     assert any("wait=" in line for line in after)
     assert [re.sub(r",? (wait|signal)=[^ ,]+", "", line) for line in after] == before
@@ -63,6 +63,6 @@ def test_schedule_and_synchronize_differ_in_nothing_but_tokens(compilation: pipe
 
 
 def test_a_pass_that_there_is_not_is_refused(compilation: pipeline.Compilation) -> None:
-    names = "lower, place, fuse, tile, emit, schedule, synchronize, time"
+    names = "lower, place, fuse, tile, emit, schedule, reuse, synchronize, time"
     with pytest.raises(CompileError, match=f"'fold' is no pass; the passes are {names}"):
         dump(compilation, "fold")

@@ -51,6 +51,7 @@ class Write:
 class Vector:
     access: Access | None  # None: nothing to read, the vector comes out of a transposer
     first_of_phase: bool = False
+    swap: bool = False
     write: Write | None = None
     # output stationary
     column: int = 0
@@ -248,7 +249,11 @@ def weight_stationary(loops: Addresses, index: int) -> list[Phase]:
                 vectors = [
                     Vector(loops.activations(m, chunk), write=loops.sums(m, outputs, add)) for m in loops.spots()
                 ]
+                vectors[0].swap = True
                 phases.append(Phase(preload(loops, outputs, chunk), vectors))
+    if loops.mac.same_weights and len(phases) == 1:
+        phases[0].preload = []
+        phases[0].vectors[0].swap = False
     last = phases[-1].vectors[-1]
     assert last.write is not None
     last.write = replace(last.write, end_of=index)
@@ -289,6 +294,7 @@ def input_stationary(loops: Addresses, index: int) -> list[Phase]:
                     columns = [(pixel, n) for pixel in range(loops.mac.pixels_abreast) for n in outputs]
                     block = [Vector(loops.weight_column(chunk, *at), slot=s) for s, at in enumerate(columns)]
                     block[0].first_of_block = True
+                    block[0].swap = not vectors
                     block[-1].commands = tuple(loops.sums(m, outputs, add) for m in held)
                     vectors += block
                 phases.append(Phase([loops.activations(m, chunk) for m in held], vectors))

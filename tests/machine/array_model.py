@@ -250,6 +250,9 @@ class Array:
         self.edge_preload = None
         if self.phase is None and self.phases:
             self.phase = self.phases.popleft()
+            if not self.phase.preload:  # the cycle of an access, without one
+                self.loaded = True
+                return
             self.reads.extend(self.phase.preload)
             self.number = 0
             self.filling ^= 1
@@ -287,7 +290,7 @@ class Array:
             return self._output_stationary(edge, values, preload, command)
         stream = np.zeros((2, self.machine.rows), np.int64)
         if edge is not None:
-            stream[0], stream[1] = values, edge.first_of_phase
+            stream[0], stream[1] = values, edge.swap
         passing = np.full((2, self.preloading.width), NOTHING, np.int64)
         if preload is not None:
             _, passing[1], passing[0] = preload

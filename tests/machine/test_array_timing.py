@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -168,6 +169,20 @@ def check_sequence(seed: int, dataflow: str) -> None:
     # Few accumulators, so that instructions add to what the ones still in the array are about to write.
     signed, zero_point = rng.randint(0, 1), rng.choice([0, 0, -7, 100])
     macs = [random_mac(rng, machine, rng.randint(0, 3), signed, zero_point) for _ in range(rng.randint(2, 6))]
+    for index in range(1, len(macs)):
+        if rng.random() < 0.3:  # the weights of the one before, on other pixels
+            macs[index] = replace(
+                macs[index - 1],
+                activation=rng.randint(0, 9),
+                images=rng.choice([1, 1, 2]),
+                out_height=rng.randint(1, 3),
+                out_width=macs[index - 1].pixels_abreast + rng.randint(0, 3),
+                top=-rng.randint(0, 2),
+                left=-rng.randint(0, 2),
+                accumulator=rng.randint(0, 3),
+                accumulate=rng.randint(0, 1),
+                same_weights=1,
+            )
     arrivals = np.cumsum([rng.choice([0, 0, 0, 1, 5, 20, 100]) for _ in macs]).tolist()
     # Weight stationary: what streams may have to wait for tokens that the preload did without.
     late = [rng.choice([0, 0, 1, 7, 40]) if dataflow == "weight_stationary" else 0 for _ in macs]
@@ -223,9 +238,12 @@ class TestAgainstTheClockedArray:
             check_sequence(seed, dataflow)
 
 
-def chain(dataflow: str, pixels: int, channels: int, outputs: int, count: int) -> list[Occupancy]:
-    """Occupancies of `count` equal instructions on a 16x16 array, each started as soon as the array takes it."""
-    accelerator = accelerator_of(array_model.Machine(16, 16, dataflow, 16, 16, 16))
+def chain(
+    dataflow: str, pixels: int, channels: int, outputs: int, count: int, stages: tuple[int, int] = (1, 1), same: int = 0
+) -> list[Occupancy]:
+    """Occupancies of `count` equal instructions on a 16x16 array, each started as soon as the array takes it. `stages`:
+    rows and columns between registers. `same`: all but the first take the weights of the one before."""
+    accelerator = accelerator_of(array_model.Machine(16, 16, dataflow, 16, 16, 16, *stages))
     pitch = {"weight_pitch_k": 1, "weight_pitch_n": 256} if dataflow == "input_stationary" else {"weight_pitch_k": 256}
     mac = Mac(
         activation=0,
@@ -239,6 +257,7 @@ def chain(dataflow: str, pixels: int, channels: int, outputs: int, count: int) -
         **pitch,
     )
     works = [mac_occupancy(mac, accelerator)]
+    mac = replace(mac, same_weights=same)
     while len(works) < count:
         works.append(mac_occupancy(mac, accelerator, works[-1].since(works[-1].free)))
     return works
@@ -281,6 +300,42 @@ def test_instructions_in_a_row_leave_no_bubble(
     *_, before, last = chain(dataflow, pixels, channels, outputs, 8)
     assert before.free + last.cycles - before.cycles == distance
     assert before.free + last.issue - before.issue == distance
+
+
+@pytest.mark.parametrize(
+    ("stages", "latency"),
+    [((1, 1), 31), ((2, 2), 15), ((4, 4), 7), ((4, 1), 19), ((1, 16), 16), ((3, 7), 6 + 3 - 1), ((16, 99), 1)],
+)
+@pytest.mark.parametrize(
+    ("dataflow", "cycles"),
+    [("weight_stationary", 16 + 1 + 40), ("output_stationary", 73), ("input_stationary", 72 + 1)],
+)
+def test_registers_that_are_not_there_take_no_cycle(
+    dataflow: str, cycles: int, stages: tuple[int, int], latency: int
+) -> None:
+    """40 pixels, 16 channels, 16 outputs. Output stationary: folds of 16, 16 and 8 rows. The first enters after
+    16 reads, at 17, the others at 33 and 49, the last vector at 64; then 8 tokens, and the port is free at 73. Input
+    stationary: folds of 16, 16 and 8 columns enter at 17, 33 and 49, the last vector at 64; 8 pixels leave from 64 on,
+    until 72; one cycle more for the transposer."""
+    assert chain(dataflow, 40, 16, 16, 1, stages)[0].cycles == cycles + latency
+
+
+@pytest.mark.parametrize(
+    ("pixels", "channels", "outputs", "distance"),
+    [
+        (4, 16, 16, 4),  # the array holds the weights, so that nothing is preloaded
+        (1, 16, 16, 1),
+        (4, 17, 16, 16 + 4),  # two folds, of 16 rows and 1: it holds the last one only
+        (4, 16, 17, 2 * 16),  # two folds of 16 rows
+    ],
+)
+def test_weights_that_the_array_holds_are_not_read_again(
+    pixels: int, channels: int, outputs: int, distance: int
+) -> None:
+    *_, before, last = chain("weight_stationary", pixels, channels, outputs, 8, same=1)
+    assert before.free + last.issue - before.issue == distance
+    for dataflow in ("output_stationary", "input_stationary"):
+        assert chain(dataflow, pixels, channels, outputs, 8, same=1) == chain(dataflow, pixels, channels, outputs, 8)
 
 
 def depthwise(channels: int, **fields: int) -> Mac:

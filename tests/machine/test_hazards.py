@@ -100,6 +100,37 @@ def test_two_blocks_share_a_place_exactly_if_their_addresses_do(seed: int) -> No
     assert a.repeats() == (int(np.argmax(counts > 1)) if counts.max() > 1 else None)
 
 
+# Weights that the array is said to hold.
+
+
+SAME = Mac(activation=0, channels=4, outputs=2, weight=8, weight_pitch_k=2, accumulator=0)
+
+
+def test_the_weights_of_the_mac_before_are_the_same_from_the_same_place() -> None:
+    for first, second, others in (
+        (replace(SAME, weight=10), replace(SAME, same_weights=1), r"those of instruction 2 \(mac .*\) are others"),
+        (replace(SAME, same_weights=1), SAME, "no mac comes before it"),
+    ):
+        with pytest.raises(
+            MachineError, match=rf"instruction [23] \(mac .*\): same_weights=1, but {others}; leave it 0"
+        ):
+            run(*small.in_order([fill(Memory.WEIGHT), fill(Memory.ACTIVATION), first, second])[:-1])
+
+
+def test_weights_that_were_written_since_they_were_read_are_not_in_the_array() -> None:
+    again = replace(SAME, accumulator=2, same_weights=1)
+    for address, length in ((0, 9), (15, 1)):
+        load = fill(Memory.WEIGHT, address=address, length=length)
+        first = f"{max(address, 8):#x}"
+        with pytest.raises(
+            MachineError, match=rf"instruction 3 \(load .* has written byte {first} of the weight memory"
+        ):
+            run(*small.in_order([fill(Memory.WEIGHT), fill(Memory.ACTIVATION), SAME, load, again])[:-1])
+    for address, memory in ((0, Memory.WEIGHT), (16, Memory.WEIGHT), (8, Memory.PARAMETER)):
+        load = fill(memory, address=address, length=8)
+        run(*small.in_order([fill(Memory.WEIGHT), fill(Memory.ACTIVATION), SAME, load, again])[:-1])
+
+
 # Races.
 
 
