@@ -158,7 +158,7 @@ def array() -> plt.Figure:
         7.7,
         1.05,
         "What is needed behind the array (accumulator address,\n"
-        "add or write, end of instruction) goes beside it, through a\nline of R + C - 1 registers.",
+        "add or write, end of instruction) goes beside it, through a\nline of R + C - 1 registers (L, of stages).",
         fontsize=7.5,
         va="center",
         color=INK,

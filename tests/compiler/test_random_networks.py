@@ -32,6 +32,8 @@ def random_machine(rng: np.random.Generator) -> accelsim.Accelerator:
                 "rows": int(rng.choice(SIZES)),
                 "columns": int(rng.choice(SIZES)),
                 "dataflow": str(rng.choice(DATAFLOWS)),
+                "rows_per_stage": int(rng.choice([1, 1, 2, 9])),
+                "columns_per_stage": int(rng.choice([1, 1, 4, 64])),
             },
             "buffers": {
                 "activation": memory(BYTES),

@@ -22,6 +22,7 @@ def random_accelerator(random: Random) -> accelsim.Accelerator:
         mac_array__dataflow=random.choice(["weight_stationary", "output_stationary", "input_stationary"]),
         mac_array__rows=random.randint(1, 9),
         mac_array__columns=random.randint(1, 9),
+        mac_array__rows_per_stage=random.choice([1, 1, 2, 4]),
         buffers__activation__banks=random.choice([4, 16, 64]),
         dram__bytes_per_cycle=random.choice([1, 4, 16, 64]),
         dram__latency=random.choice([0, 1, 10, 60]),
