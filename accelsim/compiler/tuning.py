@@ -23,7 +23,7 @@ from .fusion import Fusion, room_of
 from .operations import Lowered, Matrix
 from .residency import Placement
 from .shape import Shape
-from .tiling import near
+from .tiling import ABOUT, near
 
 #: By effort: how many plans of an operation are timed, and instructions altogether.
 _PLANS = (0, 5, 15)
@@ -40,9 +40,9 @@ _RESOURCES = (
 _NEAR = 1.04
 _FAR = 1.25
 
-#: How much slower than the fastest a program may be that moves less: far less than a per cent, by which more hardware
-#: might not be slower.
-_SAME = 1.005
+#: How many per cent of the bytes that a program moves count as much as one of its cycles, which the machine has told
+#: exactly: with as few as the plans' two, more hardware might be slower by more than a per cent for the sake of them.
+_PER_CENT = 10
 
 
 #: A program's instructions before they are synchronised, and the bytes left free before them.
@@ -177,11 +177,10 @@ class _Search:
         self.plans()
 
     def chosen(self) -> Compilation:
-        """Of what is about as fast as the fastest the most frugal, where a per cent of the cycles counts as much as two
-        of the bytes, as among plans."""
-        limit = _SAME * min(item.cycles for item in self._timed)
+        """Of what is about as fast as the fastest the most frugal."""
+        limit = ABOUT * min(item.cycles for item in self._timed)
         near = [item for item in self._timed if item.cycles <= limit]
-        return min(near, key=lambda item: item.cycles**2 * item.moved).compilation
+        return min(near, key=lambda item: item.cycles**_PER_CENT * item.moved).compilation
 
     def _time(self, decisions: Decisions) -> _Timed | None:
         """Build and time what has not been yet. Raises CompileError where the decisions do not fit the machine."""
