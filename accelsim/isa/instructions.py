@@ -10,7 +10,7 @@ into (this unit -> post) when it has completed.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, NamedTuple
@@ -22,11 +22,32 @@ from .fields import INSTRUCTION_BYTES, Field, Memory, Unit, Units, binary32, cho
 
 
 class Region(NamedTuple):
-    """Bytes `start..stop` of a memory: the hull of what is touched. An accumulator counts as four, of any width."""
+    """Bytes `start..stop` of a memory: a hull of what is touched. An accumulator counts as four, of any width."""
 
     memory: Memory
     start: int
     stop: int
+
+
+#: An instruction's rows that lie apart are regions of their own up to so many.
+_ROWS = 8
+
+
+def rows(start: int, loops: Sequence[tuple[int, int]], length: int) -> tuple[Region, ...]:
+    """What `length` bytes touch of the activation buffer in nested loops of (count, pitch), outermost first."""
+    starts, left = [start], list(loops)
+    while left:
+        count, pitch = left[0]
+        if count > 1 and (pitch <= _extent(left[1:], length) or count * len(starts) > _ROWS):
+            break
+        starts = [first + i * pitch for first in starts for i in range(count)]
+        del left[0]
+    extent = _extent(left, length)
+    return tuple(Region(Memory.ACTIVATION, first, first + extent) for first in starts)
+
+
+def _extent(loops: Sequence[tuple[int, int]], length: int) -> int:
+    return sum((count - 1) * pitch for count, pitch in loops) + length
 
 
 def meet(some: Iterable[Region], others: Iterable[Region]) -> bool:
@@ -228,8 +249,9 @@ class _Window(Instruction):
         if lines is None or pixels is None:
             return ()
         start = self.activation + lines[0] * self.line_pitch + pixels[0] * self.pixel_pitch
-        stop = self.activation + (self.images - 1) * self.image_pitch + self.channels
-        return (Region(Memory.ACTIVATION, start, stop + lines[1] * self.line_pitch + pixels[1] * self.pixel_pitch),)
+        down, across = (last - first + 1 for first, last in (lines, pixels))
+        loops = (self.images, self.image_pitch), (down, self.line_pitch), (across, self.pixel_pitch)
+        return rows(start, loops, self.channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -480,9 +502,8 @@ class Pool(_Window):
         return self._touched()
 
     def writes(self) -> tuple[Region, ...]:
-        last = (self.images - 1) * self.out_image_pitch + (self.out_height - 1) * self.out_line_pitch
-        stop = self.out + last + (self.out_width - 1) * self.out_pixel_pitch + self.channels
-        return (Region(Memory.ACTIVATION, self.out, stop),)
+        lines = (self.images, self.out_image_pitch), (self.out_height, self.out_line_pitch)
+        return rows(self.out, (*lines, (self.out_width, self.out_pixel_pitch)), self.channels)
 
 
 def _positive(instruction: Instruction, *names: str) -> None:

@@ -9,7 +9,7 @@ from accelsim.arithmetic.requantize import CONSTANTS, Step
 from accelsim.errors import AssemblyError
 
 from .fields import Memory, Unit, choice, signed, unsigned
-from .instructions import Instruction, Region, _positive
+from .instructions import Instruction, Region, _positive, rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +63,8 @@ class _Requantization(Instruction):
         return (accumulators, constants) if size else (accumulators,)
 
     def writes(self) -> tuple[Region, ...]:
-        last = (self.images - 1) * self.image_pitch + (self.out_height - 1) * self.line_pitch
-        stop = self.out + last + (self.out_width - 1) * self.pixel_pitch + self.channels
-        return (Region(Memory.ACTIVATION, self.out, stop),)
+        lines = (self.images, self.image_pitch), (self.out_height, self.line_pitch)
+        return rows(self.out, (*lines, (self.out_width, self.pixel_pitch)), self.channels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,8 +78,8 @@ def _product(mac: Mac, codes: np.ndarray, weights: np.ndarray, operands: Operand
 
 def _hull(mac: Mac) -> slice:
     """All places between the first and the last one that the window touches; none if it is all padding."""
-    touched = (slice(region.start, region.stop) for region in mac.reads() if region.memory == Memory.ACTIVATION)
-    return next(touched, slice(0, 0))
+    touched = [region for region in mac.reads() if region.memory == Memory.ACTIVATION]
+    return slice(min((r.start for r in touched), default=0), max((r.stop for r in touched), default=0))
 
 
 def _magnitude(codes: np.ndarray) -> int:

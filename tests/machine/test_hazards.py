@@ -69,11 +69,14 @@ def test_footprints_are_the_places_that_plain_python_touches(seed: int) -> None:
         for blocks, places in ((reads, recorder.read), (writes, set(recorder))):
             found = [int(place) for block in blocks if block.memory == memory for place in addresses(block)]
             assert set(found) == places, (memory, instruction)
-    hulls = [(block.memory, block.start, block.stop) for block in writes]
-    size = {memory: 4 if memory == Memory.ACCUMULATOR else 1 for memory in Memory}
-    assert [*instruction.writes()] == [
-        (memory, start * size[memory], stop * size[memory]) for memory, start, stop in hulls
-    ]
+    for blocks, regions in ((reads, instruction.reads()), (writes, instruction.writes())):
+        for memory in Memory:
+            size = 4 if memory == Memory.ACCUMULATOR else 1
+            found = {int(place) * size for block in blocks if block.memory == memory for place in addresses(block)}
+            parts = [region for region in regions if region.memory == memory]
+            assert all(any(part.start <= place < part.stop for part in parts) for place in found), instruction
+            if regions == instruction.writes():  # of a window some lines and corners may be padding
+                assert all(part.start in found and part.stop - size in found for part in parts), instruction
 
 
 def addresses(block: footprint.Block) -> np.ndarray:
@@ -81,6 +84,21 @@ def addresses(block: footprint.Block) -> np.ndarray:
     for size, pitch in zip(block.sizes, block.pitches, strict=True):
         total = (total[:, None] + np.arange(size) * pitch).ravel()
     return total
+
+
+def test_rows_that_lie_apart_are_regions_of_their_own() -> None:
+    tile = {"accumulator": 0, "out": 100, "parameters": 0, "steps": 0, "zero_point": 0, "minimum": 0, "maximum": 255}
+    lines = {"images": 2, "image_pitch": 50, "out_height": 2, "line_pitch": 20, "out_width": 2, "pixel_pitch": 4}
+
+    def spans(**fields: int) -> list[tuple[int, int]]:
+        return [(region.start, region.stop) for region in Requantize(**tile | lines | fields).writes()]
+
+    apart = [(start, start + 3) for start in (100, 104, 120, 124, 150, 154, 170, 174)]
+    assert spans(channels=3) == apart
+    assert spans(channels=4) == [(100, 108), (120, 128), (150, 158), (170, 178)]  # pixels are neighbours
+    assert spans(channels=3, out_width=3) == [(100, 111), (120, 131), (150, 161), (170, 181)]  # more than eight pixels
+    assert spans(channels=3, line_pitch=7) == [(100, 114), (150, 164)]  # lines are neighbours
+    assert spans(channels=3, image_pitch=20) == [(100, 147)]  # images cover one another
 
 
 @pytest.mark.parametrize("seed", range(200))
