@@ -29,13 +29,16 @@ SIZES = (8, 16, 32, 64)
 DATAFLOWS = ("weight_stationary", "output_stationary", "input_stationary")
 
 
-def accelerator(size: int, dataflow: str) -> accelsim.Accelerator:
-    """A machine of `size` x `size` cells: buffers grow with its area, lanes, banks and bandwidth with its side."""
+def accelerator(size: int, dataflow: str, per_stage: int | None = None) -> accelsim.Accelerator:
+    """A machine of `size` x `size` cells: buffers grow with its area, lanes, banks and bandwidth with its side. A
+    register stands after every `per_stage` rows and columns, else so that there are no more stages than 16 each way."""
     area = size * size
+    per_stage = per_stage or -(-size // 16)
+    stages = {"rows_per_stage": per_stage, "columns_per_stage": per_stage}
     return accelsim.Accelerator.from_dict(
         {
             "name": f"{size}x{size}",
-            "mac_array": {"rows": size, "columns": size, "dataflow": dataflow},
+            "mac_array": {"rows": size, "columns": size, "dataflow": dataflow} | stages,
             "buffers": {
                 "activation": {"bytes": 512 * area, "banks": size},
                 "weight": {"bytes": 256 * area, "banks": size},
@@ -260,6 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dataflows", nargs="+", choices=DATAFLOWS, default=DATAFLOWS)
     parser.add_argument("--worst", type=int, default=3, help="layers to explain where the ratio is over 1.10")
     parser.add_argument("--effort", type=int, default=1)
+    parser.add_argument("--per-stage", type=int, help="rows and columns between registers: 1 for one in every cell")
     parser.add_argument("--images", type=int, default=1, help="images at once: a layer's latency is paid once for all")
     options = parser.parse_args(arguments)
     print("cycles over the sum of bounds, bytes of DRAM (without the code) over the compulsory ones and over the least")
@@ -270,7 +274,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             points = []
             for dataflow in options.dataflows:
                 try:
-                    points.append((dataflow, measure(network, accelerator(size, dataflow), options.effort)))
+                    points.append(
+                        (dataflow, measure(network, accelerator(size, dataflow, options.per_stage), options.effort))
+                    )
                 except accelsim.AccelsimError as error:
                     print(f"{name} {size}x{size} {dataflow}: {error}")
             if not points:
