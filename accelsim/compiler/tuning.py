@@ -142,6 +142,7 @@ class _Search:
         self._known: set[Instructions] = set()
         self._timed: list[_Timed] = []
         self._started: set[int] = set()
+        self._chosen: dict[tuple[Shape, Room], dict[MatrixPlan, None]] = {}
 
     def starts(self, less: Counter[str]) -> list[_Timed]:
         """What the search starts from, the fastest first: what a machine has with `less` and with less of one more."""
@@ -192,6 +193,9 @@ class _Search:
         cycles = run(program, program.instructions, self._accelerator).cycles
         found = _Timed(cycles, _moved(compilation), compilation)
         self._timed.append(found)
+        if not decisions.plans:
+            for (_, room), shape, plan in self._matrices(compilation):
+                self._chosen.setdefault((shape, room), {})[plan] = None
         return found
 
     def _spent(self) -> bool:
@@ -221,15 +225,15 @@ class _Search:
                 self._offer(gap=bank * timings.bank_groups * timings.row_bytes)
 
     def plans(self) -> None:
-        """Try other plans of the matrix operations, those with the lowest estimates first: of all that have the same at
-        once, and then of each."""
-        ways = [(key, plans) for key, plans in self._near() if key not in self._tried]
+        """Try other plans of the matrix operations, those with the lowest estimates first, then those that other starts
+        have: of all that have the same at once, and then of each."""
+        ways = [(key, plans) for key, plans in self._others() if key not in self._tried]
         self._tried.update(key for key, _ in ways)
         alike: dict[tuple[MatrixPlan, ...], list[tuple[int, Room]]] = {}
         for key, plans in ways:
             alike.setdefault(plans, []).append(key)
         for some in ([(keys, plans) for plans, keys in alike.items()], [([key], plans) for key, plans in ways]):
-            for rank in range(_PLANS[self._effort]):
+            for rank in range(max((len(plans) for _, plans in some), default=0)):
                 for keys, plans in some:
                     if rank < len(plans):
                         self._offer(plans={**self._decisions.plans, **dict.fromkeys(keys, plans[rank])})
@@ -241,15 +245,23 @@ class _Search:
         for index in self._best.compilation.fusions:
             self._offer(apart=self._decisions.apart | {index})
 
-    def _near(self) -> Iterator[tuple[tuple[int, Room], tuple[MatrixPlan, ...]]]:
-        """For each matrix operation that none is fused with its plans."""
-        lowered, placement = self._best.compilation.lowered, self._best.compilation.placement
+    def _others(self) -> Iterator[tuple[tuple[int, Room], tuple[MatrixPlan, ...]]]:
+        """For each matrix operation that none is fused with its number and room, and plans to try."""
         view = self._decisions.view(self._accelerator)
+        for key, shape, _ in self._matrices(self._best.compilation):
+            room = key[1]
+            estimated = near(shape, view, room, self._effort)[: _PLANS[self._effort]]
+            yield key, tuple(dict.fromkeys([*estimated, *self._chosen.get((shape, room), ())]))
+
+    def _matrices(self, compilation: Compilation) -> Iterator[tuple[tuple[int, Room], Shape, MatrixPlan]]:
+        """The matrix operations that none is fused with: number and room, shape, plan."""
+        lowered, placement = compilation.lowered, compilation.placement
         for index, operation in enumerate(lowered.operations):
-            if isinstance(operation, Matrix) and index not in self._best.compilation.fusions:
+            plan = compilation.plans[index][1]
+            if isinstance(operation, Matrix) and index not in compilation.fusions and plan is not None:
                 laid_out = placement.laid_out(operation)
                 room = room_of(laid_out, placement, placement.staging[index], cold=not index)
-                yield (index, room), near(Shape.of(laid_out, view), view, room, self._effort)
+                yield (index, room), Shape.of(laid_out, self._accelerator), plan
 
 
 def _moved(compilation: Compilation) -> int:
