@@ -109,16 +109,14 @@ def mac_mapping(array: MacArray, banks: Banks, work: Work, abreast: int) -> Mapp
     """The estimate: folds of the array, each as long as what streams or what is preloaded."""
     reduction = math.prod(_taps(work.kernel, work.stride, abreast)) * work.channels
     side = side_by_side(array, abreast, reduction, work.outputs // work.groups, work.groups)
-    sets = pieces(work.groups, side)
-    time = sum(count * _set_cycles(array, banks, work, abreast, groups) for count, groups in sets)
-    again = time
-    if array.dataflow == "weight_stationary" and sets == [(1, work.groups)]:
-        again = _set_cycles(array, banks, work, abreast, work.groups, again=True)
-    return Mapping(abreast, side, time, again)
+    sets = [(count, *_set_cycles(array, banks, work, abreast, groups)) for count, groups in pieces(work.groups, side)]
+    time = sum([count * cycles for count, cycles, _ in sets])
+    count, _, again = sets[0]
+    return Mapping(abreast, side, time, again if len(sets) == count == 1 else time)
 
 
-def _set_cycles(array: MacArray, banks: Banks, work: Work, abreast: int, side: int, *, again: bool = False) -> int:
-    """Cycles of the folds of `side` groups side by side; `again`: after folds of the same weights."""
+def _set_cycles(array: MacArray, banks: Banks, work: Work, abreast: int, side: int) -> tuple[int, int]:
+    """Cycles of the folds of `side` groups side by side, and of the same after folds of the same weights."""
     rows, columns = array.rows, array.columns
     outputs = work.outputs // work.groups
     width = side * outputs
@@ -131,24 +129,26 @@ def _set_cycles(array: MacArray, banks: Banks, work: Work, abreast: int, side: i
     blocks = -(-width // columns)
     runs = weight_runs(array, abreast, work.kernel[1], work.stride)
     if array.dataflow == "input_stationary":
-        return sum(
+        cycles = sum(
             folds * part.times * max(abreast * width, held * part.cycles, blocks * held * port)
             for folds, held in pieces(vectors, columns)
             for part in parts
         )
+        return cycles, cycles
     if array.dataflow == "weight_stationary":
         weights = -(-min(width, columns) // banks.weight)
-        if again and blocks * sum(part.times for part in parts) == 1:
-            return vectors * max(parts[0].cycles, port)
-        return blocks * sum(
+        cycles = blocks * sum(
             part.times * max(vectors * max(part.cycles, port), part.preloads * weights) for part in parts
         )
+        one_fold = blocks == len(parts) == parts[0].times == 1
+        return cycles, vectors * max(parts[0].cycles, port) if one_fold else cycles
     pitch = weight_pitch(banks.weight, work.kernel, work.stride, work.channels, outputs, runs)
     weights = access_cycles(outputs, pitch, banks.weight, runs, work.stride * work.channels) if runs > 1 else 1
-    return blocks * sum(
+    cycles = blocks * sum(
         folds * max(sum(part.times * max(part.rows * weights, held * part.cycles) for part in parts), held * port)
         for folds, held in pieces(vectors, rows)
     )
+    return cycles, cycles
 
 
 class _Part(NamedTuple):

@@ -35,19 +35,18 @@ _ROWS = 8
 
 def rows(start: int, loops: Sequence[tuple[int, int]], length: int) -> tuple[Region, ...]:
     """What `length` bytes touch of the activation buffer in nested loops of (count, pitch), outermost first."""
-    starts, left = [start], list(loops)
-    while left:
-        count, pitch = left[0]
-        if count > 1 and (pitch <= _extent(left[1:], length) or count * len(starts) > _ROWS):
-            break
-        starts = [first + i * pitch for first in starts for i in range(count)]
-        del left[0]
-    extent = _extent(left, length)
-    return tuple(Region(Memory.ACTIVATION, first, first + extent) for first in starts)
-
-
-def _extent(loops: Sequence[tuple[int, int]], length: int) -> int:
-    return sum((count - 1) * pitch for count, pitch in loops) + length
+    extent = length
+    for count, pitch in loops:
+        extent += (count - 1) * pitch
+    starts = [start]
+    for count, pitch in loops:
+        if count > 1:
+            inner = extent - (count - 1) * pitch
+            if pitch <= inner or count * len(starts) > _ROWS:
+                break
+            starts = [first + i * pitch for first in starts for i in range(count)]
+            extent = inner
+    return tuple([Region(Memory.ACTIVATION, first, first + extent) for first in starts])
 
 
 def meet(some: Iterable[Region], others: Iterable[Region]) -> bool:
