@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import accelsim
+from accelsim.compiler.mapping import Banks, Work, mac_mapping
 from accelsim.compiler.reuse import reuse
 from accelsim.isa import Instruction, Load, Mac, Memory, Requantize
+from accelsim.machine.dataflow import mac_occupancy
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -85,3 +87,32 @@ def test_tiles_of_a_layer_share_the_weights_of_one_fold() -> None:
     result = accelsim.simulate(program)
     assert result.traffic["weight"].read == 16 * 16
     assert result.units["mac"]["busy"] == 400
+
+
+@pytest.mark.parametrize(
+    ("channels", "outputs", "pixels"), [(16, 16, 40), (16, 16, 4), (3, 5, 1), (17, 16, 4), (16, 17, 40)]
+)
+def test_the_estimate_of_a_tile_after_the_first_is_what_the_machine_takes(
+    channels: int, outputs: int, pixels: int
+) -> None:
+    mac = Mac(
+        activation=0,
+        pixel_pitch=channels,
+        out_width=pixels,
+        width=pixels,
+        channels=channels,
+        outputs=outputs,
+        weight=0,
+        weight_pitch_k=outputs,
+        accumulator=0,
+    )
+    work = Work(1, pixels, (1, 1), 1, (1, 1), channels, outputs, 1, None)
+    mapping = mac_mapping(EDGE.mac_array, Banks.of(EDGE), work, 1)
+    for same, estimate in ((0, mapping.cycles), (1, mapping.again)):
+        first = mac_occupancy(mac, EDGE)
+        issued = []
+        for _ in range(6):
+            second = mac_occupancy(replace(mac, same_weights=same), EDGE, first.since(first.free))
+            issued.append(first.free + second.issue - first.issue)
+            first = second
+        assert issued[-1] == issued[-2] == estimate
