@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from accelsim.hardware import Accelerator
 from accelsim.hardware.banks import access_cycles
@@ -87,6 +88,68 @@ class Room:
     out_pitch: int = 0
 
 
+class _Cut(NamedTuple):
+    """Sizes of one way to cut an operation: its tiles of positions, its blocks of outputs, and the loop over both."""
+
+    images: int
+    lines: int
+    pixels: int
+    outputs: int
+    groups: int
+    channels: int
+    abreast: int
+    side: int
+    spatial_outer: bool
+    #: Parts that the channels of a group are cut into, and parts of the sum: those of each plane of depth.
+    parts: int
+    depth_parts: int
+    out_blocks: int
+    tiles: int
+    #: Positions of a tile; tiles of positions and outputs.
+    positions: int
+    steps: int
+
+
+class _Places(NamedTuple):
+    """How the buffers are cut: bytes of a tile, how many have room at once, and what that decides.
+
+    `row`, `pitch`: bytes of a pixel of an input tile, and from one to the next.
+    """
+
+    whole_input: bool
+    gather: bool
+    row: int
+    pitch: int
+    in_tile: int
+    weight_tile: int
+    in_slots: int
+    out_slots: int
+    weight_slots: int
+    constant_slots: int
+    accumulators: int
+
+
+class _Moves(NamedTuple):
+    """Bytes that are moved, and in how many turns of a place.
+
+    `in_held`, `weight_held`: turns of the array that a place waits for. `in_behind`: turns of the input that are loaded
+    while results are stored.
+    """
+
+    in_bytes: int
+    in_turns: int
+    in_held: float
+    in_behind: int
+    weight_bytes: int
+    weight_turns: int
+    weight_held: float
+    constant_bytes: int
+    constant_turns: int
+    out_bytes: int
+    out_turns: int
+    instructions: int
+
+
 def planned(
     shape: Shape,
     accelerator: Accelerator,
@@ -103,150 +166,214 @@ def planned(
 
     `whole_input` and `gather` say what to do where either way is possible.
     """
-    images, lines, pixels = positions
-    outputs, groups, channels = block
-    tail = room.tail
-    if tail is not None and not (_consecutive(shape, positions) and images * lines * pixels <= _ROWS):
-        return None
-    buffers, width, grain = accelerator.buffers, accelerator.dram_bytes_per_cycle, accelerator.dram.grain
-    parts = -(-shape.group_channels // channels)
-    in_lines, in_pixels = shape.input_lines(lines), shape.input_pixels(pixels)
-    taken = groups * shape.group_channels if shape.groups > 1 else shape.channels
-    abreast, side = mapping.abreast, mapping.side
-    pitches = [shape.pixel_pitch(held, channels, abreast, side) for held in (taken, channels)]
-    whole, part = (images * in_lines * shape.line_pitch(in_pixels, pitch, abreast) for pitch in pitches)
-    out_blocks = shape.output_blocks(outputs, groups)
-    tiles = shape.tiles(*positions)
-    count, steps = images * lines * pixels, tiles * out_blocks
-    gather = gather and spatial_outer and not room.target_resident and out_blocks > 1
-    if tail is not None and out_blocks > 1 and not gather and not tail.by_block:
-        return None
-    out_tile = 0 if room.target_resident else count * (shape.outputs if gather else outputs)
-    out_tile *= 1 if tail is None else tail.tiles
-    in_tile = 0 if room.source_resident else whole if whole_input else part
-    if in_tile + out_tile > room.staging and parts > 1 and not room.source_resident:
-        whole_input, in_tile = False, part
-    if in_tile + out_tile > room.staging and gather and tail is None:
-        gather, out_tile = False, count * outputs
-    if in_tile + out_tile > room.staging:
-        return None
-    out_slots = result_places(room.staging, in_tile, out_tile)
-    weight_tile = outputs * shape.weight_pitch(channels, outputs // groups, abreast)
-    if weight_tile > buffers.weight.bytes:
-        return None
-    weight_slots = buffers.weight.bytes // weight_tile
-    words = count * (outputs + shape.accumulator_gap(outputs, groups, abreast, side))
-    accumulators = buffers.accumulator.words // words
-    if accumulators < 1:
-        return None
-    # What is loaded how often; a tile that is still there is not loaded again.
-    depth_parts = shape.steps(channels)
-    in_slots = (room.staging - out_slots * out_tile) // in_tile if in_tile else 0
-    in_bytes_once = shape.depth * -(-shape.images // images) * images * shape.channels
-    in_bytes_once *= -(-shape.out_lines // lines) * in_lines * -(-shape.out_pixels // pixels) * in_pixels
-    in_loads = in_turns = 0
-    in_held = weight_held = 1.0
-    in_behind = 0
-    if not room.source_resident:
-        boxes = shape.kernel[0] * (1 if whole_input else parts)
-        kept = in_slots >= (boxes if spatial_outer else tiles * boxes)
-        one_group = shape.groups > 1
-        repeats = 1 if kept or one_group else out_blocks
-        in_loads = in_bytes_once * repeats * (1 if kept else shape.kernel[0])
-        in_turns = tiles * boxes * (out_blocks if one_group else repeats)
-        if kept and not one_group:
-            in_held, in_behind = _held(out_blocks, boxes), in_turns
-    weight_bytes = shape.outputs * shape.group_channels * shape.taps * shape.kernel[0]
-    all_kept = weight_slots >= depth_parts * out_blocks if spatial_outer else weight_slots >= depth_parts
-    weight_loads = weight_bytes * (1 if all_kept else tiles)
-    if all_kept and not spatial_outer:
-        weight_held = _held(tiles, depth_parts)
-    out_bytes = (
-        0
-        if room.target_resident
-        else shape.images * shape.out_depth * shape.out_lines * shape.out_pixels * shape.outputs
-    )
-    out_pitch = room.out_pitch if room.target_resident else shape.outputs if gather else outputs
-    post = steps * _requantize_cycles(accelerator, (images * lines, pixels), outputs, shape.planes, out_pitch)
-    if tail is not None:
-        out_bytes *= tail.streamed_in + tail.streamed_out
-        lanes = accelerator.vector_unit.lanes
-        if tail.dense or gather or out_blocks == 1:
-            vectors = tiles * -(-count * shape.outputs // lanes)
-        else:
-            vectors = steps * count * -(-outputs // lanes)
-        post += tail.operands * vectors + (tiles if gather else steps) * accelerator.requant_unit.latency
-    constant_slots = buffers.parameter.bytes // max(4 * shape.planes * outputs, 1)
-    constant_loads = 4 * shape.planes * shape.outputs
-    if spatial_outer and constant_slots < out_blocks:
-        constant_loads *= tiles
-    weight_turns = out_blocks * depth_parts * (1 if all_kept else tiles)
-    constant_turns = steps if spatial_outer and constant_slots < out_blocks else out_blocks
-    out_turns = 0 if room.target_resident else tiles if gather else steps
-    instructions = steps * (depth_parts + 1) + in_turns + weight_turns + constant_turns + out_turns
-    if tail is not None:
-        instructions += (tiles if gather else steps) * (1 + tail.streamed_in)
-    dram = in_loads + weight_loads + out_bytes + constant_loads + instructions * INSTRUCTION_BYTES
-    row, pitch = (taken, pitches[0]) if whole_input else (channels, pitches[1])
-    efficiency_in = _efficiency(row if row < shape.channels or row < pitch else in_pixels * row, grain)
-    stored = outputs if not gather and outputs < shape.outputs else shape.outputs * pixels
-    efficiency_out = _efficiency(stored, grain)
-    bus = (
-        in_loads / efficiency_in
-        + out_bytes / efficiency_out
-        + weight_loads
-        + constant_loads
-        + instructions * INSTRUCTION_BYTES
-    ) / width
-    # The tiles of a block follow one another, with the same weights.
-    first_time = steps if (spatial_outer and out_blocks > 1) or depth_parts > 1 else out_blocks
-    mac = depth_parts * (first_time * mapping.cycles + (steps - first_time) * mapping.again)
-    times = {"DRAM": bus, "MACs": float(mac), "post unit": float(post)}
-    bound = max(times, key=lambda key: times[key])
-    busiest = times[bound]
-    answer = _answer(accelerator)
-    # The first weights are loaded while the layer before computes, if its own leave room for them.
-    hidden = 0.0 if room.cold else max(0.0, 1 - _PREFETCH * weight_tile / buffers.weight.bytes)
-    first = (in_tile + weight_tile * (1 - hidden)) / width + answer
-    # Instructions follow one another without a bubble; the array fills before the first and drains after the last,
-    # whose results are then requantised and stored.
-    array = accelerator.mac_array
-    drain = array.rows + array.latency + 1
-    stores = out_bytes / efficiency_out / width
-    cost = busiest + first + drain + post / steps + stores / max(out_turns, 1)
-    # A place of a memory is filled when the unit that reads it is done, and read when it is full. So with n places the
-    # turns take at least an n-th of what both take one after the other, the answer of DRAM and the array's fill and
-    # drain included; instructions too, which the fetcher has so many places for. What every block of outputs reads is
-    # done when the last one is, and gathered results wait for the last block; while the next tile's input is loaded,
-    # this tile's results are stored.
-    in_busy = in_loads / efficiency_in / width + in_held * mac + in_turns * (answer + drain)
-    in_busy += in_behind * stores / max(out_turns, 1)
-    gathered = max(1 - accumulators / out_blocks, 0.0) * mac if gather else 0.0
-    rings = (
-        (in_turns, in_slots, in_busy),
-        (weight_turns, weight_slots, weight_loads / width + weight_held * mac + weight_turns * (answer + drain)),
-        (constant_turns, constant_slots, constant_loads / width + post + constant_turns * answer),
-        (steps, accumulators, mac + post + steps * drain),
-        (out_turns, out_slots, gathered + post + stores + out_turns),
-        (instructions, accelerator.queues.depth, instructions * (answer + INSTRUCTION_BYTES / width + 1)),
-    )
-    cost += sum(max(time / places - busiest, 0.0) for turns, places, time in rings if turns > places)
-    return MatrixPlan(
+    (images, lines, pixels), (outputs, groups, channels) = positions, block
+    tiles, out_blocks = shape.tiles(images, lines, pixels), shape.output_blocks(outputs, groups)
+    cut = _Cut(
         images,
         lines,
         pixels,
         outputs,
         groups,
         channels,
-        abreast,
-        side,
+        mapping.abreast,
+        mapping.side,
         spatial_outer,
+        -(-shape.group_channels // channels),
+        shape.steps(channels),
+        out_blocks,
+        tiles,
+        images * lines * pixels,
+        tiles * out_blocks,
+    )
+    places = _places(shape, accelerator, room, cut, whole_input=whole_input, gather=gather)
+    if places is None:
+        return None
+    moves = _moves(shape, room, cut, places)
+    code = moves.instructions * INSTRUCTION_BYTES
+    dram = moves.in_bytes + moves.weight_bytes + moves.out_bytes + moves.constant_bytes + code
+    # The tiles of a block follow one another, with the same weights.
+    first_time = cut.steps if (spatial_outer and cut.out_blocks > 1) or cut.depth_parts > 1 else cut.out_blocks
+    mac = cut.depth_parts * (first_time * mapping.cycles + (cut.steps - first_time) * mapping.again)
+    post = _post_cycles(shape, accelerator, room, cut, places)
+    cost, bound = _cost(shape, accelerator, room, cut, places, moves, mac, post)
+    gather, whole_input = places.gather, places.whole_input
+    return MatrixPlan(
+        *positions, *block, mapping.abreast, mapping.side, spatial_outer, whole_input, gather, cost, int(dram), bound
+    )
+
+
+def _places(
+    shape: Shape, accelerator: Accelerator, room: Room, cut: _Cut, *, whole_input: bool, gather: bool
+) -> _Places | None:
+    """How the buffers are cut, or None where a tile does not fit one."""
+    buffers, tail, outputs, count = accelerator.buffers, room.tail, cut.outputs, cut.positions
+    if tail is not None and not (_consecutive(shape, (cut.images, cut.lines, cut.pixels)) and count <= _ROWS):
+        return None
+    gather = gather and cut.spatial_outer and not room.target_resident and cut.out_blocks > 1
+    if tail is not None and cut.out_blocks > 1 and not gather and not tail.by_block:
+        return None
+    rows = cut.groups * shape.group_channels if shape.groups > 1 else shape.channels, cut.channels
+    pitches = [shape.pixel_pitch(row, cut.channels, cut.abreast, cut.side) for row in rows]
+    in_lines, in_pixels = shape.input_lines(cut.lines), shape.input_pixels(cut.pixels)
+    whole, part = (cut.images * in_lines * shape.line_pitch(in_pixels, pitch, cut.abreast) for pitch in pitches)
+    out_tile = 0 if room.target_resident else count * (shape.outputs if gather else outputs)
+    out_tile *= 1 if tail is None else tail.tiles
+    in_tile = 0 if room.source_resident else whole if whole_input else part
+    if in_tile + out_tile > room.staging and cut.parts > 1 and not room.source_resident:
+        whole_input, in_tile = False, part
+    if in_tile + out_tile > room.staging and gather and tail is None:
+        gather, out_tile = False, count * outputs
+    if in_tile + out_tile > room.staging:
+        return None
+    out_slots = result_places(room.staging, in_tile, out_tile)
+    weight_tile = outputs * shape.weight_pitch(cut.channels, outputs // cut.groups, cut.abreast)
+    weight_slots = buffers.weight.bytes // weight_tile
+    words = count * (outputs + shape.accumulator_gap(outputs, cut.groups, cut.abreast, cut.side))
+    accumulators = buffers.accumulator.words // words
+    if not weight_slots or not accumulators:
+        return None
+    return _Places(
         whole_input,
         gather,
-        cost,
-        int(dram),
-        bound,
+        rows[not whole_input],
+        pitches[not whole_input],
+        in_tile,
+        weight_tile,
+        (room.staging - out_slots * out_tile) // in_tile if in_tile else 0,
+        out_slots,
+        weight_slots,
+        buffers.parameter.bytes // max(4 * shape.planes * outputs, 1),
+        accumulators,
     )
+
+
+def _moves(shape: Shape, room: Room, cut: _Cut, places: _Places) -> _Moves:
+    """What is loaded and stored how often; a tile that is still there is not loaded again."""
+    tail, tiles, out_blocks, steps, depth_parts = room.tail, cut.tiles, cut.out_blocks, cut.steps, cut.depth_parts
+    in_bytes = in_turns = in_behind = 0
+    in_held = weight_held = 1.0
+    if not room.source_resident:
+        boxes = shape.kernel[0] * (1 if places.whole_input else cut.parts)
+        kept = places.in_slots >= (boxes if cut.spatial_outer else tiles * boxes)
+        one_group = shape.groups > 1
+        repeats = 1 if kept or one_group else out_blocks
+        in_bytes = shape.depth * -(-shape.images // cut.images) * cut.images * shape.channels
+        in_bytes *= -(-shape.out_lines // cut.lines) * shape.input_lines(cut.lines)
+        in_bytes *= -(-shape.out_pixels // cut.pixels) * shape.input_pixels(cut.pixels)
+        in_bytes *= repeats * (1 if kept else shape.kernel[0])
+        in_turns = tiles * boxes * (out_blocks if one_group else repeats)
+        if kept and not one_group:
+            in_held, in_behind = _held(out_blocks, boxes), in_turns
+    all_kept = places.weight_slots >= (depth_parts * out_blocks if cut.spatial_outer else depth_parts)
+    weight_times = 1 if all_kept else tiles
+    if all_kept and not cut.spatial_outer:
+        weight_held = _held(tiles, depth_parts)
+    constants_again = cut.spatial_outer and places.constant_slots < out_blocks
+    out_bytes = out_turns = 0
+    if not room.target_resident:
+        out_bytes = shape.images * shape.out_depth * shape.out_lines * shape.out_pixels * shape.outputs
+        out_turns = tiles if places.gather else steps
+    weight_turns = out_blocks * depth_parts * weight_times
+    constant_turns = steps if constants_again else out_blocks
+    instructions = steps * (depth_parts + 1) + in_turns + weight_turns + constant_turns + out_turns
+    if tail is not None:
+        out_bytes *= tail.streamed_in + tail.streamed_out
+        instructions += (tiles if places.gather else steps) * (1 + tail.streamed_in)
+    return _Moves(
+        in_bytes,
+        in_turns,
+        in_held,
+        in_behind,
+        shape.outputs * shape.group_channels * shape.taps * shape.kernel[0] * weight_times,
+        weight_turns,
+        weight_held,
+        4 * shape.planes * shape.outputs * (tiles if constants_again else 1),
+        constant_turns,
+        out_bytes,
+        out_turns,
+        instructions,
+    )
+
+
+def _post_cycles(shape: Shape, accelerator: Accelerator, room: Room, cut: _Cut, places: _Places) -> int:
+    """Cycles of the post unit: requantisations, and the element-wise work that follows them."""
+    tail, steps = room.tail, cut.steps
+    out_pitch = room.out_pitch if room.target_resident else shape.outputs if places.gather else cut.outputs
+    lines = cut.images * cut.lines, cut.pixels
+    post = steps * _requantize_cycles(accelerator, lines, cut.outputs, shape.planes, out_pitch)
+    if tail is not None:
+        lanes = accelerator.vector_unit.lanes
+        if tail.dense or places.gather or cut.out_blocks == 1:
+            vectors = cut.tiles * -(-cut.positions * shape.outputs // lanes)
+        else:
+            vectors = steps * cut.positions * -(-cut.outputs // lanes)
+        turns = cut.tiles if places.gather else steps
+        post += tail.operands * vectors + turns * accelerator.requant_unit.latency
+    return post
+
+
+def _cost(
+    shape: Shape,
+    accelerator: Accelerator,
+    room: Room,
+    cut: _Cut,
+    places: _Places,
+    moves: _Moves,
+    mac: int,
+    post: int,
+) -> tuple[float, str]:
+    """Cycles, and what most of them are spent on."""
+    width, grain = accelerator.dram_bytes_per_cycle, accelerator.dram.grain
+    row, steps = places.row, cut.steps
+    # Rows that are not whole beats, or bursts, waste a part of the bus.
+    read = row if row < shape.channels or row < places.pitch else shape.input_pixels(cut.pixels) * row
+    written = cut.outputs if not places.gather and cut.outputs < shape.outputs else shape.outputs * cut.pixels
+    loads, stores = moves.in_bytes / _efficiency(read, grain), moves.out_bytes / _efficiency(written, grain)
+    code = moves.instructions * INSTRUCTION_BYTES
+    bus = (loads + stores + moves.weight_bytes + moves.constant_bytes + code) / width
+    loads, stores = loads / width, stores / width
+    times = {"DRAM": bus, "MACs": float(mac), "post unit": float(post)}
+    bound = max(times, key=lambda key: times[key])
+    busiest = times[bound]
+    answer = _answer(accelerator)
+    # The first weights are loaded while the layer before computes, if its own leave room for them.
+    hidden = 0.0 if room.cold else max(0.0, 1 - _PREFETCH * places.weight_tile / accelerator.buffers.weight.bytes)
+    first = (places.in_tile + places.weight_tile * (1 - hidden)) / width + answer
+    # Instructions follow one another without a bubble; the array fills before the first and drains after the last,
+    # whose results are then requantised and stored.
+    array = accelerator.mac_array
+    drain = array.rows + array.latency + 1
+    out_turns = max(moves.out_turns, 1)
+    cost = busiest + first + drain + post / steps + stores / out_turns
+    # A place of a memory is filled when the unit that reads it is done, and read when it is full. So with n places the
+    # turns take at least an n-th of what both take one after the other, the answer of DRAM and the array's fill and
+    # drain included; instructions too, which the fetcher has so many places for. What every block of outputs reads is
+    # done when the last one is, and gathered results wait for the last block; while the next tile's input is loaded,
+    # this tile's results are stored.
+    in_busy = loads + moves.in_held * mac + moves.in_turns * (answer + drain)
+    in_busy += moves.in_behind * stores / out_turns
+    gathered = max(1 - places.accumulators / cut.out_blocks, 0.0) * mac if places.gather else 0.0
+    rings = (
+        (moves.in_turns, places.in_slots, in_busy),
+        (
+            moves.weight_turns,
+            places.weight_slots,
+            moves.weight_bytes / width + moves.weight_held * mac + moves.weight_turns * (answer + drain),
+        ),
+        (
+            moves.constant_turns,
+            places.constant_slots,
+            moves.constant_bytes / width + post + moves.constant_turns * answer,
+        ),
+        (steps, places.accumulators, mac + post + steps * drain),
+        (moves.out_turns, places.out_slots, gathered + post + stores + moves.out_turns),
+        (
+            moves.instructions,
+            accelerator.queues.depth,
+            moves.instructions * (answer + INSTRUCTION_BYTES / width + 1),
+        ),
+    )
+    return cost + sum(max(time / slots - busiest, 0.0) for turns, slots, time in rings if turns > slots), bound
 
 
 def _held(passes: int, parts: int) -> float:
