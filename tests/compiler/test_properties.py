@@ -32,10 +32,10 @@ RESOURCES = (
 )
 
 
-#: By effort: by how much a network compiled for more hardware may be slower. That it is by no more than 1 % does not
-#: hold always: with each resource doubled in turn, one of 62 random networks on random machines was, by 3.0 %, at
-#: either effort.
-SLOWER = {1: 1.10, 2: 1.05}
+#: By how much a network compiled for more hardware, or the same program on it, may be slower. That it is by no more
+#: than 1 % holds for all but about one in a hundred random cases, the worst slower by 3.2 %: a unit that is
+#: done earlier asks for the bus earlier, and what is urgent then waits; and a search sees a part of all programs.
+SLOWER = 1.05
 
 
 def network(seed: int) -> accelsim.Network:
@@ -113,12 +113,8 @@ def doubled(machine: accelsim.Accelerator, resource: str) -> accelsim.Accelerato
 
 
 def check_more_is_no_slower(seed: int, machine: accelsim.Accelerator, resource: str, effort: int) -> None:
-    """A program takes as long with larger buffers, and at most 3 % longer with a wider bus or more lanes.
-
-    Three of some thousand random cases were slower by more than 1 %, by 2.1 to 2.8 %: with the same program.
-    For more hardware the compiler may choose another program. It tries what it would choose for less; but what it finds
-    from there depends on how much it may time, which effort says.
-    """
+    """A program takes as long with larger buffers, and hardly longer with a wider bus or more lanes; nor does what is
+    compiled for them."""
     try:
         program = accelsim.compile(network(seed), machine, effort=effort)
     except CompileError:
@@ -130,9 +126,9 @@ def check_more_is_no_slower(seed: int, machine: accelsim.Accelerator, resource: 
     if resource.startswith("buffers."):
         assert same == cycles, what
     else:
-        assert same <= 1.03 * cycles, f"{same} cycles: {what}"
+        assert same <= SLOWER * cycles, f"{same} cycles: {what}"
     again = accelsim.simulate(accelsim.compile(network(seed), larger, effort=effort)).cycles
-    assert again <= SLOWER[effort] * cycles, f"{again} cycles: {what}"
+    assert again <= SLOWER * cycles, f"{again} cycles: {what}"
 
 
 def check_bytes_and_utilisation(seed: int, machine: accelsim.Accelerator) -> None:
