@@ -28,8 +28,10 @@ def verify(name: str, engine: str, configuration: str) -> accelsim.Verification:
     return accelsim.verify(model, x, accelsim.Accelerator.from_yaml(ROOT / "configs" / f"{configuration}.yaml"))
 
 
-@pytest.mark.parametrize("configuration", CONFIGURATIONS)
-@pytest.mark.parametrize("engine", ["fbgemm", "qnnpack"])
+@pytest.mark.parametrize(
+    ("engine", "configuration"),
+    [*itertools.product(("fbgemm", "qnnpack"), CONFIGURATIONS), ("qnnpack", "server_64x64")],
+)
 @pytest.mark.parametrize("name", SMALL)
 def test_small_networks_equal_pytorch_in_every_layer(name: str, engine: str, configuration: str) -> None:
     verification = verify(name, engine, configuration)
