@@ -167,7 +167,7 @@ class Draft:
         return tuple(parts) if len(parts) > 1 else parts[0]
 
 
-def compiled(network: Network, machine: Accelerator, effort: int = 1) -> Program | str:
+def compiled(network: Network, machine: Accelerator, *, effort: int) -> Program | str:
     """The network's program, or why it does not fit the machine."""
     try:
         return compile(network, machine, effort=effort)

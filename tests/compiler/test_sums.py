@@ -43,10 +43,10 @@ def test_the_bits_that_explain_tells_are_enough_and_one_fewer_is_too_few(seed: i
     bits = next(bits for bits in range(2, 33) if -(2 ** (bits - 1)) <= largest < 2 ** (bits - 1))
     assert sum_bits(network) == {"n0": bits}
     if bits >= 16:
-        result = accelsim.simulate(accelsim.compile(network, with_bits(bits)), x)
+        result = accelsim.simulate(accelsim.compile(network, with_bits(bits), effort=0), x)
         assert np.array_equal(result.outputs[0].quantized, network.run(x)[0].quantized)
     if bits > 16:
-        program = accelsim.compile(network, with_bits(bits - 1))
+        program = accelsim.compile(network, with_bits(bits - 1), effort=0)
         accelsim.simulate(program, np.zeros_like(x))
         with pytest.raises(
             MachineError,
@@ -68,7 +68,7 @@ def test_narrow_words_leave_room_for_more_of_them() -> None:
     x = draft.data()
     expected = network.run(x)[0].quantized
     for bits in (18, 20, 24, 32):
-        program = accelsim.compile(network, with_bits(bits, 640))
+        program = accelsim.compile(network, with_bits(bits, 640), effort=0)
         result = accelsim.simulate(program, x)
         assert np.array_equal(result.outputs[0].quantized, expected)
         used = max(region.stop for i in program.instructions for region in i.writes() if region.memory == 4)
