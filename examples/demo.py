@@ -149,4 +149,6 @@ def _listed(paths: Iterable[Path]) -> str:
 
 
 if __name__ == "__main__":
+    # AMX kernels round otherwise (docs/integer_arithmetic.md); oneDNN reads this when torch first asks it for a kernel.
+    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")
     sys.exit(main())
