@@ -20,16 +20,13 @@ _ROWS = Lookup.most("lines")
 
 
 @dataclass(frozen=True)
-class MatrixPlan:
-    """One way to cut a matrix operation.
+class Cut:
+    """Sizes of one way to cut a matrix operation.
 
     A tile has `images` x `lines` x `pixels` output positions and `outputs` channels, those of `groups` groups; with one
     group it may be part of it, and its sum may be cut into parts of `channels` input channels. The array takes `side`
     groups side by side, and of each `abreast` neighbouring pixels. `spatial_outer`: all output channels of a tile of
-    positions before the next positions, else the other way round. `whole_input`: tiles of the input hold all channels
-    even where the sum is cut. `gather`: results are stored, or go to the operation that works on the tiles, once all
-    output channels of the positions are there. `cost` is the estimate in cycles, `dram` in bytes, `bound` what the time
-    is spent on.
+    positions before the next positions, else the other way round.
     """
 
     images: int
@@ -41,6 +38,17 @@ class MatrixPlan:
     abreast: int
     side: int
     spatial_outer: bool
+
+
+@dataclass(frozen=True)
+class MatrixPlan(Cut):
+    """A cut, and what else is decided and estimated.
+
+    `whole_input`: tiles of the input hold all channels even where the sum is cut. `gather`: results are stored, or go
+    to the operation that works on the tiles, once all output channels of the positions are there. `cost` is the
+    estimate in cycles, `dram` in bytes, `bound` what the time is spent on.
+    """
+
     whole_input: bool
     gather: bool
     cost: float
@@ -88,26 +96,23 @@ class Room:
     out_pitch: int = 0
 
 
-class _Cut(NamedTuple):
-    """Sizes of one way to cut an operation: its tiles of positions, its blocks of outputs, and the loop over both."""
+@dataclass(frozen=True)
+class _Counted(Cut):
+    """A cut of an operation whose sizes are known.
 
-    images: int
-    lines: int
-    pixels: int
-    outputs: int
-    groups: int
-    channels: int
-    abreast: int
-    side: int
-    spatial_outer: bool
-    #: Parts that the channels of a group are cut into, and parts of the sum: those of each plane of depth.
+    `parts` that the channels of a group are cut into, and `depth_parts` of the sum: those of each plane of depth.
+    `tiles` of `positions` each, and `steps`: tiles of positions and outputs. `in_lines` x `in_pixels` of the input lie
+    under a tile.
+    """
+
     parts: int
     depth_parts: int
     out_blocks: int
     tiles: int
-    #: Positions of a tile; tiles of positions and outputs.
     positions: int
     steps: int
+    in_lines: int
+    in_pixels: int
 
 
 class _Places(NamedTuple):
@@ -168,7 +173,7 @@ def planned(
     """
     (images, lines, pixels), (outputs, groups, channels) = positions, block
     tiles, out_blocks = shape.tiles(images, lines, pixels), shape.output_blocks(outputs, groups)
-    cut = _Cut(
+    cut = _Counted(
         images,
         lines,
         pixels,
@@ -184,6 +189,8 @@ def planned(
         tiles,
         images * lines * pixels,
         tiles * out_blocks,
+        shape.input_lines(lines),
+        shape.input_pixels(pixels),
     )
     places = _places(shape, accelerator, room, cut, whole_input=whole_input, gather=gather)
     if places is None:
@@ -203,7 +210,7 @@ def planned(
 
 
 def _places(
-    shape: Shape, accelerator: Accelerator, room: Room, cut: _Cut, *, whole_input: bool, gather: bool
+    shape: Shape, accelerator: Accelerator, room: Room, cut: _Counted, *, whole_input: bool, gather: bool
 ) -> _Places | None:
     """How the buffers are cut, or None where a tile does not fit one."""
     buffers, tail, outputs, count = accelerator.buffers, room.tail, cut.outputs, cut.positions
@@ -214,8 +221,7 @@ def _places(
         return None
     rows = cut.groups * shape.group_channels if shape.groups > 1 else shape.channels, cut.channels
     pitches = [shape.pixel_pitch(row, cut.channels, cut.abreast, cut.side) for row in rows]
-    in_lines, in_pixels = shape.input_lines(cut.lines), shape.input_pixels(cut.pixels)
-    whole, part = (cut.images * in_lines * shape.line_pitch(in_pixels, pitch, cut.abreast) for pitch in pitches)
+    whole, part = (cut.images * cut.in_lines * shape.line_pitch(cut.in_pixels, pitch, cut.abreast) for pitch in pitches)
     out_tile = 0 if room.target_resident else count * (shape.outputs if gather else outputs)
     out_tile *= 1 if tail is None else tail.tiles
     in_tile = 0 if room.source_resident else whole if whole_input else part
@@ -247,7 +253,7 @@ def _places(
     )
 
 
-def _moves(shape: Shape, room: Room, cut: _Cut, places: _Places) -> _Moves:
+def _moves(shape: Shape, room: Room, cut: _Counted, places: _Places) -> _Moves:
     """What is loaded and stored how often; a tile that is still there is not loaded again."""
     tail, tiles, out_blocks, steps, depth_parts = room.tail, cut.tiles, cut.out_blocks, cut.steps, cut.depth_parts
     in_bytes = in_turns = in_behind = 0
@@ -258,8 +264,7 @@ def _moves(shape: Shape, room: Room, cut: _Cut, places: _Places) -> _Moves:
         one_group = shape.groups > 1
         repeats = 1 if kept or one_group else out_blocks
         in_bytes = shape.depth * -(-shape.images // cut.images) * cut.images * shape.channels
-        in_bytes *= -(-shape.out_lines // cut.lines) * shape.input_lines(cut.lines)
-        in_bytes *= -(-shape.out_pixels // cut.pixels) * shape.input_pixels(cut.pixels)
+        in_bytes *= -(-shape.out_lines // cut.lines) * cut.in_lines * -(-shape.out_pixels // cut.pixels) * cut.in_pixels
         in_bytes *= repeats * (1 if kept else shape.kernel[0])
         in_turns = tiles * boxes * (out_blocks if one_group else repeats)
         if kept and not one_group:
@@ -295,7 +300,7 @@ def _moves(shape: Shape, room: Room, cut: _Cut, places: _Places) -> _Moves:
     )
 
 
-def _post_cycles(shape: Shape, accelerator: Accelerator, room: Room, cut: _Cut, places: _Places) -> int:
+def _post_cycles(shape: Shape, accelerator: Accelerator, room: Room, cut: _Counted, places: _Places) -> int:
     """Cycles of the post unit: requantisations, and the element-wise work that follows them."""
     tail, steps = room.tail, cut.steps
     out_pitch = room.out_pitch if room.target_resident else shape.outputs if places.gather else cut.outputs
@@ -316,7 +321,7 @@ def _cost(
     shape: Shape,
     accelerator: Accelerator,
     room: Room,
-    cut: _Cut,
+    cut: _Counted,
     places: _Places,
     moves: _Moves,
     mac: int,
@@ -326,7 +331,7 @@ def _cost(
     width, grain = accelerator.dram_bytes_per_cycle, accelerator.dram.grain
     row, steps = places.row, cut.steps
     # Rows that are not whole beats, or bursts, waste a part of the bus.
-    read = row if row < shape.channels or row < places.pitch else shape.input_pixels(cut.pixels) * row
+    read = row if row < shape.channels or row < places.pitch else cut.in_pixels * row
     written = cut.outputs if not places.gather and cut.outputs < shape.outputs else shape.outputs * cut.pixels
     loads, stores = moves.in_bytes / _efficiency(read, grain), moves.out_bytes / _efficiency(written, grain)
     code = moves.instructions * INSTRUCTION_BYTES

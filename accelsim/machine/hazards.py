@@ -1,4 +1,5 @@
-"""What no program may do with its memories: touch the same bytes from two units at once, or write a byte twice.
+"""What no program may do with its memories: touch the same bytes from two units at once, write a byte twice, or take
+weights for those that the array holds when they are not.
 
 Time and addresses do not depend on data, so this is found without any.
 """
@@ -73,6 +74,37 @@ def check_races(
 _PRELOADED = {"mac": Memory.WEIGHT, "post": Memory.PARAMETER}
 
 
+def _while(
+    other: Span, span: Span, opened: Mapping[int, int], instruction: Instruction
+) -> tuple[tuple[footprint.Block, ...], tuple[footprint.Block, ...]]:
+    """What the instruction of `span` may read and write before `other` has ended."""
+    reads = footprint.reads(instruction)
+    if other.end > opened.get(span.index, span.start):
+        return reads, footprint.writes(instruction)
+    return tuple(block for block in reads if block.memory == _PRELOADED[span.unit]), ()
+
+
+def _check_pair(instructions: tuple[Instruction, ...], first: Span, second: Span, opened: Mapping[int, int]) -> None:
+    one, two = instructions[first.index], instructions[second.index]
+    reads, writes = _while(second, first, opened, one)
+    later_reads, later_writes = _while(first, second, opened, two)
+    pairs = (
+        (writes, later_writes, "both write"),
+        (writes, later_reads, "the first writes and the second reads"),
+        (reads, later_writes, "the first reads and the second writes"),
+    )
+    for blocks, others, how in pairs:
+        for a, b in product(blocks, others):
+            place = footprint.share_a_place(a, b)
+            if place is not None:
+                kind = "word" if a.memory == Memory.ACCUMULATOR else "byte"
+                at = [f"in cycles {span.start}..{span.end - 1} of {span.unit}" for span in (first, second)]
+                raise MachineError(
+                    f"race between {describe(first.index, one)} {at[0]} and {describe(second.index, two)} {at[1]}: "
+                    f"{how} {kind} {place:#x} of the {a.memory.name.lower()} memory; let one wait for the other"
+                )
+
+
 def check_same_weights(instructions: tuple[Instruction, ...], spans: tuple[Span, ...]) -> None:
     """Raise MachineError for a mac with `same_weights` whose weights are not those of the mac before it, or were
     written between the two (at the same time as one of them is a race). An array would not notice."""
@@ -110,34 +142,3 @@ def _check_unwritten(
                 f"{what}{describe(span.index, load)} has written byte {place:#x} of the weight memory since they "
                 "were read; leave it 0, and the weights are read again"
             )
-
-
-def _while(
-    other: Span, span: Span, opened: Mapping[int, int], instruction: Instruction
-) -> tuple[tuple[footprint.Block, ...], tuple[footprint.Block, ...]]:
-    """What the instruction of `span` may read and write before `other` has ended."""
-    reads = footprint.reads(instruction)
-    if other.end > opened.get(span.index, span.start):
-        return reads, footprint.writes(instruction)
-    return tuple(block for block in reads if block.memory == _PRELOADED[span.unit]), ()
-
-
-def _check_pair(instructions: tuple[Instruction, ...], first: Span, second: Span, opened: Mapping[int, int]) -> None:
-    one, two = instructions[first.index], instructions[second.index]
-    reads, writes = _while(second, first, opened, one)
-    later_reads, later_writes = _while(first, second, opened, two)
-    pairs = (
-        (writes, later_writes, "both write"),
-        (writes, later_reads, "the first writes and the second reads"),
-        (reads, later_writes, "the first reads and the second writes"),
-    )
-    for blocks, others, how in pairs:
-        for a, b in product(blocks, others):
-            place = footprint.share_a_place(a, b)
-            if place is not None:
-                kind = "word" if a.memory == Memory.ACCUMULATOR else "byte"
-                at = [f"in cycles {span.start}..{span.end - 1} of {span.unit}" for span in (first, second)]
-                raise MachineError(
-                    f"race between {describe(first.index, one)} {at[0]} and {describe(second.index, two)} {at[1]}: "
-                    f"{how} {kind} {place:#x} of the {a.memory.name.lower()} memory; let one wait for the other"
-                )

@@ -32,12 +32,12 @@ RESOURCES = (
 )
 
 
-#: By how much a network compiled for more hardware may be slower, and the same program on more. That it is by no more
-#: than 1 % holds for all but about one in a hundred random cases: of 749, 5 were slower by more, two of them with the
-#: same program, the worst by 3.2 %; Hypothesis has found one by 6.4 %. A unit that is done earlier asks for the bus
-#: earlier, and what is urgent then waits; and a search sees a part of all programs.
-SLOWER = 1.10
-SAME_SLOWER = 1.05
+#: By effort, by how much a network compiled for more hardware may be slower; and by how much the same program. That it
+#: is by no more than 1 % holds for all but about one in a hundred random cases: of 749, 5 were slower by more, two of
+#: them with the same program, the worst by 3.2 %; Hypothesis has found one by 6.4 %. A unit that is done earlier asks
+#: for the bus earlier, and what is urgent then waits; and a search sees a part of all programs.
+SLOWER = {1: 1.10, 2: 1.05}
+SAME_SLOWER = 1.03
 
 
 def network(seed: int) -> accelsim.Network:
@@ -130,7 +130,7 @@ def check_more_is_no_slower(seed: int, machine: accelsim.Accelerator, resource: 
     else:
         assert same <= SAME_SLOWER * cycles, f"{same} cycles: {what}"
     again = accelsim.simulate(accelsim.compile(network(seed), larger, effort=effort)).cycles
-    assert again <= SLOWER * cycles, f"{again} cycles: {what}"
+    assert again <= SLOWER[effort] * cycles, f"{again} cycles: {what}"
 
 
 def check_bytes_and_utilisation(seed: int, machine: accelsim.Accelerator, effort: int) -> None:

@@ -95,17 +95,8 @@ def test_tiles_of_a_layer_share_the_weights_of_one_fold() -> None:
 def test_the_estimate_of_a_tile_after_the_first_is_what_the_machine_takes(
     channels: int, outputs: int, pixels: int
 ) -> None:
-    mac = Mac(
-        activation=0,
-        pixel_pitch=channels,
-        out_width=pixels,
-        width=pixels,
-        channels=channels,
-        outputs=outputs,
-        weight=0,
-        weight_pitch_k=outputs,
-        accumulator=0,
-    )
+    sizes = {"channels": channels, "outputs": outputs, "pixel_pitch": channels, "weight_pitch_k": outputs}
+    mac = replace(MAC, out_width=pixels, width=pixels, **sizes)
     work = Work(1, pixels, (1, 1), 1, (1, 1), channels, outputs, 1, None)
     mapping = mac_mapping(EDGE.mac_array, Banks.of(EDGE), work, 1)
     for same, estimate in ((0, mapping.cycles), (1, mapping.again)):

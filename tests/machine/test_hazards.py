@@ -69,7 +69,8 @@ def test_footprints_are_the_places_that_plain_python_touches(seed: int) -> None:
         for blocks, places in ((reads, recorder.read), (writes, set(recorder))):
             found = [int(place) for block in blocks if block.memory == memory for place in addresses(block)]
             assert set(found) == places, (memory, instruction)
-    for blocks, regions in ((reads, instruction.reads()), (writes, instruction.writes())):
+    # Of a window some lines and corners may be padding.
+    for blocks, regions, exact in ((reads, instruction.reads(), False), (writes, instruction.writes(), True)):
         for memory in Memory:
             size = 4 if memory == Memory.ACCUMULATOR else 1
             places = [addresses(block) * size for block in blocks if block.memory == memory]
@@ -77,8 +78,8 @@ def test_footprints_are_the_places_that_plain_python_touches(seed: int) -> None:
             parts = [region for region in regions if region.memory == memory]
             covered = [(part.start <= found) & (found < part.stop) for part in parts]
             assert np.any([np.zeros(len(found), bool), *covered], axis=0).all(), instruction
-            if regions == instruction.writes():  # of a window some lines and corners may be padding
-                assert all(part.start in found and part.stop - size in found for part in parts), instruction
+            ends = all(part.start in found and part.stop - size in found for part in parts)
+            assert ends or not exact, instruction
 
 
 def addresses(block: footprint.Block) -> np.ndarray:
