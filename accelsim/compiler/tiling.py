@@ -22,7 +22,7 @@ _IMAGES = Mac.most("images")
 #: Plans whose estimates differ by less than this factor are taken for equally fast: the model is no more exact.
 ABOUT = 1.02
 #: Plans with a higher estimate than this times the least are slower, and how many of the others are kept.
-_NEAR, _MOST = 1.3, 16
+_NEAR, _MOST = 1.6, 16
 
 
 def choose(name: str, operation: Matrix, accelerator: Accelerator, room: Room, effort: int) -> MatrixPlan:
@@ -40,23 +40,27 @@ def best(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> Mat
     plans = list(_plans(shape, accelerator, room, effort, ABOUT))
     if not plans:
         return None
-    # The bus is the neighbouring layers' too, and bytes cost energy: of about equal plans the most frugal one, where a
-    # percent of the cycles counts as much as two of the bytes.
     limit = ABOUT * min(plan.cost for plan in plans)
-    return min((plan for plan in plans if plan.cost <= limit), key=lambda plan: plan.cost**2 * plan.dram)
+    return min((plan for plan in plans if plan.cost <= limit), key=_worth)
+
+
+def _worth(plan: MatrixPlan) -> float:
+    """The bus is the neighbouring layers' too, and bytes cost energy: a per cent of the cycles counts as much as two of
+    the bytes."""
+    return plan.cost**2 * plan.dram
 
 
 @lru_cache(maxsize=1024)
 def near(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> tuple[MatrixPlan, ...]:
     """Other plans than the one that `choose` takes which may be as fast, for all that the estimate knows.
 
-    By their cost the best of each size of tiles, then the second of each, and so on.
+    The best of each size of tiles, then the second of each, and so on.
     """
     plans = list(_plans(shape, accelerator, room, effort, _NEAR))
     chosen = best(shape, accelerator, room, effort)
     limit = _NEAR * min((plan.cost for plan in plans), default=0)
     sizes: dict[Hashable, list[MatrixPlan]] = {}
-    for plan in sorted((plan for plan in plans if plan.cost <= limit), key=lambda plan: (plan.cost, plan.dram)):
+    for plan in sorted((plan for plan in plans if plan.cost <= limit), key=_worth):
         sizes.setdefault((plan.images, plan.lines, plan.pixels, plan.outputs, plan.groups), []).append(plan)
     ranked = (plan for of_a_rank in itertools.zip_longest(*sizes.values()) for plan in of_a_rank)
     return tuple(itertools.islice((plan for plan in ranked if plan is not None and plan != chosen), _MOST))

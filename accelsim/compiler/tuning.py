@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from accelsim.errors import CompileError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Instruction, Load, Program, Store
+from accelsim.machine.layers import layer_windows
 from accelsim.machine.timing import run
 from accelsim.network.substitution import LayerUnit
 
@@ -23,11 +24,11 @@ from .fusion import Fusion, room_of
 from .operations import Lowered, Matrix
 from .residency import Placement
 from .shape import Shape
-from .tiling import ABOUT, near
+from .tiling import near
 
-#: By effort: how many plans of an operation are timed, and instructions altogether.
-_PLANS = (0, 5, 15)
+#: By effort: how many instructions are timed altogether, where a program counts as so many at least.
 _INSTRUCTIONS = (0, 12_000, 200_000)
+_LEAST = 100
 
 #: What the passes may be told that there is less of.
 _RESOURCES = (
@@ -38,11 +39,15 @@ _RESOURCES = (
 
 #: How much slower than the fastest a start may be: to be worth a search from there, to halve a resource once more.
 _NEAR = 1.04
-_FAR = 1.25
 
-#: How many per cent of the bytes that a program moves count as much as one of its cycles, which the machine has told
-#: exactly: with as few as the plans' two, more hardware might be slower by more than a per cent for the sake of them.
-_PER_CENT = 10
+#: How many more cycles than with its fastest plan a layer may have taken with a plan for that to be tried.
+_PROMISING = 1.1
+#: What share of a program's cycles the fastest plans must save, going by the layers, to be tried together.
+_SAVED = 0.005
+
+#: How much slower than the fastest a program may be for the sake of bytes, so that more hardware is not slower by a per
+#: cent, and how many per cent of the bytes that it moves count as much as one of the cycles, which are exact here.
+_FRUGAL, _PER_CENT = 1.009, 10
 
 
 #: A program's instructions before they are synchronised, and the bytes left free before them.
@@ -143,6 +148,7 @@ class _Search:
         self._timed: list[_Timed] = []
         self._started: set[int] = set()
         self._chosen: dict[tuple[Shape, Room], dict[MatrixPlan, None]] = {}
+        self._layers: dict[tuple[int, Room], dict[MatrixPlan, int]] = {}
 
     def starts(self, less: Counter[str]) -> list[_Timed]:
         """What the search starts from, the fastest first: what a machine has with `less` and with less of one more."""
@@ -166,20 +172,21 @@ class _Search:
             found = self._time(Decisions(halved=halved))
         except CompileError:
             return False
-        return found is None or found.cycles <= _FAR * min(item.cycles for item in self._timed)
+        return found is None or found.cycles <= _NEAR * min(item.cycles for item in self._timed)
 
     def climb(self, start: _Timed) -> None:
         """Change one decision after the other for the better."""
         self._best = start
         self._tried: set[tuple[int, Room]] = set()
         self.places_of_code()
+        self.cross()
         self.plans()
         self.placements()
         self.plans()
 
     def chosen(self) -> Compilation:
         """Of what is about as fast as the fastest the most frugal."""
-        limit = ABOUT * min(item.cycles for item in self._timed)
+        limit = _FRUGAL * min(item.cycles for item in self._timed)
         near = [item for item in self._timed if item.cycles <= limit]
         return min(near, key=lambda item: item.cycles**_PER_CENT * item.moved).compilation
 
@@ -189,13 +196,17 @@ class _Search:
         if compilation is None:
             return None
         program = compilation.program
-        self._left -= len(program.instructions)
-        cycles = run(program, program.instructions, self._accelerator).cycles
-        found = _Timed(cycles, _moved(compilation), compilation)
+        self._left -= max(len(program.instructions), _LEAST)
+        timing = run(program, program.instructions, self._accelerator)
+        found = _Timed(timing.cycles, _moved(compilation), compilation)
         self._timed.append(found)
-        if not decisions.plans:
-            for (_, room), shape, plan in self._matrices(compilation):
-                self._chosen.setdefault((shape, room), {})[plan] = None
+        layers = layer_windows(program, timing)
+        for key, shape, plan in self._matrices(compilation):
+            start, end = layers[compilation.lowered.operations[key[0]].layer]
+            taken = self._layers.setdefault(key, {})
+            taken[plan] = min(taken.get(plan, end), end - start)
+            if not decisions.plans:
+                self._chosen.setdefault((shape, key[1]), {})[plan] = None
         return found
 
     def _spent(self) -> bool:
@@ -227,16 +238,32 @@ class _Search:
     def plans(self) -> None:
         """Try other plans of the matrix operations, those with the lowest estimates first, then those that other starts
         have: of all that have the same at once, and then of each."""
-        ways = [(key, plans) for key, plans in self._others() if key not in self._tried]
-        self._tried.update(key for key, _ in ways)
+        others = [(key, plans) for key, plans in self._others() if key not in self._tried]
+        self._tried.update(key for key, _ in others)
         alike: dict[tuple[MatrixPlan, ...], list[tuple[int, Room]]] = {}
-        for key, plans in ways:
+        for key, plans in others:
             alike.setdefault(plans, []).append(key)
-        for some in ([(keys, plans) for plans, keys in alike.items()], [([key], plans) for key, plans in ways]):
+        for some in ([(keys, plans) for plans, keys in alike.items()], [([key], plans) for key, plans in others]):
             for rank in range(max((len(plans) for _, plans in some), default=0)):
                 for keys, plans in some:
-                    if rank < len(plans):
+                    if rank < len(plans) and any(self._promising(key, plans[rank]) for key in keys):
                         self._offer(plans={**self._decisions.plans, **dict.fromkeys(keys, plans[rank])})
+
+    def _promising(self, key: tuple[int, Room], plan: MatrixPlan) -> bool:
+        """Whether the layer is not known to take much longer with the plan than with another."""
+        taken = self._layers[key]
+        return taken.get(plan, 0) <= _PROMISING * min(taken.values())
+
+    def cross(self) -> None:
+        """Take of each matrix operation the plan with which its layer has taken the fewest cycles so far."""
+        fastest = {}
+        saved = 0
+        for key, _, plan in self._matrices(self._best.compilation):
+            taken = self._layers[key]
+            fastest[key] = min(taken, key=taken.__getitem__)
+            saved += taken[plan] - taken[fastest[key]]
+        if saved > _SAVED * self._best.cycles:
+            self._offer(plans={**self._decisions.plans, **fastest})
 
     def placements(self) -> None:
         """Try each resident tensor in DRAM, and each pair of fused operations apart."""
@@ -250,7 +277,7 @@ class _Search:
         view = self._decisions.view(self._accelerator)
         for key, shape, _ in self._matrices(self._best.compilation):
             room = key[1]
-            estimated = near(shape, view, room, self._effort)[: _PLANS[self._effort]]
+            estimated = near(shape, view, room, self._effort)
             yield key, tuple(dict.fromkeys([*estimated, *self._chosen.get((shape, room), ())]))
 
     def _matrices(self, compilation: Compilation) -> Iterator[tuple[tuple[int, Room], Shape, MatrixPlan]]:

@@ -27,7 +27,7 @@ def layer_results(
     accelerator: Accelerator,
 ) -> tuple[LayerResult, ...]:
     """One result a layer, in the order of `program.layers`."""
-    windows = _windows(program, timing)
+    windows = layer_windows(program, timing)
     stalls = _stalls(windows, timing)
     macs = [0] * len(windows)
     moves: list[list[Move]] = [[] for _ in windows]
@@ -51,7 +51,8 @@ def layer_results(
     )
 
 
-def _windows(program: Program, timing: Timing) -> list[tuple[int, int]]:
+def layer_windows(program: Program, timing: Timing) -> list[tuple[int, int]]:
+    """The first cycle of each layer's window, and the one after its last."""
     first: dict[int, int] = {}
     last_mac: dict[int, int] = {}
     for span in timing.spans:
