@@ -33,9 +33,8 @@ RESOURCES = (
 
 
 #: By effort, by how much a network compiled for more hardware may be slower; and by how much the same program. That it
-#: is by no more than 1 % holds for all but about one in a hundred random cases: of 749, 5 were slower by more, two of
-#: them with the same program, the worst by 3.2 %; Hypothesis has found one by 6.4 %. A unit that is done earlier asks
-#: for the bus earlier, and what is urgent then waits; and a search sees a part of all programs.
+#: is by no more than 1 % holds for all but about one in a hundred random cases. A unit that is done earlier asks for
+#: the bus earlier, and what is urgent then waits; and a search sees a part of all programs.
 SLOWER = {1: 1.10, 2: 1.05}
 SAME_SLOWER = 1.03
 
