@@ -41,12 +41,12 @@ def best(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> Mat
     if not plans:
         return None
     limit = ABOUT * min(plan.cost for plan in plans)
-    return min((plan for plan in plans if plan.cost <= limit), key=_worth)
+    return min((plan for plan in plans if plan.cost <= limit), key=_price)
 
 
-def _worth(plan: MatrixPlan) -> float:
-    """The bus is the neighbouring layers' too, and bytes cost energy: a per cent of the cycles counts as much as two of
-    the bytes."""
+def _price(plan: MatrixPlan) -> float:
+    """What a plan costs, bytes counted: the bus is the neighbouring layers' too, and bytes cost energy. A per cent of
+    the cycles counts as much as two of the bytes."""
     return plan.cost**2 * plan.dram
 
 
@@ -60,7 +60,7 @@ def near(shape: Shape, accelerator: Accelerator, room: Room, effort: int) -> tup
     chosen = best(shape, accelerator, room, effort)
     limit = _NEAR * min((plan.cost for plan in plans), default=0)
     sizes: dict[Hashable, list[MatrixPlan]] = {}
-    for plan in sorted((plan for plan in plans if plan.cost <= limit), key=_worth):
+    for plan in sorted((plan for plan in plans if plan.cost <= limit), key=_price):
         sizes.setdefault((plan.images, plan.lines, plan.pixels, plan.outputs, plan.groups), []).append(plan)
     ranked = (plan for of_a_rank in itertools.zip_longest(*sizes.values()) for plan in of_a_rank)
     return tuple(itertools.islice((plan for plan in ranked if plan is not None and plan != chosen), _MOST))

@@ -113,7 +113,7 @@ def fastest(build: Build, accelerator: Accelerator, effort: int) -> Compilation:
     """What `build` makes of the decisions that are found best.
 
     The search starts from what is made of the machine as it is, and of the machine with less of one resource: by the
-    estimates more is faster, on the machine not always. From the best of these it changes one decision at a time.
+    estimates more is faster, on the machine not always. From the best of these it changes decisions for the better.
     """
     first = build(Decisions(), set())
     assert first is not None
@@ -175,7 +175,7 @@ class _Search:
         return found is None or found.cycles <= _NEAR * min(item.cycles for item in self._timed)
 
     def climb(self, start: _Timed) -> None:
-        """Change one decision after the other for the better."""
+        """Change decisions for the better: where the code lies, the plans, the places of tensors."""
         self._best = start
         self._tried: set[tuple[int, Room]] = set()
         self.places_of_code()
