@@ -130,13 +130,15 @@ def verify(
     batch: int | None = None,
     engine: str | None = None,
     lanes: str = "host",
+    effort: int = 1,
     program: Program | None = None,
 ) -> Verification:
     """Extract, compile and simulate `model`, and compare every layer with PyTorch's own run on `x`.
 
     `x`: the model's input (a tuple for several), first axis the images. With `batch`, the network is recorded for that
     many images at a time and PyTorch runs so too, since which of PyTorch's lanes rounds an element depends on the
-    batch; by default all of `x` is one batch. `program` takes the place of the compiled one, to test the test.
+    batch; by default all of `x` is one batch. `effort`: the compiler's. `program` takes the place of the compiled one, to
+    test the test.
     Raises the errors of `extract`, `compile` and `simulate`.
     """
     from accelsim.frontend import extract
@@ -146,7 +148,7 @@ def verify(
     network = extract(model, example if isinstance(x, tuple) else example[0], engine=engine, lanes=lanes)
     units = None
     if program is None:
-        compilation = compile_with_plans(network, accelerator)
+        compilation = compile_with_plans(network, accelerator, effort=effort)
         program, units = compilation.program, compilation.units
     return compare(network, simulate(program, x, accelerator=accelerator), model, x, units)
 

@@ -14,7 +14,7 @@ from accelsim.hardware import Accelerator
 from .application import application, guarded
 from .arithmetic import certificates, certificates_table, uncertified
 from .models import open_model
-from .options import Config, Engine, Input, Json, Lanes, Model, one_of, read_inputs
+from .options import Config, Effort, Engine, Input, Json, Lanes, Model, one_of, read_inputs
 from .output import progress, write_json, write_tables, write_text
 from .programs import plan_table, program_summary, program_table
 from .status import OK
@@ -29,7 +29,7 @@ def compile(
     engine: Engine = None,
     lanes: Lanes = "host",
     inputs: Input = None,
-    effort: Annotated[int, typer.Option(min=0, max=2, help="How many ways to cut a layer are compared.")] = 1,
+    effort: Effort = 1,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print how layers were cut, and what bounds each.")
     ] = False,

@@ -54,6 +54,9 @@ Lanes = Annotated[
         help="PyTorch kernel set whose vector lanes decide roundings; host is this computer's.",
     ),
 ]
+Effort = Annotated[
+    int, typer.Option(min=0, max=2, help="How many ways to cut a layer are compared, and how many programs are timed.")
+]
 Input = Annotated[
     list[Path] | None,
     typer.Option(

@@ -19,7 +19,7 @@ from accelsim.report.comparison import comparison_summary, comparison_table
 from .application import application, guarded
 from .arithmetic import Labels, effect, uncertified
 from .models import Source, open_model, stdout_free
-from .options import Config, Engine, Input, Json, Lanes, read_inputs
+from .options import Config, Effort, Engine, Input, Json, Lanes, read_inputs
 from .output import progress, write_json, write_tables
 from .programs import is_program, open_program
 from .status import OK, WRONG_OUTPUTS, CallError
@@ -61,6 +61,7 @@ def run(
     lanes: Lanes = "host",
     inputs: Input = None,
     labels: Labels = None,
+    effort: Effort = 1,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -86,7 +87,7 @@ def run(
             raise CallError(f"--labels {labels}: {what} is a program, which is compared with nothing")
         job = _program(what, accelerator, engine, x)
     else:
-        job = _model(what, accelerator, engine, lanes, x, labels)
+        job = _model(what, accelerator, engine, lanes, x, labels, effort)
     with progress("simulate"):
         if job.x is None:
             result = simulate(job.program, accelerator=accelerator)
@@ -124,12 +125,14 @@ def run(
     return WRONG_OUTPUTS if wrong else OK
 
 
-def _model(what: str, accelerator: Accelerator, engine: str | None, lanes: str, x: Any, labels: Path | None) -> _Run:
+def _model(
+    what: str, accelerator: Accelerator, engine: str | None, lanes: str, x: Any, labels: Path | None, effort: int
+) -> _Run:
     from accelsim.compiler import compile_with_plans
 
     source = open_model(what, engine, lanes, x)
     with progress("compile"):
-        compilation = compile_with_plans(source.network, accelerator)
+        compilation = compile_with_plans(source.network, accelerator, effort=effort)
     units = compilation.units
     notes = (*source.network.notes, *uncertified(units, accelerator, what, engine, lanes))
     if source.x is None:

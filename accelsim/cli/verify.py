@@ -15,7 +15,7 @@ from accelsim.report.tables import verification_table
 from .application import application, guarded
 from .arithmetic import Labels, effect, uncertified
 from .models import open_model, saved_kind, stdout_free
-from .options import Engine, Input, Json, Lanes, Model, read_inputs
+from .options import Effort, Engine, Input, Json, Lanes, Model, read_inputs
 from .output import progress, write_json, write_tables
 from .status import OK, WRONG_OUTPUTS, CallError
 
@@ -31,6 +31,7 @@ def verify(
     lanes: Lanes = "host",
     inputs: Input = None,
     labels: Labels = None,
+    effort: Effort = 1,
     as_json: Json = False,
 ) -> int:
     """Compare every layer's outputs with PyTorch's, bit for bit. Exit status 1 if a difference is unexplained.
@@ -46,7 +47,7 @@ def verify(
         raise CallError(f"{model}: verify needs the PyTorch model, to compare with; `accelsim run` takes saved files")
     source = open_model(model, engine, lanes, read_inputs(inputs))
     with progress("compile"):
-        compilation = compile_with_plans(source.network, accelerator)
+        compilation = compile_with_plans(source.network, accelerator, effort=effort)
     units = compilation.units
     with progress("simulate"):
         result = simulate(compilation.program, source.x, accelerator=accelerator)

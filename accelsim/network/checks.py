@@ -227,8 +227,8 @@ def _(node: Lookup, network: Network, shapes: list[Shape]) -> Shape:
     _check_array("tables", node.tables, np.uint8, (count, 256))
     edge = 0
     for start, stop, table in node.spans:
-        _require(start == edge < stop, f"spans {node.spans}: {start} to {stop} does not go on from {edge}")
-        _require(0 <= table < count, f"spans {node.spans}: table {table} of {count}")
+        _require(start == edge < stop, f"spans: {start} to {stop} does not go on from {edge}")
+        _require(0 <= table < count, f"spans: table {table} of {count} from {start} to {stop}")
         edge = stop
     _require(edge == size, f"spans end at {edge}; its input has {size} elements")
     return shapes[0]

@@ -70,9 +70,11 @@ def run_sweep(
     *,
     store: str | Path,
     jobs: int | None = None,
+    effort: int = 1,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Sweep:
-    """Compile and time `network` for every combination of `settings` (`key=value,value`), in `jobs` processes.
+    """Compile, with `effort`, and time `network` for every combination of `settings` (`key=value,value`), in `jobs`
+    processes.
 
     Points that `store` holds are taken from it, each other one is written to it as it finishes; one that cannot run
     is kept with its error. `jobs` is the number of processors by default. `on_progress(done, total)` is called in this
@@ -88,18 +90,20 @@ def run_sweep(
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         kept = Store(store)
         try:
-            done = {i: found for i, item in enumerate(candidates) if (found := kept.get(digest, item.accelerator))}
+            done = {
+                i: found for i, item in enumerate(candidates) if (found := kept.get(digest, item.accelerator, effort))
+            }
             reused = len(done)
             on_progress(reused, len(candidates))
             missing = {i: item for i, item in enumerate(candidates) if i not in done}
 
             def finish(index: int, measurement: Measurement) -> None:
-                kept.put(digest, candidates[index].accelerator, candidates[index].parameters, measurement)
+                kept.put(digest, candidates[index].accelerator, effort, candidates[index].parameters, measurement)
                 done[index] = measurement
                 on_progress(len(done), len(candidates))
 
             if missing:
-                _run_missing(path, missing, min(jobs or os.cpu_count() or 1, len(missing)), finish)
+                _run_missing(path, missing, min(jobs or os.cpu_count() or 1, len(missing)), effort, finish)
         finally:
             kept.close()
     points = tuple(Point(item.parameters, done[i]) for i, item in enumerate(candidates))
@@ -107,12 +111,12 @@ def run_sweep(
 
 
 def _run_missing(
-    path: Path, missing: dict[int, Candidate], jobs: int, finish: Callable[[int, Measurement], None]
+    path: Path, missing: dict[int, Candidate], jobs: int, effort: int, finish: Callable[[int, Measurement], None]
 ) -> None:
     """Run the points in a pool, and hand each to `finish` as it comes back."""
     context = multiprocessing.get_context("spawn")
     lifeline, held = context.Pipe(duplex=False)
-    pool = concurrent.futures.ProcessPoolExecutor(jobs, context, start, (str(path), lifeline))
+    pool = concurrent.futures.ProcessPoolExecutor(jobs, context, start, (str(path), effort, lifeline))
     try:
         futures = {pool.submit(run_point, item.accelerator.to_dict()): i for i, item in missing.items()}
         for future in concurrent.futures.as_completed(futures):

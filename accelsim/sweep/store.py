@@ -21,6 +21,7 @@ _COLUMNS = {
     "network": "TEXT NOT NULL",
     "version": "TEXT NOT NULL",
     "configuration": "TEXT NOT NULL",  # JSON: json_extract(configuration, '$.mac_array.rows')
+    "effort": "INTEGER NOT NULL",  # the compiler's
     "parameters": "TEXT NOT NULL",  # JSON: the swept keys only
     "cycles": "INTEGER",
     "seconds": "REAL",
@@ -56,10 +57,10 @@ def release() -> str:
     return f"{__version__}+{digest.hexdigest()[:16]}"
 
 
-def point_key(network: str, accelerator: Accelerator) -> str:
-    """What identifies a point: the network's hash, the configuration without its name, and the release."""
+def point_key(network: str, accelerator: Accelerator, effort: int) -> str:
+    """What identifies a point: the network's hash, the configuration without its name, effort, and the release."""
     configuration = {key: value for key, value in accelerator.to_dict().items() if key != "name"}
-    text = json.dumps([network, configuration, release()], sort_keys=True)
+    text = json.dumps([network, configuration, effort, release()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -86,11 +87,11 @@ class Store:
         """Close the file."""
         self._connection.close()
 
-    def get(self, network: str, accelerator: Accelerator) -> Measurement | None:
+    def get(self, network: str, accelerator: Accelerator, effort: int) -> Measurement | None:
         """The point's measurement, None if it has not been finished."""
         names = ("cycles", "seconds", "macs", "utilization", "error", *_TRAFFIC)
         query = f"SELECT {', '.join(names)} FROM points WHERE key = ?"
-        row = self._connection.execute(query, (point_key(network, accelerator),)).fetchone()
+        row = self._connection.execute(query, (point_key(network, accelerator, effort),)).fetchone()
         if row is None:
             return None
         found = dict(zip(names, row, strict=True))
@@ -101,13 +102,21 @@ class Store:
             found["cycles"], found["seconds"], found["macs"], found["utilization"], traffic, found["error"]
         )
 
-    def put(self, network: str, accelerator: Accelerator, parameters: dict[str, Any], measurement: Measurement) -> None:
+    def put(
+        self,
+        network: str,
+        accelerator: Accelerator,
+        effort: int,
+        parameters: dict[str, Any],
+        measurement: Measurement,
+    ) -> None:
         """Write one finished point; when this returns it survives the end of the process. Raises SweepError."""
         row = {
-            "key": point_key(network, accelerator),
+            "key": point_key(network, accelerator, effort),
             "network": network,
             "version": release(),
             "configuration": json.dumps(accelerator.to_dict()),
+            "effort": effort,
             "parameters": json.dumps(parameters),
             "cycles": measurement.cycles,
             "seconds": measurement.seconds,

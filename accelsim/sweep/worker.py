@@ -18,16 +18,17 @@ from accelsim.network import Network
 
 from .store import Measurement
 
-_network: Network | None = None  # the process's own: set once by `start`, before its first point
+_network: Network | None = None  # the process's own, like the effort: set once by `start`, before its first point
+_effort = 1
 
 
-def start(path: str, lifeline: Connection) -> None:
+def start(path: str, effort: int, lifeline: Connection) -> None:
     """Prepare the process: read the network, and watch the parent through the pipe that closes when it ends."""
-    global _network
+    global _network, _effort
     # A Ctrl-C reaches the whole group; the parent alone decides what becomes of the points under way.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
-    _network = Network.load(path)
+    _network, _effort = Network.load(path), effort
 
 
 def _end_with_parent(lifeline: Connection) -> None:
@@ -38,16 +39,16 @@ def _end_with_parent(lifeline: Connection) -> None:
 def run_point(configuration: dict[str, Any]) -> Measurement:
     """Compile and time the process's network for a configuration."""
     assert _network is not None
-    return measure(_network, Accelerator.from_dict(configuration))
+    return measure(_network, Accelerator.from_dict(configuration), _effort)
 
 
-def measure(network: Network, accelerator: Accelerator) -> Measurement:
+def measure(network: Network, accelerator: Accelerator, effort: int) -> Measurement:
     """Compile and time `network`; what cannot be compiled or run is a measurement with its error."""
     from accelsim.compiler import compile
     from accelsim.machine import simulate
 
     try:
-        result = simulate(compile(network, accelerator))
+        result = simulate(compile(network, accelerator, effort=effort))
     except AccelsimError as error:
         return Measurement(error=f"{type(error).__name__}: {error}")
     return Measurement(

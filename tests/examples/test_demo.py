@@ -59,6 +59,8 @@ def test_it_prints_tables_leaves_pictures_and_succeeds(short: Path, capsys: pyte
 def test_one_differing_bit_is_an_exit_status(
     short: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(digits, "ENGINES", ("fbgemm", "x86"))
+    monkeypatch.setattr(demo, "SWEEP", ("mac_array.rows=8,16",))
     right = demo.run_engine
 
     def wrong(engine: str) -> demo.Run:

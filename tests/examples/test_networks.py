@@ -23,18 +23,19 @@ def quantized(name: str, engine: str) -> tuple[torch.nn.Module, torch.Tensor]:
     return importlib.import_module(f"examples.{name}").quantized(engine)
 
 
-def verify(name: str, engine: str, configuration: str) -> accelsim.Verification:
+def verify(name: str, engine: str, configuration: str, effort: int = 1) -> accelsim.Verification:
     model, x = quantized(name, engine)
-    return accelsim.verify(model, x, accelsim.Accelerator.from_yaml(ROOT / "configs" / f"{configuration}.yaml"))
+    machine = accelsim.Accelerator.from_yaml(ROOT / "configs" / f"{configuration}.yaml")
+    return accelsim.verify(model, x, machine, effort=effort)
 
 
 @pytest.mark.parametrize(
-    ("engine", "configuration"),
-    [*itertools.product(("fbgemm", "qnnpack"), CONFIGURATIONS), ("qnnpack", "server_64x64")],
+    ("engine", "effort", "configuration"),
+    [*((*kind, name) for kind in (("fbgemm", 1), ("qnnpack", 0)) for name in (*CONFIGURATIONS, "server_64x64"))],
 )
 @pytest.mark.parametrize("name", SMALL)
-def test_small_networks_equal_pytorch_in_every_layer(name: str, engine: str, configuration: str) -> None:
-    verification = verify(name, engine, configuration)
+def test_small_networks_equal_pytorch_in_every_layer(name: str, engine: str, effort: int, configuration: str) -> None:
+    verification = verify(name, engine, configuration, effort)
     assert verification.mismatches == 0, verification.report()
 
 
@@ -55,13 +56,13 @@ def test_large_networks_equal_pytorch_in_every_layer(name: str, engine: str, con
 @pytest.mark.parametrize("engine", ["x86", "onednn"])
 def test_the_other_engines_equal_pytorch_too(engine: str) -> None:
     for name in ("resnet8", "branches"):
-        verification = verify(name, engine, "edge_16x16")
+        verification = verify(name, engine, "edge_16x16", effort=0)
         assert verification.mismatches == 0, verification.report()
 
 
 def test_every_operation_is_compared_as_often_as_it_has_outputs() -> None:
     """Sizes by hand; nothing falls out of the comparison unseen."""
-    layers = verify("branches", "fbgemm", "edge_16x16").layers
+    layers = verify("branches", "fbgemm", "edge_16x16", effort=0).layers
     small, large = 9 * 7, 18 * 14  # positions
     branches = (7, 20, 9, 12)
     expected = [small * channels for channels in (12, *branches, sum(branches), 24)]  # stem, branches, cat, mix

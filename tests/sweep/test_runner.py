@@ -37,7 +37,7 @@ def advance(done, total):
 
 if __name__ == "__main__":
     run_sweep(Network.load(sys.argv[1]), Accelerator.from_yaml(sys.argv[2]), {settings}, store=sys.argv[3], jobs=1,
-              on_progress=advance)
+              effort=0, on_progress=advance)
 """
 
 
@@ -60,14 +60,20 @@ def test_sixteen_points_are_what_compiling_and_timing_each_gives(tmp_path: Path)
     network = linear()
     calls: list[tuple[int, int]] = []
     done = run_sweep(
-        network, EDGE, SIXTEEN, store=tmp_path / "s.sqlite", jobs=2, on_progress=lambda a, b: calls.append((a, b))
+        network,
+        EDGE,
+        SIXTEEN,
+        store=tmp_path / "s.sqlite",
+        jobs=2,
+        effort=0,
+        on_progress=lambda a, b: calls.append((a, b)),
     )
     assert calls == [(count, 16) for count in range(17)]
     assert done.reused == 0
     assert len(done.points) == 16
     for point in done.points:
         machine = EDGE.replace(**point.parameters)
-        alone = accelsim.simulate(accelsim.compile(network, machine))
+        alone = accelsim.simulate(accelsim.compile(network, machine, effort=0))
         assert point.measurement.cycles == alone.cycles
         assert point.measurement.macs == 40 * 24
         cells = machine.mac_array.rows * machine.mac_array.columns
@@ -87,10 +93,12 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(saved: Path, tmp_path: Pat
         assert connection.execute("SELECT count(*) FROM points").fetchone() == (3,)
     network = Network.load(saved)
     calls: list[int] = []
-    again = run_sweep(network, EDGE, SIXTEEN, store=store, jobs=1, on_progress=lambda done, _: calls.append(done))
+    again = run_sweep(
+        network, EDGE, SIXTEEN, store=store, jobs=1, effort=0, on_progress=lambda done, _: calls.append(done)
+    )
     assert again.reused == 3
     assert calls == list(range(3, 17))
-    whole = run_sweep(network, EDGE, SIXTEEN, store=tmp_path / "other.sqlite", jobs=2)
+    whole = run_sweep(network, EDGE, SIXTEEN, store=tmp_path / "other.sqlite", jobs=2, effort=0)
     assert [point.to_dict() for point in again.points] == [point.to_dict() for point in whole.points]
 
 
@@ -103,17 +111,22 @@ def test_an_interrupt_keeps_the_points_and_leaves_no_process(saved: Path, tmp_pa
         assert connection.execute("SELECT count(*) FROM points").fetchone() == (3,)
 
 
-def test_another_network_or_configuration_is_run_anew(tmp_path: Path) -> None:
+def test_another_network_or_effort_is_run_anew(tmp_path: Path) -> None:
     store = tmp_path / "s.sqlite"
     first = run_sweep(linear(24), EDGE, ["mac_array.rows=4"], store=store, jobs=1)
     same = run_sweep(linear(24), EDGE, ["mac_array.rows=4"], store=store, jobs=1)
     other = run_sweep(linear(25), EDGE, ["mac_array.rows=4"], store=store, jobs=1)
-    assert (first.reused, same.reused, other.reused) == (0, 1, 0)
+    least = run_sweep(linear(24), EDGE, ["mac_array.rows=4"], store=store, jobs=1, effort=0)
+    assert (first.reused, same.reused, other.reused, least.reused) == (0, 1, 0, 0)
+    machine = EDGE.replace(**{"mac_array.rows": 4})
+    for effort, swept in ((0, least), (1, same)):
+        alone = accelsim.simulate(accelsim.compile(linear(24), machine, effort=effort))
+        assert swept.points[0].measurement.cycles == alone.cycles
 
 
 def test_a_point_that_cannot_run_is_kept_with_its_reason(tmp_path: Path) -> None:
     settings = ["buffers.accumulator.bytes=4,64KiB", "buffers.activation.bytes=1,128KiB"]
-    done = run_sweep(linear(), EDGE, settings, store=tmp_path / "s.sqlite", jobs=1)
+    done = run_sweep(linear(), EDGE, settings, store=tmp_path / "s.sqlite", jobs=1, effort=0)
     errors = [point.measurement.error for point in done.points]
     assert errors[3] is None
     assert errors[2] is not None
@@ -128,7 +141,7 @@ def test_a_dead_worker_is_said(tmp_path: Path) -> None:
                 os.kill(child, signal.SIGKILL)
 
     with pytest.raises(SweepError, match="worker process died"):
-        run_sweep(linear(), EDGE, SIXTEEN, store=tmp_path / "s.sqlite", jobs=1, on_progress=kill_workers)
+        run_sweep(linear(), EDGE, SIXTEEN, store=tmp_path / "s.sqlite", jobs=1, effort=0, on_progress=kill_workers)
 
 
 def children() -> list[int]:

@@ -16,23 +16,24 @@ TRAFFIC = {memory: {"read": 10 * i, "written": 10 * i + 1} for i, memory in enum
 MEASURED = Measurement(1234, 2.5e-6, 999, 0.25, TRAFFIC)
 
 
-def test_a_point_is_found_again_under_its_network_and_configuration_only(tmp_path: Path) -> None:
+def test_a_point_is_found_again_under_its_network_configuration_and_effort_only(tmp_path: Path) -> None:
     store = Store(tmp_path / "new" / "s.sqlite")
-    store.put("net", EDGE, {"mac_array.rows": 16}, MEASURED)
-    store.put("net", EDGE.replace(**{"mac_array.rows": 4}), {"mac_array.rows": 4}, Measurement(error="why"))
+    store.put("net", EDGE, 1, {"mac_array.rows": 16}, MEASURED)
+    store.put("net", EDGE.replace(**{"mac_array.rows": 4}), 1, {"mac_array.rows": 4}, Measurement(error="why"))
     store.close()
     again = Store(tmp_path / "new" / "s.sqlite")
-    assert again.get("net", EDGE) == MEASURED
-    assert again.get("net", EDGE.replace(name="other")) == MEASURED  # a name changes no cycle
-    assert again.get("net", EDGE.replace(**{"mac_array.rows": 4})) == Measurement(error="why")
-    assert again.get("other net", EDGE) is None
-    assert again.get("net", EDGE.replace(**{"dram.latency": 61})) is None
+    assert again.get("net", EDGE, 1) == MEASURED
+    assert again.get("net", EDGE.replace(name="other"), 1) == MEASURED  # a name changes no cycle
+    assert again.get("net", EDGE.replace(**{"mac_array.rows": 4}), 1) == Measurement(error="why")
+    assert again.get("other net", EDGE, 1) is None
+    assert again.get("net", EDGE.replace(**{"dram.latency": 61}), 1) is None
+    assert again.get("net", EDGE, 0) is None
     again.close()
 
 
 def test_a_point_can_be_asked_for_in_sql(tmp_path: Path) -> None:
     store = Store(tmp_path / "s.sqlite")
-    store.put("net", EDGE, {"mac_array.rows": 16}, MEASURED)
+    store.put("net", EDGE, 1, {"mac_array.rows": 16}, MEASURED)
     store.close()
     with sqlite3.connect(tmp_path / "s.sqlite") as connection:
         query = "SELECT cycles, utilization, dram_written, json_extract(configuration, '$.mac_array.rows') FROM points"
@@ -41,9 +42,9 @@ def test_a_point_can_be_asked_for_in_sql(tmp_path: Path) -> None:
 
 def test_another_release_of_the_code_measures_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path / "s.sqlite")
-    store.put("net", EDGE, {}, MEASURED)
+    store.put("net", EDGE, 1, {}, MEASURED)
     monkeypatch.setattr("accelsim.sweep.store.release", lambda: "0.1.0+other")
-    assert store.get("net", EDGE) is None
+    assert store.get("net", EDGE, 1) is None
     store.close()
 
 

@@ -68,7 +68,7 @@ def small(engine: str) -> nn.Module:
 @pytest.mark.parametrize("batch", [None, 4])
 def test_a_model_is_equal_to_pytorch_in_every_bit(engine: str, batch: int | None) -> None:
     model = small(engine)
-    verification = accelsim.verify(model, IMAGES, TEACHING, engine=engine, batch=batch)
+    verification = accelsim.verify(model, IMAGES, TEACHING, engine=engine, batch=batch, effort=0 if batch else 1)
     assert (verification.engine, verification.differing_bits, verification.mismatches) == (engine, 0, 0)
     layers = {layer.name: layer.compared for layer in verification.layers}
     # Outputs of each layer by hand: all that PyTorch makes is compared, of each image. What it makes on the way to a
@@ -219,7 +219,7 @@ def on(arithmetic: Any) -> accelsim.Accelerator:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_thresholds_are_equal_to_pytorch_in_every_bit(engine: str) -> None:
-    verification = accelsim.verify(small(engine), IMAGES, on("thresholds"), engine=engine)
+    verification = accelsim.verify(small(engine), IMAGES, on("thresholds"), engine=engine, effort=0)
     assert (verification.differing_bits, verification.mismatches) == (0, 0)
     assert verification.compared > 12 * 1600
 
@@ -229,14 +229,15 @@ def test_fixed_point_is_equal_to_pytorch_where_it_is_certified(engine: str) -> N
     model = small(engine)
     network = accelsim.extract(model, IMAGES, engine=engine)
     certified = {node.name: certify_layer(network, node, 31).certified for node in matrix_nodes(network)}
-    wide = accelsim.verify(model, IMAGES, on("fixed_point"), engine=engine)
+    wide = accelsim.verify(model, IMAGES, on("fixed_point"), engine=engine, effort=0)
     assert wide.mismatches == 0
     assert sum(int(item.sum()) for item in certified.values()) > 20
     assert [layer.changed for layer in wide.layers if layer.name in certified and certified[layer.name].all()] == [
         0 for item in certified.values() if item.all()
     ]
     assert wide.differing_bits == 0 or any(layer.changed for layer in wide.layers)
-    narrow = accelsim.verify(model, IMAGES, on({"fixed_point": {"multiplier_bits": 6}}), engine=engine)
+    machine = on({"fixed_point": {"multiplier_bits": 6}})
+    narrow = accelsim.verify(model, IMAGES, machine, engine=engine, effort=0)
     assert narrow.mismatches == 0
     assert narrow.explained > 50
     assert f"of {sum(map(len, certified.values()))} channels have a certificate" in narrow.report()
@@ -246,7 +247,7 @@ def test_fixed_point_is_equal_to_pytorch_where_it_is_certified(engine: str) -> N
 def test_what_an_arithmetic_changes_is_counted_beside_pytorch(arithmetic: str) -> None:
     """The codes of the first layer once more, from PyTorch's input and weights, in fractions."""
     model = small("qnnpack")
-    verification = accelsim.verify(model, IMAGES, on(arithmetic), engine="qnnpack")
+    verification = accelsim.verify(model, IMAGES, on(arithmetic), engine="qnnpack", effort=0)
     assert verification.mismatches == 0
     layer = next(item for item in verification.layers if item.name == "first")
     x = model.quantize(IMAGES)
