@@ -137,9 +137,8 @@ def verify(
 
     `x`: the model's input (a tuple for several), first axis the images. With `batch`, the network is recorded for that
     many images at a time and PyTorch runs so too, since which of PyTorch's lanes rounds an element depends on the
-    batch; by default all of `x` is one batch. `effort`: the compiler's. `program` takes the place of the compiled one, to
-    test the test.
-    Raises the errors of `extract`, `compile` and `simulate`.
+    batch; by default all of `x` is one batch. `effort`: the compiler's. `program` takes the place of the compiled one,
+    to test the test. Raises the errors of `extract`, `compile` and `simulate`.
     """
     from accelsim.frontend import extract
 
