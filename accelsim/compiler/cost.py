@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from accelsim.hardware import Accelerator
@@ -54,6 +55,10 @@ class MatrixPlan(Cut):
     cost: float
     dram: int
     bound: str
+
+    def decided(self) -> MatrixPlan:
+        """The same for all plans that decide the same, whatever their estimates."""
+        return replace(self, cost=0.0, dram=0, bound="")
 
 
 @dataclass(frozen=True)
@@ -166,13 +171,20 @@ def planned(
     *,
     whole_input: bool = True,
     gather: bool = True,
+    limit: float = math.inf,
 ) -> MatrixPlan | None:
-    """The plan with its cost, or None where it does not fit.
+    """The plan with its cost, or None where it does not fit or the array alone takes more cycles than `limit`.
 
     `whole_input` and `gather` say what to do where either way is possible.
     """
     (images, lines, pixels), (outputs, groups, channels) = positions, block
     tiles, out_blocks = shape.tiles(images, lines, pixels), shape.output_blocks(outputs, groups)
+    steps, depth_parts = tiles * out_blocks, shape.steps(channels)
+    # The tiles of a block follow one another, with the same weights.
+    first_time = steps if (spatial_outer and out_blocks > 1) or depth_parts > 1 else out_blocks
+    mac = depth_parts * (first_time * mapping.cycles + (steps - first_time) * mapping.again)
+    if mac > limit:
+        return None
     cut = _Counted(
         images,
         lines,
@@ -184,11 +196,11 @@ def planned(
         mapping.side,
         spatial_outer,
         -(-shape.group_channels // channels),
-        shape.steps(channels),
+        depth_parts,
         out_blocks,
         tiles,
         images * lines * pixels,
-        tiles * out_blocks,
+        steps,
         shape.input_lines(lines),
         shape.input_pixels(pixels),
     )
@@ -198,9 +210,6 @@ def planned(
     moves = _moves(shape, room, cut, places)
     code = moves.instructions * INSTRUCTION_BYTES
     dram = moves.in_bytes + moves.weight_bytes + moves.out_bytes + moves.constant_bytes + code
-    # The tiles of a block follow one another, with the same weights.
-    first_time = cut.steps if (spatial_outer and cut.out_blocks > 1) or cut.depth_parts > 1 else cut.out_blocks
-    mac = cut.depth_parts * (first_time * mapping.cycles + (cut.steps - first_time) * mapping.again)
     post = _post_cycles(shape, accelerator, room, cut, places)
     cost, bound = _cost(shape, accelerator, room, cut, places, moves, mac, post)
     gather, whole_input = places.gather, places.whole_input

@@ -4,7 +4,8 @@ lower         nodes -> operations on stored tensors (lowering.py)
 lay out       which of them get gaps between pixels, if they stay on the chip (layout.py)
 place         which tensors stay in the activation buffer (residency.py)
 fuse          which element-wise operations work on the tiles of the matrix operation before them (fusion.py)
-tile, emit    operations -> instructions, each matrix operation cut as a search over costs says (tiling.py, emit_*.py)
+tile          how each matrix operation is cut, by a search over costs (tiling.py)
+emit          operations -> instructions (emit_*.py)
 schedule      element-wise work goes up to where its operands are ready, constants are loaded ahead (scheduling.py)
 reuse         a mac that takes the weights of the one before is told so (reuse.py)
 synchronize   wait and signal fields (synchronization.py)
@@ -16,7 +17,7 @@ What each leaves is kept in the Compilation; `dump.py` writes it down.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 
 from accelsim.errors import AssemblyError, CompileError
@@ -35,13 +36,13 @@ from .forms import Form
 from .fusion import Fusion, fuse, room_of
 from .layout import layouts
 from .lowering import lower
-from .operations import Copy, Elementwise, Lowered, Matrix, MatrixProduct, Pool, target_of
+from .operations import Copy, Elementwise, Lowered, Matrix, MatrixProduct, Operation, Pool, target_of
 from .residency import Placement, place
 from .reuse import reuse
 from .scheduling import schedule
 from .synchronization import synchronize
 from .tiling import choose
-from .tuning import Compilation, Decisions, Instructions, fastest
+from .tuning import Compilation, Decisions, fastest
 
 
 def compile(network: Network, accelerator: Accelerator, *, effort: int = 1) -> Program:
@@ -60,19 +61,24 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
     units = layer_units(network, accelerator.requant_unit.arithmetic)
     lowered = lower(network, units)
 
-    def build(decisions: Decisions, known: set[Instructions]) -> Compilation | None:
+    def build(decisions: Decisions, known: set[Hashable]) -> Compilation | None:
         view = decisions.view(accelerator)
         placement = place(lowered, view.buffers.activation.bytes, layouts(lowered, view), decisions.streamed)
         fusions = fuse(lowered, placement, view, effort)
         fusions = {index: fusion for index, fusion in fusions.items() if index not in decisions.apart}
-        emitter, plans = _emitted(lowered, view, placement, fusions, decisions, effort)
+        plans = _tiled(lowered, view, placement, fusions, decisions, effort)
+        # All that the passes behind go by; what they make of different ones may be equal still.
+        fused = tuple((index, fusion.staging) for index, fusion in fusions.items())
+        cuts = tuple(None if plan is None else plan.decided() for _, plan in plans)
+        if not _new((view.buffers, placement.key, fused, cuts, decisions.gap), known):
+            return None
+        emitter = _emitted(lowered, view, placement, fusions, plans)
         probes = _probes(emitter, network)
         order = _order(emitter, probes)
         emitted = tuple(emitter.instructions)
         instructions = tuple([emitted[number] for number in order])
-        if (instructions, decisions.gap) in known:
+        if not _new((instructions, decisions.gap), known):
             return None
-        known.add((instructions, decisions.gap))
         program = _program(
             network, accelerator, emitter, probes, order, instructions, emitter.image.end + decisions.gap
         )
@@ -81,33 +87,62 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
     return fastest(build, accelerator, effort)
 
 
-def _emitted(
+def _new(key: Hashable, known: set[Hashable]) -> bool:
+    """Whether `key` was not known yet; it is from now on."""
+    before = len(known)
+    known.add(key)
+    return len(known) > before
+
+
+def _tiled(
     lowered: Lowered,
     accelerator: Accelerator,
     placement: Placement,
     fusions: Mapping[int, Fusion],
     decisions: Decisions,
     effort: int,
-) -> tuple[Emitter, tuple[tuple[str, MatrixPlan | None], ...]]:
-    """The instructions of every operation, and the name and the plan of each."""
-    passing = [target_of(lowered.operations[index]) for index in fusions]
-    emitter = Emitter(lowered, accelerator, placement, passing)
+) -> tuple[tuple[str, MatrixPlan | None], ...]:
+    """For each operation its layer's name and, for a matrix, its plan."""
     plans: list[tuple[str, MatrixPlan | None]] = []
     for index, operation in enumerate(lowered.operations):
         name = lowered.layers[operation.layer]
+        plan = None
+        if index in fusions:
+            plan = fusions[index].plan
+        elif isinstance(operation, Matrix):
+            operation = placement.laid_out(operation)
+            room = room_of(operation, placement, placement.staging[index], cold=not index)
+            plan = decisions.plans.get((index, room)) or choose(name, operation, accelerator, room, effort)
+        plans.append((name, plan))
+    return tuple(plans)
+
+
+def _emitted(
+    lowered: Lowered,
+    accelerator: Accelerator,
+    placement: Placement,
+    fusions: Mapping[int, Fusion],
+    plans: Sequence[tuple[str, MatrixPlan | None]],
+) -> Emitter:
+    """The instructions of every operation."""
+    passing = [target_of(lowered.operations[index]) for index in fusions]
+    emitter = Emitter(lowered, accelerator, placement, passing)
+    for index, operation in enumerate(lowered.operations):
+        if index - 1 in fusions:
+            continue
+        name, plan = plans[index]
         emitter.layer = operation.layer
         fusion = fusions.get(index)
         emitter.staging = placement.staging[index] if fusion is None else fusion.staging
         try:
-            plans.append((name, None if index - 1 in fusions else _emit(emitter, index, fusion, decisions, effort)))
+            _emit(emitter, operation, plan, fusion)
         except AssemblyError as error:
             raise CompileError(f"{name}: does not fit the instruction set: {error}") from None
         except CompileError as error:
-            text = str(error)
-            raise CompileError(text if text.startswith(f"{name}: ") else f"{name}: {text}") from None
+            raise CompileError(f"{name}: {error}") from None
     emitter.layer = lowered.operations[-1].layer if lowered.operations else 0
     emitter.emit(Halt())
-    return emitter, tuple(plans)
+    return emitter
 
 
 def _order(emitter: Emitter, probes: Sequence[Probe]) -> list[int]:
@@ -143,20 +178,12 @@ def _program(
     )
 
 
-def _emit(emitter: Emitter, index: int, fusion: Fusion | None, decisions: Decisions, effort: int) -> MatrixPlan | None:
-    """Emit operation `index`; returns its plan, if it has one."""
-    operation = emitter.lowered.operations[index]
+def _emit(emitter: Emitter, operation: Operation, plan: MatrixPlan | None, fusion: Fusion | None) -> None:
+    """Emit an operation, a matrix as its plan says."""
     match operation:
         case Matrix():
-            operation = emitter.placement.laid_out(operation)
-            if fusion is not None:
-                plan = fusion.plan
-            else:
-                room = room_of(operation, emitter.placement, emitter.staging, cold=not index)
-                name = emitter.lowered.layers[operation.layer]
-                plan = decisions.plans.get((index, room)) or choose(name, operation, emitter.accelerator, room, effort)
-            MatrixEmitter(emitter, operation, plan, fusion).emit()
-            return plan
+            assert plan is not None
+            MatrixEmitter(emitter, emitter.placement.laid_out(operation), plan, fusion).emit()
         case MatrixProduct():
             emit_product(emitter, operation)
         case Elementwise():
@@ -165,7 +192,6 @@ def _emit(emitter: Emitter, index: int, fusion: Fusion | None, decisions: Decisi
             emit_pool(emitter, emitter.placement.laid_out(operation))
         case Copy():
             emit_copy(emitter, operation)
-    return None
 
 
 def _port(emitter: Emitter, name: str, form: Form) -> Port:

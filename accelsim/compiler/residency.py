@@ -3,7 +3,7 @@ reads them, and where. The others live in DRAM and pass through the rest of the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
@@ -38,6 +38,11 @@ class Placement:
     addresses: Mapping[str, int]
     layouts: Mapping[str, Layout]
     staging: tuple[tuple[int, int], ...]
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for equal placements."""
+        return tuple(self.addresses.items()), tuple(self.layouts.items()), self.staging
 
     def laid_out(self, operation: _Viewing) -> _Viewing:
         """The operation with the views of what does not lie dense as it lies."""

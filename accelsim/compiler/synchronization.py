@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
 
 from accelsim.isa import Instruction, Memory, Unit, Units
 
 _NEVER = -1
 _UNITS = len(Unit)
 _NOTHING = (_NEVER,) * _UNITS
+_BITS = [int(Units.of(unit)) for unit in Unit]  # sets of them as plain numbers: adding to a flag is slow
 
 
 class _Accesses:
@@ -60,8 +60,7 @@ def synchronize(instructions: Sequence[Instruction]) -> tuple[Instruction, ...]:
     """The same instructions with the `wait` and `signal` fields that keep every read and write in order."""
     memories = {memory: _Accesses() for memory in Memory}
     done = [[_NEVER] * _UNITS for _ in Unit]  # done[unit][other]: the last of other's that unit has waited for
-    waits = [Units.NONE] * len(instructions)
-    signals = [Units.NONE] * len(instructions)
+    waits, signals = [0] * len(instructions), [0] * len(instructions)
     for number, instruction in enumerate(instructions):
         if instruction.unit is None:
             continue
@@ -73,12 +72,12 @@ def synchronize(instructions: Sequence[Instruction]) -> tuple[Instruction, ...]:
                 )
         for other in Unit:
             if other != instruction.unit and needed[other] > done[instruction.unit][other]:
-                waits[number] |= Units.of(other)
-                signals[needed[other]] |= Units.of(instruction.unit)
+                waits[number] |= _BITS[other]
+                signals[needed[other]] |= _BITS[instruction.unit]
                 done[instruction.unit][other] = needed[other]
     # The end of the run is the last store; what signals nobody, nobody waits for.
     return tuple(
-        replace(instruction, wait=waits[number], signal=signals[number])
+        instruction.with_tokens(Units(waits[number]), Units(signals[number]))
         if waits[number] or signals[number]
         else instruction
         for number, instruction in enumerate(instructions)

@@ -84,7 +84,6 @@ def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int, marg
             if weights > buffers.weight.bytes:
                 continue
             block = outputs, groups, channels
-            macs = shape.output_blocks(outputs, groups) * shape.steps(channels)
             # Places of parts of the input become free one after the other, while the last block works.
             inputs = (True,) if room.source_resident or channels == shape.group_channels else (True, False)
             for tile in _position_tiles(shape, words // outputs, effort):
@@ -93,11 +92,19 @@ def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int, marg
                 # With one block of outputs there is one loop.
                 ways = orders if shape.output_blocks(outputs, groups) > 1 else orders[:1]
                 for mapping in mappings(accelerator, work):
-                    if shape.tiles(*tile) * macs * mapping.again > limit:
-                        continue
                     for (spatial_outer, gather), whole in itertools.product(ways, inputs):
-                        way = {"whole_input": whole, "gather": gather}
-                        plan = planned(shape, accelerator, room, tile, block, mapping, spatial_outer, **way)
+                        plan = planned(
+                            shape,
+                            accelerator,
+                            room,
+                            tile,
+                            block,
+                            mapping,
+                            spatial_outer,
+                            whole_input=whole,
+                            gather=gather,
+                            limit=limit,
+                        )
                         if plan is not None:
                             limit = min(limit, margin * plan.cost)
                             yield plan

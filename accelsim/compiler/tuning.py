@@ -7,7 +7,7 @@ run in time tells exactly.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
@@ -48,10 +48,6 @@ _SAVED = 0.005
 #: How much slower than the fastest a program may be for the sake of bytes, so that more hardware is not slower by a per
 #: cent, and how many per cent of the bytes that it moves count as much as one of the cycles, which are exact here.
 _FRUGAL, _PER_CENT = 1.009, 10
-
-
-#: A program's instructions before they are synchronised, and the bytes left free before them.
-Instructions = tuple[tuple[Instruction, ...], int]
 
 
 @dataclass(frozen=True)
@@ -103,10 +99,10 @@ class Compilation:
 
 
 class Build(Protocol):
-    """The passes from placement to synchronisation. What they make is None if its instructions are `known` already, and
-    is known afterwards."""
+    """The passes from placement to synchronisation. What they make is None if the same is `known` already, and is known
+    afterwards."""
 
-    def __call__(self, decisions: Decisions, known: set[Instructions]) -> Compilation | None: ...
+    def __call__(self, decisions: Decisions, known: set[Hashable]) -> Compilation | None: ...
 
 
 def fastest(build: Build, accelerator: Accelerator, effort: int) -> Compilation:
@@ -144,7 +140,7 @@ class _Search:
     def __init__(self, build: Build, accelerator: Accelerator, effort: int) -> None:
         self._build, self._accelerator, self._effort = build, accelerator, effort
         self._left = _INSTRUCTIONS[effort]
-        self._known: set[Instructions] = set()
+        self._known: set[Hashable] = set()
         self._timed: list[_Timed] = []
         self._started: set[int] = set()
         self._chosen: dict[tuple[Shape, Room], dict[MatrixPlan, None]] = {}

@@ -13,7 +13,7 @@ import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 from accelsim.arithmetic.requantize import Step
 from accelsim.errors import AssemblyError
@@ -89,6 +89,12 @@ class Instruction:
         """The largest integer that the field of that name takes."""
         (field,) = (item for item in layout(cls) if item.name == name)
         return field.limits[1]
+
+    def with_tokens(self, wait: Units, signal: Units) -> Self:
+        """The same instruction with these `wait` and `signal` fields; what has been checked is not checked again."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, wait=wait, signal=signal)
+        return other
 
     def encode(self) -> bytes:
         """The instruction's word."""
