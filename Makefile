@@ -10,10 +10,10 @@ demo: $(READY)
 	$(BIN)/python -m examples.demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 -m "not full"
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 -m "not full"
 
 test-full: $(READY)
-	$(BIN)/python -m pytest -n 2
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2
 
 lint: $(READY)
 	$(BIN)/ruff check .
