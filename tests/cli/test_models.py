@@ -254,6 +254,27 @@ def test_verify_finds_nothing_and_finds_one_altered_weight(monkeypatch: pytest.M
     assert json.loads(wrong.out)["mismatches"] > 0
 
 
+def test_the_effort_is_the_compilers(monkeypatch: pytest.MonkeyPatch) -> None:
+    efforts: list[int] = []
+    compile_with_plans = accelsim.compiler.compile_with_plans
+
+    def recorded(*arguments: Any, effort: int) -> Compilation:
+        efforts.append(effort)
+        return compile_with_plans(*arguments, effort=0)
+
+    monkeypatch.setattr(accelsim.compiler, "compile_with_plans", recorded)
+    for words in (
+        ["compile", EDGE, "net.accelsim", "--out", "net.bin"],
+        ["run", EDGE, "net.accelsim", "--plot", "net.png"],
+        ["verify", "cli_models:for_fbgemm", "--config", EDGE],
+    ):
+        efforts.clear()
+        for more in ((), ("--effort", "2"), ("--effort", "0")):
+            assert call(*words, *more).status == 0, words
+        assert efforts == [1, 2, 0]
+        assert call(*words, "--effort", "3").status == 2
+
+
 def test_verify_needs_a_pytorch_model() -> None:
     called = call("verify", "net.accelsim", "--config", EDGE)
     assert called.status == 2

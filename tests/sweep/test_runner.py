@@ -113,12 +113,13 @@ def test_an_interrupt_keeps_the_points_and_leaves_no_process(saved: Path, tmp_pa
 
 def test_another_network_or_effort_is_run_anew(tmp_path: Path) -> None:
     store = tmp_path / "s.sqlite"
-    first = run_sweep(linear(24), EDGE, ["mac_array.rows=4"], store=store, jobs=1)
-    same = run_sweep(linear(24), EDGE, ["mac_array.rows=4"], store=store, jobs=1)
-    other = run_sweep(linear(25), EDGE, ["mac_array.rows=4"], store=store, jobs=1)
-    least = run_sweep(linear(24), EDGE, ["mac_array.rows=4"], store=store, jobs=1, effort=0)
+    first = run_sweep(linear(24), EDGE, ["mac_array.rows=8"], store=store, jobs=1)
+    same = run_sweep(linear(24), EDGE, ["mac_array.rows=8"], store=store, jobs=1)
+    other = run_sweep(linear(25), EDGE, ["mac_array.rows=8"], store=store, jobs=1)
+    least = run_sweep(linear(24), EDGE, ["mac_array.rows=8"], store=store, jobs=1, effort=0)
     assert (first.reused, same.reused, other.reused, least.reused) == (0, 1, 0, 0)
-    machine = EDGE.replace(**{"mac_array.rows": 4})
+    assert least.points[0].measurement.cycles != same.points[0].measurement.cycles
+    machine = EDGE.replace(**{"mac_array.rows": 8})
     for effort, swept in ((0, least), (1, same)):
         alone = accelsim.simulate(accelsim.compile(linear(24), machine, effort=effort))
         assert swept.points[0].measurement.cycles == alone.cycles
