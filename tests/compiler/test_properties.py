@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import HealthCheck, given, note, reject, settings
 from hypothesis import strategies as st
 
 import accelsim
@@ -32,11 +32,12 @@ RESOURCES = (
 )
 
 
-#: By effort, by how much a network compiled for more hardware may be slower; and by how much the same program. That it
-#: is by no more than 1 % holds for all but about one in a hundred random cases. A unit that is done earlier asks for
-#: the bus earlier, and what is urgent then waits; and a search sees a part of all programs.
-SLOWER = {1: 1.10, 2: 1.05}
-SAME_SLOWER = 1.03
+#: By how much a network compiled for more hardware may be slower than for less, and by how much the same program. Of
+#: random cases about one in a hundred is slower by more: a unit that is done earlier asks for the bus earlier,
+#: and what is urgent then waits; and a search sees a part of all programs.
+SLOWER, SAME_SLOWER = 1.01, 1.03
+#: What share of many random cases may be, and by how much each of them.
+EXCEPTIONS, WORST, SAME_WORST = 0.02, 1.10, 1.05
 
 
 def network(seed: int) -> accelsim.Network:
@@ -113,9 +114,9 @@ def doubled(machine: accelsim.Accelerator, resource: str) -> accelsim.Accelerato
     return machine.replace(**{resource: 2 * value})
 
 
-def check_more_is_no_slower(seed: int, machine: accelsim.Accelerator, resource: str, effort: int) -> None:
-    """A program takes as long with larger buffers, and hardly longer with a wider bus or more lanes; nor does what is
-    compiled for them."""
+def slower(seed: int, machine: accelsim.Accelerator, resource: str, effort: int) -> tuple[float, float]:
+    """Cycles on a machine with twice the resource over those of what is compiled for the machine as it is: of what is
+    compiled for the larger one, and of the same program, which takes as long with larger buffers."""
     try:
         program = accelsim.compile(network(seed), machine, effort=effort)
     except CompileError:
@@ -126,10 +127,9 @@ def check_more_is_no_slower(seed: int, machine: accelsim.Accelerator, resource: 
     what = f"seed {seed}, {resource} doubled, from {cycles} cycles on {machine}"
     if resource.startswith("buffers."):
         assert same == cycles, what
-    else:
-        assert same <= SAME_SLOWER * cycles, f"{same} cycles: {what}"
     again = accelsim.simulate(accelsim.compile(network(seed), larger, effort=effort)).cycles
-    assert again <= SLOWER[effort] * cycles, f"{again} cycles: {what}"
+    note(f"{again} cycles, the same program {same}: {what}")
+    return again / cycles, same / cycles
 
 
 def check_bytes_and_utilisation(seed: int, machine: accelsim.Accelerator, effort: int) -> None:
@@ -163,7 +163,9 @@ def test_doubling_a_resource_makes_nothing_slower(effort: int, examples: int) ->
     @promised(examples)
     @given(SEEDS, machines(), st.sampled_from(RESOURCES))
     def check(seed: int, machine: accelsim.Accelerator, resource: str) -> None:
-        check_more_is_no_slower(seed, machine, resource, effort)
+        again, same = slower(seed, machine, resource, effort)
+        assert again <= SLOWER
+        assert same <= SAME_SLOWER
 
     check()
 
@@ -171,13 +173,19 @@ def test_doubling_a_resource_makes_nothing_slower(effort: int, examples: int) ->
 @pytest.mark.full
 @pytest.mark.parametrize("resource", RESOURCES)
 @pytest.mark.parametrize(("effort", "examples"), [(1, 100), (2, 20)])
-def test_doubling_a_resource_makes_nothing_slower_often(resource: str, effort: int, examples: int) -> None:
+def test_doubling_a_resource_makes_hardly_anything_slower(resource: str, effort: int, examples: int) -> None:
+    ratios = []
+
     @promised(examples)
     @given(SEEDS, machines())
     def check(seed: int, machine: accelsim.Accelerator) -> None:
-        check_more_is_no_slower(seed, machine, resource, effort)
+        again, same = slower(seed, machine, resource, effort)
+        assert again <= WORST
+        assert same <= SAME_WORST
+        ratios.append(again)
 
     check()
+    assert sum(ratio > SLOWER for ratio in ratios) <= max(1, EXCEPTIONS * len(ratios))
 
 
 @promised(25)
