@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import accelsim
 from examples import demo, digits
 
 ROOT = Path(__file__).parents[2]
@@ -35,10 +37,12 @@ def test_an_engine_is_compared_in_every_layer_on_every_image() -> None:
 
 @pytest.fixture
 def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two images an engine, and four points."""
+    """Two images an engine, four points, and programs that are not searched for."""
     whole = demo.run_engine
     monkeypatch.setattr(demo, "run_engine", lambda engine: whole(engine, images=2))
     monkeypatch.setattr(demo, "SWEEP", ("mac_array.rows=8,16", "mac_array.columns=8,16"))
+    monkeypatch.setattr(demo, "run_sweep", functools.partial(demo.run_sweep, effort=0))
+    monkeypatch.setattr(accelsim, "compile", functools.partial(accelsim.compile, effort=0))
     monkeypatch.setattr(demo, "RESULTS", tmp_path)
     return tmp_path
 
