@@ -2,8 +2,9 @@
 
 A layer's window opens when its first compute (mac or post) instruction starts, but not before the last vector of the
 layers before it has entered the array; it closes when the next one opens. The first opens at 0, the last closes at the
-end, a layer without compute gets no cycle. So the windows are a partition, and since a layer's vectors all enter within
-its window, no layer is more than 100 % utilised as long as a program issues one layer's MACs before the next's.
+end; a layer without compute gets no cycle, nor does one whose compute starts after a later layer's. So the windows are
+a partition, and since a layer's vectors all enter within its window, no layer is more than 100 % utilised as long as a
+program issues one layer's MACs before the next's.
 """
 
 from __future__ import annotations
@@ -63,11 +64,11 @@ def layer_windows(program: Program, timing: Timing) -> list[tuple[int, int]]:
                 last_mac[layer] = max(last_mac.get(layer, 0), timing.issued[span.index])
     computing = sorted(first) or [0]
     opens: dict[int, int] = {}
-    reached = 0
-    for layer in computing:
+    after = timing.cycles
+    for layer in reversed(computing):
         before = max((end for other, end in last_mac.items() if other < layer), default=0)
-        reached = max(reached, before, first.get(layer, 0)) if opens else 0
-        opens[layer] = reached
+        opens[layer] = after = min(after, max(before, first.get(layer, 0)))
+    opens[computing[0]] = 0
     windows = []
     close = timing.cycles
     for layer in reversed(range(len(program.layers))):

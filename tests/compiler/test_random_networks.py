@@ -157,6 +157,10 @@ def test_random_networks_on_random_machines(start: int) -> None:
     assert sum(check(seed) for seed in range(start, start + 10)) >= 5
 
 
+def test_a_layer_whose_macs_start_before_the_pool_of_a_layer_before_it_is_no_more_than_fully_used() -> None:
+    assert check(60269)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("start", range(1000, 4500, 20))
 def test_many_random_networks_on_random_machines(start: int) -> None:
