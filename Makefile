@@ -9,11 +9,14 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/python -m examples.demo
 
+# Threads of PyTorch that wait do not spin: two test processes share the processors.
+test test-full: export OMP_WAIT_POLICY := passive
+
 test: $(READY)
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 -m "not full"
+	$(BIN)/python -m pytest -n 2 -m "not full"
 
 test-full: $(READY)
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2
 
 lint: $(READY)
 	$(BIN)/ruff check .

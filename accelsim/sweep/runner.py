@@ -116,9 +116,9 @@ def _run_missing(
     """Run the points in a pool, and hand each to `finish` as it comes back."""
     context = multiprocessing.get_context("spawn")
     lifeline, held = context.Pipe(duplex=False)
-    pool = concurrent.futures.ProcessPoolExecutor(jobs, context, start, (str(path), effort, lifeline))
+    pool = concurrent.futures.ProcessPoolExecutor(jobs, context, start, (str(path), lifeline))
     try:
-        futures = {pool.submit(run_point, item.accelerator.to_dict()): i for i, item in missing.items()}
+        futures = {pool.submit(run_point, item.accelerator.to_dict(), effort): i for i, item in missing.items()}
         for future in concurrent.futures.as_completed(futures):
             finish(futures[future], future.result())
     except BaseException as error:

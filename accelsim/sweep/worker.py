@@ -18,17 +18,16 @@ from accelsim.network import Network
 
 from .store import Measurement
 
-_network: Network | None = None  # the process's own, like the effort: set once by `start`, before its first point
-_effort = 1
+_network: Network | None = None  # the process's own: set once by `start`, before its first point
 
 
-def start(path: str, effort: int, lifeline: Connection) -> None:
+def start(path: str, lifeline: Connection) -> None:
     """Prepare the process: read the network, and watch the parent through the pipe that closes when it ends."""
-    global _network, _effort
+    global _network
     # A Ctrl-C reaches the whole group; the parent alone decides what becomes of the points under way.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
-    _network, _effort = Network.load(path), effort
+    _network = Network.load(path)
 
 
 def _end_with_parent(lifeline: Connection) -> None:
@@ -36,10 +35,10 @@ def _end_with_parent(lifeline: Connection) -> None:
     os._exit(1)
 
 
-def run_point(configuration: dict[str, Any]) -> Measurement:
+def run_point(configuration: dict[str, Any], effort: int) -> Measurement:
     """Compile and time the process's network for a configuration."""
     assert _network is not None
-    return measure(_network, Accelerator.from_dict(configuration), _effort)
+    return measure(_network, Accelerator.from_dict(configuration), effort)
 
 
 def measure(network: Network, accelerator: Accelerator, effort: int) -> Measurement:

@@ -31,7 +31,7 @@ def verify(name: str, engine: str, configuration: str, effort: int = 1) -> accel
 
 @pytest.mark.parametrize(
     ("engine", "effort", "configuration"),
-    [*((*kind, name) for kind in (("fbgemm", 1), ("qnnpack", 0)) for name in (*CONFIGURATIONS, "server_64x64"))],
+    [(*kind, name) for kind in (("fbgemm", 1), ("qnnpack", 0)) for name in (*CONFIGURATIONS, "server_64x64")],
 )
 @pytest.mark.parametrize("name", SMALL)
 def test_small_networks_equal_pytorch_in_every_layer(name: str, engine: str, effort: int, configuration: str) -> None:
