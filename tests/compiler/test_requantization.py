@@ -148,7 +148,7 @@ def test_a_small_parameter_buffer_cuts_the_outputs(groups: int, channels: int, o
     draft, network = drawn(3, groups, channels, outputs)
     x = draft.data(2)
     machine = on("thresholds", **{"buffers.parameter.bytes": 1100})  # one channel's
-    result = accelsim.simulate(accelsim.compile(network, machine), x)
+    result = accelsim.simulate(accelsim.compile(network, machine, effort=0), x)
     assert np.array_equal(result.outputs[0].quantized, network.run(x)[0].quantized)
     with pytest.raises(
         CompileError, match=r"[0-9,]+ bytes of the parameter buffer, which has .* missing; enlarge"

@@ -40,7 +40,6 @@ def test_depthwise_networks_equal_pytorch_in_every_layer(rows: int, columns: int
     engine = "qnnpack" if dataflow == "output_stationary" else "fbgemm"
     model, x = quantize(Depthwise, (3, 15, 17), engine)
     changes = {"mac_array.rows": rows, "mac_array.columns": columns, "mac_array.dataflow": dataflow}
-    # Programs for one column are long: what is tried with them is tried with the others, too.
-    verification = accelsim.verify(model, x, EDGE.replace(**changes), effort=0 if columns == 1 else 1)
+    verification = accelsim.verify(model, x, EDGE.replace(**changes), effort=int(rows == 3))
     assert verification.mismatches == 0, verification.report()
     assert len(verification.layers) >= 7

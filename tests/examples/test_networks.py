@@ -29,12 +29,18 @@ def verify(name: str, engine: str, configuration: str, effort: int = 1) -> accel
     return accelsim.verify(model, x, machine, effort=effort)
 
 
+EVERY = [(engine, name, 1) for engine in ("fbgemm", "qnnpack") for name in (*CONFIGURATIONS, "server_64x64")]
+#: What `make test` runs: each configuration, two of them with programs that were searched for.
+SLICE = [("fbgemm", "teaching_4x4", 0), ("fbgemm", "edge_16x16", 1), ("fbgemm", "server_32x32", 0)]
+SLICE += [("qnnpack", "teaching_4x4", 0), ("qnnpack", "server_64x64", 1)]
+
+
 @pytest.mark.parametrize(
-    ("engine", "effort", "configuration"),
-    [(*kind, name) for kind in (("fbgemm", 1), ("qnnpack", 0)) for name in (*CONFIGURATIONS, "server_64x64")],
+    ("engine", "configuration", "effort"),
+    [*SLICE, *(pytest.param(*kind, marks=pytest.mark.full) for kind in EVERY if kind not in SLICE)],
 )
 @pytest.mark.parametrize("name", SMALL)
-def test_small_networks_equal_pytorch_in_every_layer(name: str, engine: str, effort: int, configuration: str) -> None:
+def test_small_networks_equal_pytorch_in_every_layer(name: str, engine: str, configuration: str, effort: int) -> None:
     verification = verify(name, engine, configuration, effort)
     assert verification.mismatches == 0, verification.report()
 

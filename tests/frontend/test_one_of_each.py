@@ -25,7 +25,8 @@ def test_network_and_machine_equal_pytorch(name: str, engine: str) -> None:
         model = case.model()
     network = assert_equal_to_pytorch(model, x, engine)
     expected = network.trace(plain(x))
-    result = accelsim.simulate(accelsim.compile(network, TEACHING), plain(x))
+    program = accelsim.compile(network, TEACHING, effort=int(engine == "fbgemm"))
+    result = accelsim.simulate(program, plain(x))
     for output in result.outputs:
         assert np.array_equal(output.quantized, expected[output.name]), output.name
     for value, output in result.values.items():

@@ -92,7 +92,7 @@ def test_a_model_is_equal_to_pytorch_in_every_bit(engine: str, batch: int | None
 @cache
 def compiled() -> tuple[nn.Module, Program]:
     model = small("qnnpack")
-    return model, accelsim.compile(accelsim.extract(model, IMAGES[:1], engine="qnnpack"), TEACHING)
+    return model, accelsim.compile(accelsim.extract(model, IMAGES[:1], engine="qnnpack"), TEACHING, effort=0)
 
 
 def verified(program: Program) -> Verification:
@@ -280,7 +280,7 @@ def test_what_an_arithmetic_changes_is_counted_beside_pytorch(arithmetic: str) -
 def test_an_arithmetic_excuses_no_constant_that_is_altered() -> None:
     model = small("qnnpack")
     machine = on("gemmlowp")
-    program = accelsim.compile(accelsim.extract(model, IMAGES, engine="qnnpack"), machine)
+    program = accelsim.compile(accelsim.extract(model, IMAGES, engine="qnnpack"), machine, effort=0)
     load = next(item for _, item in of_layer(program, "second", "load") if item.memory == Memory.PARAMETER)
     # The second byte of the first channel's multiplier plane's top word: the factor an eighth larger or smaller.
     tile = of_layer(program, "second", "requant_gemmlowp")[0][1]

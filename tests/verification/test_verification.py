@@ -63,7 +63,7 @@ def test_lanes_that_the_network_does_not_stand_for_are_explained_as_such() -> No
 
 
 def _simulated(network: Any) -> Any:
-    program = accelsim.compile(network, ACCELERATOR)
+    program = accelsim.compile(network, ACCELERATOR, effort=0)
     return accelsim.simulate(program, X, accelerator=ACCELERATOR)
 
 
