@@ -160,10 +160,11 @@ class MatrixEmitter:
             begins, ends = (block is edge or not self.plan.gather for edge in (self.blocks[0], self.blocks[-1]))
             if begins and (self.plan.gather or self.fusion):
                 gathered = self.out_slots.next()
-            if begins and self.fusion:
-                operands = self._operands(self._part(tile, block), gathered)
             accumulator = self.accumulators.next()
             self._accumulate(tile, number, accumulator)
+            if ends and self.fusion:
+                # Behind all that the tile's sums read: loads are in order, and the operands' place may be in use still.
+                operands = self._operands(self._part(tile, block), gathered)
             self._requantize(tile, number, accumulator, gathered)
             if ends and self.fusion:
                 self._follow(self._part(tile, block), operands)

@@ -8,7 +8,9 @@ those behind.
 
 Since a burst's commands depend on older bursts alone, they are decided one burst after the other, without a clock.
 
-Burst b lies in bank group `b mod groups`; what remains is, from the low end, the column, the bank, the row. So a stream
+Burst b lies in bank group `b mod groups`; what remains is, from the low end, the column, the bank, the row. The bank's
+bits are inverted where the row's lowest ones are set (permutation-based page interleaving: Zhang, Zhu and Zhang, MICRO
+2000), so that streams which run in step, instructions and what they load, do not meet in bank after bank. A stream
 changes bank group with every burst and row once in `groups * row_bytes`.
 """
 
@@ -82,7 +84,7 @@ class Controller:
         timings = self.timings
         above, group = divmod(burst, timings.bank_groups)
         row, inner = divmod(above // self._columns, timings.banks_per_group)
-        return group, group + timings.bank_groups * inner, row
+        return group, group + timings.bank_groups * (inner ^ row % timings.banks_per_group), row
 
     def serve(self, burst: int, write: bool, seen: int, ready: int) -> tuple[int, int]:
         """Decide the commands of the next burst, in the queue from clock `seen`; written data are there at `ready`.

@@ -15,12 +15,14 @@ from accelsim.compiler.operations import Elementwise, Matrix
 from accelsim.compiler.pipeline import Compilation
 from accelsim.isa import Store
 from accelsim.network import Convolution
+from examples.resnet8 import quantized
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from networks import Draft
 
-EDGE = accelsim.Accelerator.from_yaml(Path(__file__).parents[2] / "configs" / "edge_16x16.yaml")
+CONFIGS = Path(__file__).parents[2] / "configs"
+EDGE, TEACHING = (accelsim.Accelerator.from_yaml(CONFIGS / f"{name}.yaml") for name in ("edge_16x16", "teaching_4x4"))
 CHANNELS, SIDE = 24, 20
 TENSOR = CHANNELS * SIDE * SIDE
 
@@ -193,3 +195,14 @@ def test_stores_belong_to_the_layer_that_stores() -> None:
         if isinstance(instruction, Store)
     }
     assert layers == {network.nodes[0].name, network.nodes[2].name}
+
+
+def test_an_operand_that_has_to_wait_for_its_place_holds_up_no_input() -> None:
+    """On the teaching machine the sum's other operand has one place. ResNet-8's first block: 1,024 pixels of 16
+    channels in and out and nine taps on sixteen cells, and a hundredth more for the memories."""
+    network = accelsim.extract(*quantized("fbgemm"))
+    compilation = compile_with_plans(network, TEACHING, effort=0)
+    layers = {layer.name: layer for layer in accelsim.simulate(compilation.program).layers}
+    names = [name for name, _ in compilation.plans]
+    assert compilation.fused_layer(names.index("block1.conv2.0")) == "block1.residual"
+    assert layers["block1.conv2.0"].cycles <= 1.01 * 1024 * 16 * 16 * 9 / 16

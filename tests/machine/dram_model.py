@@ -189,8 +189,9 @@ class Dram:
                 return
             group = entry.burst % self.t.bank_groups
             line = entry.burst // self.t.bank_groups // (self.t.row_bytes // self.t.burst_bytes)
-            bank = group + self.t.bank_groups * (line % self.t.banks_per_group)
-            row = line // self.t.banks_per_group
+            row, bank = divmod(line, self.t.banks_per_group)
+            low = row % self.t.banks_per_group
+            bank = group + self.t.bank_groups * ((bank | low) - (bank & low))  # their exclusive or
             command = None
             if bank not in busy:
                 if rows.get(bank) == row:

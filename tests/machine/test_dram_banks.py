@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 from random import Random
@@ -99,10 +100,32 @@ def test_the_first_read_by_hand() -> None:
     hit = arbiter.advance()
     assert hit is not None
     assert (hit.end - hit.start, hit.row) == (41 - 16, 0)
-    arbiter.ask(Requester.LOAD, (1 << 17, 64, ()), 1, 200)
+    arbiter.ask(Requester.LOAD, (1 << 19, 64, ()), 1, 200)
     miss = arbiter.advance()
     assert miss is not None
     assert (miss.end - miss.start, miss.row) == (41 + 16, 32)
+
+
+def test_where_bytes_lie_by_hand() -> None:
+    """DDR4-2400: a bank has 8 KiB of every 128 KiB, together with the three of the other groups 32 KiB; a row on, the
+    next bank, for what has the same place in 128 KiB."""
+    place = Controller(PRESETS["ddr4_2400"]).place
+    found = [
+        place(address // 64) for address in (0, 64, 256, 1 << 15, 3 << 15, 1 << 17, (1 << 17) + (1 << 15), 4 << 17)
+    ]
+    assert found == [(0, 0, 0), (1, 1, 0), (0, 0, 0), (0, 4, 0), (0, 12, 0), (0, 4, 1), (0, 0, 1), (0, 0, 4)]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_row_of_every_bank_is_used_whole(preset: str) -> None:
+    timings = PRESETS[preset]
+    banks = timings.bank_groups * timings.banks_per_group
+    columns = timings.row_bytes // timings.burst_bytes
+    place = Controller(timings).place
+    counts = Counter(place(burst) for burst in range(16 * banks * columns))
+    assert set(counts.values()) == {columns}
+    assert {(bank, row) for _, bank, row in counts} == {(bank, row) for bank in range(banks) for row in range(16)}
+    assert all(group == bank % timings.bank_groups for group, bank, _ in counts)
 
 
 def load_all(**fields: Any) -> timing.Timing:
@@ -121,7 +144,7 @@ def test_a_stream_of_open_rows_keeps_the_bus_busy() -> None:
 
 def test_rows_of_one_bank_wait_for_one_another() -> None:
     """256 bytes of 64 rows of one bank: each costs tRC of 55 clocks, a little under 14 cycles; 4 are for data."""
-    units = load_all(length=16, count_1=64, dram_pitch_1=1 << 17, pitch_1=16).units["load"]
+    units = load_all(length=16, count_1=64, dram_pitch_1=1 << 19, pitch_1=16).units["load"]
     assert units["busy"] == 64 * 4
     assert 9 * 63 <= units["dram_row"] <= 10 * 64
 
