@@ -219,11 +219,11 @@ def check_sequence(seed: int, dataflow: str) -> None:
 @pytest.mark.parametrize("dataflow", DATAFLOWS)
 class TestAgainstTheClockedArray:
     def test_one_instruction(self, dataflow: str) -> None:
-        for seed in range(80):
+        for seed in range(60):
             check_alone(seed, dataflow)
 
     def test_instructions_that_overlap(self, dataflow: str) -> None:
-        for seed in range(30):
+        for seed in range(20):
             check_sequence(seed, dataflow)
 
     @pytest.mark.full
