@@ -164,10 +164,11 @@ class MatrixEmitter:
             self._accumulate(tile, number, accumulator)
             if ends and self.fusion:
                 # Behind all that the tile's sums read: loads are in order, and the operands' place may be in use still.
-                operands = self._operands(self._part(tile, block), gathered)
+                part = self._part(tile, block)
+                operands = self._operands(part, gathered)
             self._requantize(tile, number, accumulator, gathered)
             if ends and self.fusion:
-                self._follow(self._part(tile, block), operands)
+                self._follow(part, operands)
             elif ends and self.plan.gather:
                 self._store(tile, 0, self.operation.outputs, gathered)
 

@@ -31,8 +31,13 @@ def verify(name: str, engine: str, configuration: str, effort: int = 1) -> accel
 
 EVERY = [(engine, name, 1) for engine in ("fbgemm", "qnnpack") for name in (*CONFIGURATIONS, "server_64x64")]
 #: What `make test` runs: each configuration, two of them with programs that were searched for.
-SLICE = [("fbgemm", "teaching_4x4", 0), ("fbgemm", "edge_16x16", 1), ("fbgemm", "server_32x32", 0)]
-SLICE += [("qnnpack", "teaching_4x4", 0), ("qnnpack", "server_64x64", 1)]
+SLICE = [
+    ("fbgemm", "teaching_4x4", 0),
+    ("fbgemm", "edge_16x16", 1),
+    ("fbgemm", "server_32x32", 0),
+    ("qnnpack", "teaching_4x4", 0),
+    ("qnnpack", "server_64x64", 1),
+]
 
 
 @pytest.mark.parametrize(

@@ -189,9 +189,8 @@ class Dram:
                 return
             group = entry.burst % self.t.bank_groups
             line = entry.burst // self.t.bank_groups // (self.t.row_bytes // self.t.burst_bytes)
-            row, bank = divmod(line, self.t.banks_per_group)
-            low = row % self.t.banks_per_group
-            bank = group + self.t.bank_groups * ((bank | low) - (bank & low))  # their exclusive or
+            row, inner = divmod(line, self.t.banks_per_group)
+            bank = group + self.t.bank_groups * (inner ^ row % self.t.banks_per_group)
             command = None
             if bank not in busy:
                 if rows.get(bank) == row:

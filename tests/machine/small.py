@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import pytest
 
 import accelsim
 from accelsim.arithmetic.affine import Affine
@@ -37,6 +38,11 @@ from accelsim.isa import (
 )
 
 CODE = 1 << 16
+
+
+def seeds(some: int, every: int) -> list[Any]:
+    """The seeds of a test's cases: `some` of them for `make test`, and those up to `every` for `make test-full`."""
+    return [*range(some), *(pytest.param(seed, marks=pytest.mark.full) for seed in range(some, every))]
 
 
 def accelerator(**changes: Any) -> accelsim.Accelerator:

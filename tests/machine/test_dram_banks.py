@@ -44,7 +44,7 @@ def far(random: Random, instructions: list[Instruction]) -> list[Instruction]:
     return moved
 
 
-@pytest.mark.parametrize("seed", [*range(15), *(pytest.param(i, marks=pytest.mark.full) for i in range(15, 400))])
+@pytest.mark.parametrize("seed", small.seeds(15, 400))
 def test_every_instruction_starts_and_ends_in_the_cycle_that_the_registers_say(seed: int) -> None:
     random = Random(seed)
     accelerator = random_accelerator(random)

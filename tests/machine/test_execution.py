@@ -101,7 +101,7 @@ DIFFERING: list[set[Memory]] = [
     {Memory.WEIGHT, Memory.PARAMETER},
     set(Memory),
 ]
-SEEDS = [*range(40), *(pytest.param(seed, marks=pytest.mark.full) for seed in range(40, 400))]
+SEEDS = small.seeds(40, 400)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -55,7 +55,7 @@ class Recorder(dict[int, int]):
         return 1
 
 
-@pytest.mark.parametrize("seed", [*range(35), *(pytest.param(seed, marks=pytest.mark.full) for seed in range(35, 400))])
+@pytest.mark.parametrize("seed", small.seeds(35, 400))
 def test_footprints_are_the_places_that_plain_python_touches(seed: int) -> None:
     instruction = small.random_instruction(Random(seed))
     plain = oracle.Machine({})

@@ -36,7 +36,7 @@ def random_program(random: Random, count: int) -> tuple[Instruction, ...]:
     return small.balanced(random, [small.random_instruction(random) for _ in range(count)])
 
 
-SEEDS = [*range(60), *(pytest.param(seed, marks=pytest.mark.full) for seed in range(60, 1000))]
+SEEDS = small.seeds(60, 1000)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
