@@ -337,22 +337,26 @@ def _cost(
     post: int,
 ) -> tuple[float, str]:
     """Cycles, and what most of them are spent on."""
-    width, grain = accelerator.dram_bytes_per_cycle, accelerator.dram.grain
-    row, steps = places.row, cut.steps
+    width, buffers = accelerator.dram_bytes_per_cycle, accelerator.buffers
+    # Before a scratchpad of fewer banks the bus is as wide as that.
+    activations, weights, constants = (
+        min(width, memory.banks) for memory in (buffers.activation, buffers.weight, buffers.parameter)
+    )
+    row, steps, grain = places.row, cut.steps, accelerator.dram.grain(buffers.activation.banks)
     # Rows that are not whole beats, or bursts, waste a part of the bus.
     read = row if row < shape.channels or row < places.pitch else cut.in_pixels * row
     written = cut.outputs if not places.gather and cut.outputs < shape.outputs else shape.outputs * cut.pixels
-    loads, stores = moves.in_bytes / _efficiency(read, grain), moves.out_bytes / _efficiency(written, grain)
-    code = moves.instructions * INSTRUCTION_BYTES
-    bus = (loads + stores + moves.weight_bytes + moves.constant_bytes + code) / width
-    loads, stores = loads / width, stores / width
+    loads = moves.in_bytes / _efficiency(read, grain) / activations
+    stores = moves.out_bytes / _efficiency(written, grain) / activations
+    weight_loads, constant_loads = moves.weight_bytes / weights, moves.constant_bytes / constants
+    bus = loads + stores + weight_loads + constant_loads + moves.instructions * INSTRUCTION_BYTES / width
     times = {"DRAM": bus, "MACs": float(mac), "post unit": float(post)}
     bound = max(times, key=lambda key: times[key])
     busiest = times[bound]
     answer = _answer(accelerator)
     # The first weights are loaded while the layer before computes, if its own leave room for them.
-    hidden = 0.0 if room.cold else max(0.0, 1 - _PREFETCH * places.weight_tile / accelerator.buffers.weight.bytes)
-    first = (places.in_tile + places.weight_tile * (1 - hidden)) / width + answer
+    hidden = 0.0 if room.cold else max(0.0, 1 - _PREFETCH * places.weight_tile / buffers.weight.bytes)
+    first = places.in_tile / activations + places.weight_tile * (1 - hidden) / weights + answer
     # Instructions follow one another without a bubble; the array fills before the first and drains after the last,
     # whose results are then requantised and stored.
     array = accelerator.mac_array
@@ -372,12 +376,12 @@ def _cost(
         (
             moves.weight_turns,
             places.weight_slots,
-            moves.weight_bytes / width + moves.weight_held * mac + moves.weight_turns * (answer + drain),
+            weight_loads + moves.weight_held * mac + moves.weight_turns * (answer + drain),
         ),
         (
             moves.constant_turns,
             places.constant_slots,
-            moves.constant_bytes / width + post + moves.constant_turns * answer,
+            constant_loads + post + moves.constant_turns * answer,
         ),
         (steps, places.accumulators, mac + post + steps * drain),
         (moves.out_turns, places.out_slots, gathered + post + stores + moves.out_turns),

@@ -166,10 +166,9 @@ class Dram(_Part):
         """The parts behind the bus; None for the flat model."""
         return None if self.preset is None else PRESETS[self.preset]
 
-    @property
-    def grain(self) -> int:
-        """Bytes that are moved at least: a beat, or a burst."""
-        return self.bytes_per_cycle if self.timings is None else self.timings.burst_bytes
+    def grain(self, banks: int) -> int:
+        """Bytes that move at least between DRAM and a scratchpad of so many banks: what that takes, or a burst."""
+        return min(self.bytes_per_cycle, banks) if self.timings is None else self.timings.burst_bytes
 
 
 class Queues(_Part):

@@ -1,8 +1,11 @@
 """The DRAM data bus: who has it in which cycle.
 
-Three requesters (fetch, load, store) share it in grants of at most `burst_beats` beats. A requester has one grant
+Three requesters (fetch, load, store) share it in grants of at most `burst_beats` cycles. A requester has one grant
 outstanding; it asks for the next one when a grant ends. The bus goes to the request that came first, of those that
 came in the same cycle to the first in the order fetch, load, store, and never idles while one waits.
+
+A beat takes a cycle. Before a scratchpad of fewer banks than the bus has bytes it takes one for each part of `banks`
+bytes that something is wanted of.
 """
 
 from __future__ import annotations
@@ -31,13 +34,16 @@ class Requester(enum.IntEnum):
 
 @dataclass(slots=True)
 class Transfer:
-    """`beats` still to be moved, each `cost` cycles; `asked` is the cycle in which the next request is seen."""
+    """`cycles` of the bus are still to come; `asked` is the cycle in which the next request is seen.
+
+    Of all its cycles `beats` move data and `conflicts` repeat a beat.
+    """
 
     requester: Requester
-    beats: int
-    cost: int
+    cycles: int
     asked: int
-    total: int
+    beats: int
+    conflicts: int
 
 
 class Ending(NamedTuple):
@@ -78,14 +84,15 @@ class Arbiter:
         other = Arbiter(self.width, self.burst_beats)
         other.free = self.free
         other.waiting = [
-            Transfer(item.requester, item.beats, item.cost, item.asked, item.total) for item in self.waiting
+            Transfer(item.requester, item.cycles, item.asked, item.beats, item.conflicts) for item in self.waiting
         ]
         return other
 
-    def ask(self, requester: Requester, rows: Rows, cost: int, seen: int) -> None:
-        """A request that is seen from cycle `seen` on; each of its beats takes `cost` cycles."""
-        beats = beats_of(*rows, self.width)
-        self.waiting.append(Transfer(requester, beats, cost, seen, beats))
+    def ask(self, requester: Requester, rows: Rows, part: int, seen: int) -> None:
+        """A request that is seen from cycle `seen` on, of a unit that takes `part` bytes of a beat in a cycle."""
+        beats = cycles_of(*rows, self.width, self.width)
+        cycles = cycles_of(*rows, self.width, part)
+        self.waiting.append(Transfer(requester, cycles, seen, beats, cycles - beats))
 
     def advance(self, limit: int = _FOREVER) -> Ending | None:
         """Decide the grants that start in cycles up to `limit`, in order, until one of them ends its transfer.
@@ -101,12 +108,12 @@ class Arbiter:
             start = max(first.asked, self.free)
             if start > limit:
                 return None
-            if first.beats > self.burst_beats and self._skip_rounds(start, limit):
+            if first.cycles > self.burst_beats and self._skip_rounds(start, limit):
                 continue
-            beats = min(self.burst_beats, first.beats)
-            first.beats -= beats
-            self.free = first.asked = start + beats * first.cost
-            if first.beats == 0:
+            cycles = min(self.burst_beats, first.cycles)
+            first.cycles -= cycles
+            self.free = first.asked = start + cycles
+            if first.cycles == 0:
                 waiting.remove(first)
                 return self._ending(first, start)
         return None
@@ -116,19 +123,18 @@ class Arbiter:
         start = max(only.asked, self.free)
         if start > limit:
             return None
-        before_last = (only.beats - 1) // self.burst_beats
-        length = self.burst_beats * only.cost
-        grants = (limit - start) // length + 1
+        before_last = (only.cycles - 1) // self.burst_beats
+        grants = (limit - start) // self.burst_beats + 1
         if grants <= before_last:
-            only.beats -= grants * self.burst_beats
-            self.free = only.asked = start + grants * length
+            only.cycles -= grants * self.burst_beats
+            self.free = only.asked = start + grants * self.burst_beats
             return None
         self.waiting.clear()
-        self.free = start + only.beats * only.cost
-        return self._ending(only, start + before_last * length)
+        self.free = start + only.cycles
+        return self._ending(only, start + before_last * self.burst_beats)
 
     def _ending(self, item: Transfer, start: int) -> Ending:
-        return Ending(item.requester, start, self.free, self.free, item.total, item.total * (item.cost - 1))
+        return Ending(item.requester, start, self.free, self.free, item.beats, item.conflicts)
 
     def _skip_rounds(self, start: int, limit: int) -> bool:
         """Give every request in the queue the same number of whole grants, as many as change neither order nor ends.
@@ -139,16 +145,16 @@ class Arbiter:
         horizon = limit + 1
         if len(queue) < len(self.waiting):
             horizon = min(horizon, self.waiting[len(queue)].asked)
-        length = sum([self.burst_beats * item.cost for item in queue])
-        rounds = min([(item.beats - 1) // self.burst_beats for item in queue])
+        length = self.burst_beats * len(queue)
+        rounds = min([(item.cycles - 1) // self.burst_beats for item in queue])
         if start + rounds * length > horizon:
             rounds = (horizon - start) // length
         if rounds < 1:
             return False
         now = start + (rounds - 1) * length
         for item in queue:
-            item.beats -= rounds * self.burst_beats
-            now += self.burst_beats * item.cost
+            item.cycles -= rounds * self.burst_beats
+            now += self.burst_beats
             item.asked = now
         self.free = now
         return True
@@ -159,7 +165,7 @@ class Waiting(Protocol):
 
     horizon: int
 
-    def ask(self, requester: Requester, rows: Rows, cost: int, seen: int) -> None: ...
+    def ask(self, requester: Requester, rows: Rows, part: int, seen: int) -> None: ...
     def advance(self, limit: int = _FOREVER) -> Ending | None: ...
     def copy(self) -> Self: ...
 
@@ -174,15 +180,15 @@ class Bus:
         self._ahead = self._arbiter  # the arbiter as it will be when the next transfer ends, if no other arrives
         self._forecasts = 0  # number of the forecast that holds; an arrival makes earlier ones void
 
-    def transfer(self, requester: Requester, rows: Rows, cost: int = 1) -> simpy.Event:
-        """Ask for the rows in this cycle; the arbiter sees it in the next. Each beat takes `cost` cycles.
+    def transfer(self, requester: Requester, rows: Rows, part: int) -> simpy.Event:
+        """Ask for the rows in this cycle; the arbiter sees it in the next. A beat's parts are of `part` bytes.
 
         The event's value is the Ending; it fires as soon as that is certain, before the last beat.
         """
         now = self._env.now
         while (ending := self._arbiter.advance(now)) is not None:
             self._done.pop(ending.requester).succeed(ending)
-        self._arbiter.ask(requester, rows, cost, now + 1)
+        self._arbiter.ask(requester, rows, part, now + 1)
         done = self._done[requester] = self._env.event()
         self._plan()
         return done
@@ -211,16 +217,18 @@ class Bus:
             self._plan()
 
 
-def beats_of(dram: int, length: int, loops: tuple[tuple[int, int], ...], width: int) -> int:
-    """Beats of a bus `width` bytes wide for rows of `length` bytes at `dram`, repeated by (count, pitch) loops.
+def cycles_of(dram: int, length: int, loops: tuple[tuple[int, int], ...], width: int, part: int) -> int:
+    """Cycles on a bus `width` bytes wide for rows of `length` bytes at `dram`, repeated by (count, pitch) loops.
 
-    A row of bytes a..a+n-1 takes the beats floor(a / width) to floor((a + n - 1) / width).
+    The first byte of each beat begins a part, and so does every `part` bytes on; a row takes as many cycles as it lies
+    in parts. Where `part` is `width` or more these are the beats.
     """
-    return _beats(dram % width, length, tuple((count, pitch % width) for count, pitch in loops if count > 1), width)
+    loops = tuple((count, pitch % width) for count, pitch in loops if count > 1)
+    return _cycles(dram % width, length, loops, width, min(part, width))
 
 
 @lru_cache(maxsize=1 << 14)
-def _beats(offset: int, length: int, loops: tuple[tuple[int, int], ...], width: int) -> int:
+def _cycles(offset: int, length: int, loops: tuple[tuple[int, int], ...], width: int, part: int) -> int:
     starts = np.array([offset], np.int64)
     rows = 1
     for count, pitch in loops:
@@ -228,4 +236,5 @@ def _beats(offset: int, length: int, loops: tuple[tuple[int, int], ...], width: 
             rows *= count
         else:
             starts = (starts[:, None] + np.arange(count, dtype=np.int64) * pitch).ravel() % width
-    return rows * int(((starts + length - 1) // width + 1).sum())
+    beat, place = np.divmod(starts + length - 1, width)
+    return rows * int((beat * -(-width // part) + place // part - starts // part + 1).sum())

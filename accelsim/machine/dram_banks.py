@@ -27,7 +27,7 @@ import numpy as np
 from accelsim.hardware import Accelerator
 from accelsim.hardware.dram_timings import DramTimings
 
-from .dram import _FOREVER, Ending, Requester, Rows, _order
+from .dram import _FOREVER, Ending, Requester, Rows, _order, cycles_of
 
 #: Bursts that the controller holds, from their grant until their data have left.
 ENTRIES = 32
@@ -160,12 +160,12 @@ class Controller:
 class BankedTransfer:
     """The bursts of a request, those before `next` granted; `asked` is the cycle in which the request for that is seen.
 
-    `row` and `latency` are the cycles that its requester has waited for those so far.
+    Each takes `moving` cycles. `row` and `latency` are those that its requester has waited for those so far.
     """
 
     requester: Requester
     bursts: list[int]
-    cost: int
+    moving: int
     asked: int
     next: int = 0
     row: int = 0
@@ -187,7 +187,7 @@ class BankedArbiter:
         self.controller = controller
         self._clocks, self._cycles = ratio.numerator, ratio.denominator
         size = controller.timings.burst_bytes
-        self._beats = -(-size // width)
+        self._width, self._beats = width, cycles_of(0, size, (), width, width)
         self._grant = max(1, burst_beats * width // size)
         self.waiting: list[BankedTransfer] = []
         self._holder: Requester | None = None
@@ -215,7 +215,7 @@ class BankedArbiter:
         other.__dict__ = self.__dict__ | {
             "controller": self.controller.copy(),
             "waiting": [
-                BankedTransfer(item.requester, item.bursts, item.cost, item.asked, item.next, item.row, item.latency)
+                BankedTransfer(item.requester, item.bursts, item.moving, item.asked, item.next, item.row, item.latency)
                 for item in self.waiting
             ],
             "_entries": self._entries.copy(),
@@ -223,10 +223,11 @@ class BankedArbiter:
         }
         return other
 
-    def ask(self, requester: Requester, rows: Rows, cost: int, seen: int) -> None:
-        """A request that is seen from cycle `seen` on; each of its beats takes `cost` cycles."""
-        bursts = bursts_of(*rows, self.controller.timings.burst_bytes)
-        self.waiting.append(BankedTransfer(requester, bursts, cost, seen))
+    def ask(self, requester: Requester, rows: Rows, part: int, seen: int) -> None:
+        """A request that is seen from cycle `seen` on, of a unit that takes `part` bytes of a beat in a cycle."""
+        size = self.controller.timings.burst_bytes
+        moving = cycles_of(0, size, (), self._width, part)
+        self.waiting.append(BankedTransfer(requester, bursts_of(*rows, size), moving, seen))
         self._charged[requester] = max(self._charged[requester], seen)
 
     def advance(self, limit: int = _FOREVER) -> Ending | None:
@@ -248,7 +249,7 @@ class BankedArbiter:
                 self._left = 0
                 self.waiting.remove(item)
                 beats = len(item.bursts) * self._beats
-                conflicts = beats * (item.cost - 1)
+                conflicts = len(item.bursts) * item.moving - beats
                 return Ending(item.requester, granted, self._way, end, beats, conflicts, item.row, item.latency)
             if not self._left:
                 self._holder, self._left = item.requester, self._grant
@@ -258,8 +259,7 @@ class BankedArbiter:
     def _serve(self, item: BankedTransfer, granted: int) -> int:
         """One burst, granted in that cycle; returns the cycle after its last beat."""
         write = item.requester == Requester.STORE
-        moving = self._beats * item.cost
-        self._way = item.asked = granted + (moving if write else 1)
+        self._way = item.asked = granted + (item.moving if write else 1)
         seen, ready = self._clock(granted + 1), self._clock(self._way)
         pins, late = self.controller.serve(item.bursts[item.next], write, seen, max(seen, ready))
         arrived, row = self._cycle(pins), self._cycle(late)
@@ -269,7 +269,7 @@ class BankedArbiter:
             before = self._before[1]
         else:
             first = max(self._back, arrived)
-            self._back = end = first + moving
+            self._back = end = first + item.moving
             held = row
         waited = first - self._charged[item.requester]
         others = 0 if owner == item.requester else min(max(before - self._charged[item.requester], 0), waited)

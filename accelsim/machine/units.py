@@ -90,7 +90,8 @@ class Machine:
             now = yield from self.words.space.take(now)
             self._charge_fetcher(now)
             address = self.code + index * INSTRUCTION_BYTES
-            moved = yield from self._move(Requester.FETCH, ledger, now, (address, INSTRUCTION_BYTES, ()), 1)
+            word = (address, INSTRUCTION_BYTES, ())
+            moved = yield from self._move(Requester.FETCH, ledger, now, word, dram.bytes_per_cycle)
             self.words.put(index, moved.end + dram.latency)
             now = moved.free - 1
 
@@ -175,18 +176,17 @@ class Machine:
             now = moved.free - 1
 
     def _rows(self, instruction: Instruction) -> tuple[Rows, int]:
-        """Rows of a transfer, and the cycles of a beat: several where the scratchpad has fewer banks than bytes."""
+        """Rows of a transfer, and how many bytes of a beat the scratchpad's banks take in a cycle."""
         assert isinstance(instruction, Load | Store)
-        width = self.accelerator.dram.bytes_per_cycle
         loops = (
             (instruction.count_1, instruction.dram_pitch_1),
             (instruction.count_2, instruction.dram_pitch_2),
             (instruction.count_3, instruction.dram_pitch_3),
         )
         memory = instruction.memory if isinstance(instruction, Load) else Memory.ACTIVATION
-        return (instruction.dram, instruction.length, loops), -(-width // self.banks[memory])
+        return (instruction.dram, instruction.length, loops), self.banks[memory]
 
-    def _move(self, requester: Requester, ledger: Ledger, now: int, rows: Rows, cost: int) -> Process[Ending]:
+    def _move(self, requester: Requester, ledger: Ledger, now: int, rows: Rows, part: int) -> Process[Ending]:
         """Ask in cycle `now` for the bus for `rows`; returns how that ends, charged up to there.
 
         The unit asks again in the cycle before `free` at the earliest, so that the request is seen in that one.
@@ -194,7 +194,7 @@ class Machine:
         if now > self.env.now:
             yield self.env.timeout(now - self.env.now)
         ledger.charge("request", now + 1)
-        moved: Ending = yield self.bus.transfer(requester, rows, cost)
+        moved: Ending = yield self.bus.transfer(requester, rows, part)
         ledger.charge("dram_row", ledger.charged_until + moved.row)
         ledger.charge("dram_latency", ledger.charged_until + moved.latency)
         ledger.charge("dram_contention", moved.end - moved.conflicts - moved.beats)

@@ -36,7 +36,6 @@ class Request:
     """What a requester still wants of the bus."""
 
     beats: int = 0
-    cost: int = 1
     asked: int = 0
     index: int = -1
     start: int = 0
@@ -58,12 +57,14 @@ class Worker:
         self.room = Register([0] * self.depth)
 
 
-def beats(dram: int, length: int, loops: list[tuple[int, int]], width: int) -> int:
-    """Beats of a transfer, row by row: the words of the bus that its bytes lie in."""
+def beats(dram: int, length: int, loops: list[tuple[int, int]], width: int, banks: int) -> int:
+    """Cycles of a transfer, row by row: the words of the bus that its bytes lie in, each as often as banks take it."""
     starts = [dram]
     for count, pitch in loops:
         starts = [start + i * pitch for start in starts for i in range(count)]
-    return sum(len({byte // width for byte in range(start, start + length)}) for start in starts)
+    return sum(
+        len({(byte // width, byte % width // banks) for byte in range(start, start + length)}) for start in starts
+    )
 
 
 def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code: int) -> dict[int, tuple[int, int]]:
@@ -133,7 +134,7 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
             request = requests[name]
             granted = min(request.beats, dram.burst_beats)
             request.beats -= granted
-            bus_free = request.asked = end = cycle + granted * request.cost
+            bus_free = request.asked = end = cycle + granted
             if not request.beats and name == "fetch":
                 words.queue.append((request.index, end + dram.latency))
                 words.ready = end - 1
@@ -148,13 +149,14 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
         # The fetcher asks for the next word.
         if next_word < len(instructions) and cycle >= words.ready and words.room.visible(cycle):
             words.room.take()
-            count = beats(code + next_word * INSTRUCTION_BYTES, INSTRUCTION_BYTES, [], dram.bytes_per_cycle)
+            address, width = code + next_word * INSTRUCTION_BYTES, dram.bytes_per_cycle
             if banked is not None:
-                address, size = code + next_word * INSTRUCTION_BYTES, banked.t.burst_bytes
-                banked.ask("fetch", dram_model.bursts(address, INSTRUCTION_BYTES, [], size), 1, cycle + 1)
+                parts = dram_model.bursts(address, INSTRUCTION_BYTES, [], banked.t.burst_bytes)
+                banked.ask("fetch", parts, width, cycle + 1)
                 moving["fetch"].append((next_word, cycle))
             else:
-                requests["fetch"] = Request(count, 1, cycle + 1, next_word, cycle)
+                count = beats(address, INSTRUCTION_BYTES, [], width, width)
+                requests["fetch"] = Request(count, cycle + 1, next_word, cycle)
             words.ready = 1 << 60
             next_word += 1
         # The dispatcher hands one out.
@@ -189,15 +191,14 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
                 loops = [
                     (getattr(instruction, f"count_{i}"), getattr(instruction, f"dram_pitch_{i}")) for i in (1, 2, 3)
                 ]
-                count = beats(instruction.dram, instruction.length, loops, dram.bytes_per_cycle)
-                memory = getattr(instruction, "memory", Memory.ACTIVATION)
-                cost = -(-dram.bytes_per_cycle // banks[memory])
+                ports = banks[getattr(instruction, "memory", Memory.ACTIVATION)]
                 if banked is not None:
                     parts = dram_model.bursts(instruction.dram, instruction.length, loops, banked.t.burst_bytes)
-                    banked.ask(unit.name.lower(), parts, cost, cycle + 1)
+                    banked.ask(unit.name.lower(), parts, ports, cycle + 1)
                     moving[unit.name.lower()].append((index, cycle))
                 else:
-                    requests[unit.name.lower()] = Request(count, cost, cycle + 1, index, cycle)
+                    count = beats(instruction.dram, instruction.length, loops, dram.bytes_per_cycle, ports)
+                    requests[unit.name.lower()] = Request(count, cycle + 1, index, cycle)
                 worker.ready = 1 << 60
                 continue
             worker.opening, worker.ready, start[index] = index, 1 << 60, cycle

@@ -115,9 +115,9 @@ class Dram:
 
     def __init__(self, timings: DramTimings, clock_mhz: float, width: int, burst_beats: int) -> None:
         self.t, self.ratio = timings, Fraction(timings.mhz) / Fraction(clock_mhz)
-        self.beats = math.ceil(timings.burst_bytes / width)
+        self.width = width
         self.grant = max(1, burst_beats * width // timings.burst_bytes)
-        self.requests: dict[str, tuple[list[int], int, int]] = {}  # bursts left, cost, seen
+        self.requests: dict[str, tuple[list[int], int, int]] = {}  # bursts left, cycles of each, seen
         self.holder, self.left = "", 0
         self.way = self.back = self.clock = 0
         self.entries: list[Entry] = []
@@ -126,8 +126,10 @@ class Dram:
         self.returning: list[Entry] = []
         self.log: list[Command] = []
 
-    def ask(self, name: str, bursts: list[int], cost: int, seen: int) -> None:
-        self.requests[name] = (bursts, cost, seen)
+    def ask(self, name: str, bursts: list[int], banks: int, seen: int) -> None:
+        """Each burst's words of the bus are moved as often as banks take them."""
+        moving = len({(byte // self.width, byte % self.width // banks) for byte in range(self.t.burst_bytes)})
+        self.requests[name] = (bursts, moving, seen)
 
     def step(self, cycle: int) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
         """(whose request was granted whole, from which cycle the next may be seen), (whose data are through, when)."""
@@ -140,19 +142,18 @@ class Dram:
             asking = [name for name in asking if name == self.holder]
         if asking and self.way <= cycle and len(self.entries) < ENTRIES:
             name = min(asking, key=lambda name: self.requests[name][2])
-            left, cost, _ = self.requests.pop(name)
+            left, moving, _ = self.requests.pop(name)
             if not self.left:
                 self.holder, self.left = name, self.grant
             self.left -= 1
             write = name == "store"
-            moving = self.beats * cost
             self.way = cycle + (moving if write else 1)
             seen = math.ceil((cycle + 1) * self.ratio)
             entry = Entry(name, left[0], write, seen, math.ceil(self.way * self.ratio), moving, len(left) == 1)
             self.entries.append(entry)
             self.arriving.append(entry)
             if len(left) > 1:
-                self.requests[name] = (left[1:], cost, self.way)
+                self.requests[name] = (left[1:], moving, self.way)
             else:
                 self.left = 0
                 taken.append((name, self.way))

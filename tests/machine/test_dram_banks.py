@@ -29,7 +29,7 @@ def random_accelerator(random: Random) -> accelsim.Accelerator:
         dram__burst_beats=random.choice([1, 4, 16, 64]),
         queues__depth=random.choice([1, 2, 8]),
         clock_mhz=random.choice([100.0, 333.0, 500.0, 1000.0, 1700.0]),
-        buffers__activation__banks=random.choice([4, 16, 64]),
+        buffers__activation__banks=random.choice([3, 4, 16, 64]),
     )
 
 
@@ -88,7 +88,7 @@ def test_no_command_is_too_near_to_another(preset: str, seed: int) -> None:
 def test_the_first_read_by_hand() -> None:
     """DDR4-2400 at 1200 MHz, so that cycles are clocks: activate, tRCD 16, CL 16, four clocks on the pins."""
     arbiter = BankedArbiter(Controller(PRESETS["ddr4_2400"]), Fraction(1), 16, 4)
-    arbiter.ask(Requester.LOAD, (0, 64, ()), 1, 1)
+    arbiter.ask(Requester.LOAD, (0, 64, ()), 16, 1)
     ending = arbiter.advance()
     # Granted in 1, in the queue at 2, activated at 2, read at 18, all there at 38, then four beats of 16 bytes.
     assert ending is not None
@@ -96,11 +96,11 @@ def test_the_first_read_by_hand() -> None:
     # Of the 37 cycles before its first beat 16 wait for the row.
     assert (ending.beats, ending.row, ending.latency) == (4, 16, 21)
     # The same row again is open: 16 cycles fewer. Another row of the bank: precharged, 16 more.
-    arbiter.ask(Requester.LOAD, (4 * 64, 64, ()), 1, 100)
+    arbiter.ask(Requester.LOAD, (4 * 64, 64, ()), 16, 100)
     hit = arbiter.advance()
     assert hit is not None
     assert (hit.end - hit.start, hit.row) == (41 - 16, 0)
-    arbiter.ask(Requester.LOAD, (1 << 19, 64, ()), 1, 200)
+    arbiter.ask(Requester.LOAD, (1 << 19, 64, ()), 16, 200)
     miss = arbiter.advance()
     assert miss is not None
     assert (miss.end - miss.start, miss.row) == (41 + 16, 32)

@@ -23,8 +23,8 @@ def random_accelerator(random: Random) -> accelsim.Accelerator:
         mac_array__rows=random.randint(1, 9),
         mac_array__columns=random.randint(1, 9),
         mac_array__rows_per_stage=random.choice([1, 1, 2, 4]),
-        buffers__activation__banks=random.choice([4, 16, 64]),
-        dram__bytes_per_cycle=random.choice([1, 4, 16, 64]),
+        buffers__activation__banks=random.choice([3, 4, 16, 64]),
+        dram__bytes_per_cycle=random.choice([1, 4, 7, 16, 64]),
         dram__latency=random.choice([0, 1, 10, 60]),
         dram__burst_beats=random.choice([1, 2, 4, 16]),
         queues__depth=random.choice([1, 2, 8]),
@@ -70,18 +70,18 @@ def test_every_cycle_of_every_unit_has_one_cause(seed: int) -> None:
         assert min(causes.values()) >= 0
     width = accelerator.dram.bytes_per_cycle
     for kind, unit in ((Load, "load"), (Store, "store")):
-        beats = sum(
-            cycle_model.beats(
-                i.dram,
-                i.length,
-                [(i.count_1, i.dram_pitch_1), (i.count_2, i.dram_pitch_2), (i.count_3, i.dram_pitch_3)],
-                width,
-            )
-            for i in instructions
-            if isinstance(i, kind)
-        )
+        beats = cycles = 0
+        for item in instructions:
+            if isinstance(item, kind):
+                loops = [(getattr(item, f"count_{i}"), getattr(item, f"dram_pitch_{i}")) for i in (1, 2, 3)]
+                banks = accelerator.buffers.activation.banks
+                if isinstance(item, Load) and item.memory != Memory.ACTIVATION:
+                    banks = getattr(accelerator.buffers, item.memory.name.lower()).banks
+                beats += cycle_model.beats(item.dram, item.length, loops, width, width)
+                cycles += cycle_model.beats(item.dram, item.length, loops, width, banks)
         assert run.units[unit]["busy"] == beats
-    words = sum(cycle_model.beats(small.CODE + 64 * i, 64, [], width) for i in range(len(instructions)))
+        assert run.units[unit].get("bank_conflict", 0) == cycles - beats
+    words = sum(cycle_model.beats(small.CODE + 64 * i, 64, [], width, width) for i in range(len(instructions)))
     assert run.units["fetch"]["busy"] == words + 1  # and the cycle of `halt`
 
 
@@ -106,6 +106,16 @@ def test_a_scratchpad_with_half_the_banks_of_the_bus_takes_two_cycles_a_beat() -
     run = timing.run(small.program(instructions, {0: bytes(64)}), instructions, accelerator)
     assert run.units["load"]["busy"] == 4
     assert run.units["load"]["bank_conflict"] == 4
+
+
+def test_only_parts_of_a_beat_that_are_wanted_take_a_cycle() -> None:
+    """A bus of 16 bytes before 6 banks: parts at 0, 6 and 12 of each beat. Bytes 11 to 21 lie in the second and third
+    part of the first beat and the first of the second."""
+    load = Load(memory=Memory.ACTIVATION, dram=11, address=0, length=11)
+    instructions: tuple[Instruction, ...] = (load, Halt())
+    accelerator = small.accelerator(buffers__activation__banks=6)
+    run = timing.run(small.program(instructions, {0: bytes(64)}), instructions, accelerator)
+    assert (run.units["load"]["busy"], run.units["load"]["bank_conflict"]) == (2, 1)
 
 
 def test_a_full_queue_holds_the_fetcher_back() -> None:
