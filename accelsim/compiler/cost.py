@@ -348,7 +348,15 @@ def _cost(
     written = cut.outputs if not places.gather and cut.outputs < shape.outputs else shape.outputs * cut.pixels
     loads = moves.in_bytes / _efficiency(read, grain) / activations
     stores = moves.out_bytes / _efficiency(written, grain) / activations
-    weight_loads, constant_loads = moves.weight_bytes / weights, moves.constant_bytes / constants
+    # Weights and constants of a tile begin with a whole one; outputs that lie apart in the scratchpad are rows apart.
+    held, dram = cut.channels * shape.taps, accelerator.dram
+    if dram.timings is None and places.weight_tile > cut.outputs * held:
+        weight_share = _efficiency(held, dram.grain(buffers.weight.banks))
+    else:
+        weight_share = _filled(cut.outputs * held, dram.grain(buffers.weight.banks))
+    weight_loads = moves.weight_bytes / weight_share / weights
+    constant_share = _filled(4 * shape.planes * cut.outputs, dram.grain(buffers.parameter.banks))
+    constant_loads = moves.constant_bytes / constant_share / constants
     bus = loads + stores + weight_loads + constant_loads + moves.instructions * INSTRUCTION_BYTES / width
     times = {"DRAM": bus, "MACs": float(mac), "post unit": float(post)}
     bound = max(times, key=lambda key: times[key])
@@ -426,6 +434,11 @@ def result_places(staging: int, in_tile: int, out_tile: int) -> int:
 def _efficiency(row: int, width: int) -> float:
     """Share of a bus beat that rows of that many bytes use, at a place that is as good as any."""
     return row / (width * (-(-row // width) + (0 if row % width == 0 else 0.5)))
+
+
+def _filled(run: int, width: int) -> float:
+    """Share of the bus beats that a run of bytes uses which begins with a whole one."""
+    return run / (width * -(-run // width)) if run else 1.0
 
 
 def _requantize_cycles(

@@ -92,8 +92,8 @@ class Shape:
         vector asks one bank for two. It takes the channels of `side` groups, `channels` each, of as many taps as the
         array has rows for.
         """
-        if abreast == 1 and self.groups == 1:
-            return held
+        if abreast == 1 and self.groups == 1 and (channels == held or channels % self.array.rows == 0):
+            return held  # what a vector takes is one run of bytes
         taps = self.kernel[1] * (self.kernel[2] + (abreast - 1) * self.stride[2])
         return held + next(
             gap

@@ -117,10 +117,11 @@ def _output_tiles(shape: Shape, accelerator: Accelerator, effort: int) -> Iterat
         grain = max(columns // shape.group_outputs, 1)
         for groups in _halves(shape.groups, grain, effort):
             yield groups * shape.group_outputs, groups
-        # Fewer than fill the columns pay only where the constants of those do not fit: 255 thresholds a channel.
-        grain = min(grain, shape.groups)
-        while grain > 1 and 4 * shape.planes * grain * shape.group_outputs > accelerator.buffers.parameter.bytes:
-            grain = -(-grain // 2)
+        # Fewer than fill the columns: the next tile moves while this one is worked on, and constants may not fit else.
+        grain, turns = min(grain, shape.groups), 0
+        parameters = accelerator.buffers.parameter.bytes
+        while grain > 1 and (turns < 2 or 4 * shape.planes * grain * shape.group_outputs > parameters):
+            grain, turns = -(-grain // 2), turns + 1
             yield grain * shape.group_outputs, grain
     for outputs in _halves(shape.group_outputs, columns, effort):
         if shape.groups == 1 or outputs < shape.group_outputs:

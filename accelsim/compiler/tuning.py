@@ -6,8 +6,9 @@ run in time tells exactly.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
@@ -37,7 +38,7 @@ _RESOURCES = (
     *(f"{unit}.lanes" for unit in ("requant_unit", "vector_unit")),
 )
 
-#: How much slower than the fastest a start may be: to be worth a search from there, to halve a resource once more.
+#: How much slower than the fastest a start may be for what the passes were told there to be tried with other plans.
 _NEAR = 1.04
 
 #: How many more cycles than with its fastest plan a layer may have taken with a plan for that to be tried.
@@ -121,8 +122,7 @@ def fastest(build: Build, accelerator: Accelerator, effort: int) -> Compilation:
         # What would be found for a machine with half of one resource is to be found for this one, too.
         views += [Counter((name,)) for name in _RESOURCES]
     for less in views:
-        for start in search.starts(less):
-            search.climb(start)
+        search.climb(search.starts(less))
     return search.chosen()
 
 
@@ -142,7 +142,6 @@ class _Search:
         self._left = _INSTRUCTIONS[effort]
         self._known: set[Hashable] = set()
         self._timed: list[_Timed] = []
-        self._started: set[int] = set()
         self._chosen: dict[tuple[Shape, Room], dict[MatrixPlan, None]] = {}
         self._layers: dict[tuple[int, Room], dict[MatrixPlan, int]] = {}
 
@@ -153,30 +152,35 @@ class _Search:
             self._time(Decisions())
         names, times = list(_RESOURCES), 1
         while names:
-            names = [name for name in names if self._worth_while(less + Counter({name: times}))]
+            names = [name for name in names if self._worth_while(less + Counter({name: times}), before)]
             times += 1
-        # Those that take equally long differ in addresses.
-        new = {item.cycles: item for item in reversed(self._timed[before:]) if item.cycles not in self._started}
-        self._started |= new.keys()
-        return [new[cycles] for cycles in sorted(new) if cycles <= _NEAR * min(self._started)]
+        new = sorted(self._timed[before:], key=lambda item: item.cycles)
+        return [item for item in new if item.cycles <= _NEAR * new[0].cycles]
 
-    def _worth_while(self, halved: Mapping[str, int]) -> bool:
-        """Time what is made of resources halved so many times; whether halving more may be worth while."""
+    def _worth_while(self, halved: Mapping[str, int], first: int) -> bool:
+        """Time what is made of resources halved so many times; whether halving more may be worth while: nothing timed
+        since `first` was as fast."""
         if self._spent() or not all(attrgetter(name)(self._accelerator) >> times for name, times in halved.items()):
             return False
+        fastest = min((item.cycles for item in self._timed[first:]), default=math.inf)
         try:
             found = self._time(Decisions(halved=halved))
         except CompileError:
             return False
-        return found is None or found.cycles <= _NEAR * min(item.cycles for item in self._timed)
+        return found is None or found.cycles < fastest
 
-    def climb(self, start: _Timed) -> None:
-        """Change decisions for the better: where the code lies, the plans, the places of tensors."""
-        self._best = start
+    def climb(self, starts: Sequence[_Timed]) -> None:
+        """Change decisions of the first start for the better: where the code lies, the plans, what the passes are told
+        of the machine (as for the other starts), the places of tensors."""
+        if not starts:
+            return
+        self._best = starts[0]
         self._tried: set[tuple[int, Room]] = set()
         self.places_of_code()
         self.cross()
         self.plans()
+        for other in starts[1:]:
+            self._offer(halved=other.compilation.decisions.halved)
         self.placements()
         self.plans()
 

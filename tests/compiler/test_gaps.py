@@ -13,6 +13,7 @@ from accelsim.compiler import compile_with_plans, layout, pipeline
 from accelsim.compiler.emit_elementwise import _by_line
 from accelsim.compiler.layout import Layout
 from accelsim.compiler.operations import Matrix, Run
+from accelsim.compiler.shape import Shape
 from accelsim.errors import CompileError
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -64,6 +65,44 @@ def test_lines_start_where_a_vector_meets_no_bank_twice(monkeypatch: pytest.Monk
     dense = every_value_is_right(draft, network, compile_with_plans(network, EDGE, effort=0).program)
     convolutions, chunks = 2, 2
     assert dense.units["mac"]["bank_conflict"] == convolutions * chunks * SIDE * SIDE
+
+
+@pytest.mark.parametrize("dataflow", ["weight_stationary", "output_stationary", "input_stationary"])
+def test_vectors_of_a_part_of_the_channels_meet_no_conflicts(dataflow: str) -> None:
+    """The weight buffer holds a part of the sum, so that a vector takes a few channels of several taps."""
+    draft = Draft(np.random.default_rng(0))
+    network = draft.network(draft.convolution(draft.input((1, 24, 12, 12)), 16, 3, padding=1))
+    machine = EDGE.replace(**{"mac_array.dataflow": dataflow, "buffers.weight.bytes": 1024})
+    compilation = compile_with_plans(network, machine, effort=0)
+    plan = compilation.plans[0][1]
+    assert plan is not None
+    assert plan.channels < 24
+    units = every_value_is_right(draft, network, compilation.program).units
+    assert units["mac"].get("bank_conflict", 0) == 0
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_a_tile_s_pitches_keep_each_vector_in_banks_of_its_own(seed: int) -> None:
+    """Byte by byte: the terms of the sum in order, as many at a time as the array has rows."""
+    rng = np.random.default_rng(seed)
+    kernel, held = (int(rng.integers(1, 5)), int(rng.integers(1, 5))), int(rng.integers(1, 40))
+    channels, rows, banks = int(rng.integers(1, held + 1)), int(rng.integers(1, 20)), int(rng.choice([1, 3, 4, 16, 64]))
+    pixels = kernel[1] + int(rng.integers(0, 9))
+    array = EDGE.mac_array.model_copy(update={"rows": rows})
+    shape = Shape(1, 1, 8, 8, 8, 1, 8, 8, held, 1, (1, *kernel), (1, 1, 1), (1, 1, 1), 3, array, banks, 16, 16)
+    pixel = shape.pixel_pitch(held, channels, 1, 1)
+    line = shape.line_pitch(pixels, pixel, 1)
+    assert pixel >= held
+    assert line >= pixels * pixel
+    terms = [
+        (y * line + x * pixel + channel) % banks
+        for y in range(kernel[0])
+        for x in range(kernel[1])
+        for channel in range(channels)
+    ]
+    for start in range(0, len(terms), rows):
+        vector = terms[start : start + rows]
+        assert max(vector.count(bank) for bank in set(vector)) == -(-len(vector) // banks)
 
 
 @pytest.mark.parametrize("engine", ["fbgemm", "qnnpack", "onednn"])
