@@ -110,7 +110,8 @@ def fastest(build: Build, accelerator: Accelerator, effort: int) -> Compilation:
     """What `build` makes of the decisions that are found best.
 
     The search starts from what is made of the machine as it is, and of the machine with less of one resource: by the
-    estimates more is faster, on the machine not always. From the best of these it changes decisions for the better.
+    estimates more is faster, on the machine not always. From the best of these it changes decisions for the better,
+    then from the next ones, while there is something left to spend.
     """
     first = build(Decisions(), set())
     assert first is not None
@@ -122,7 +123,10 @@ def fastest(build: Build, accelerator: Accelerator, effort: int) -> Compilation:
         # What would be found for a machine with half of one resource is to be found for this one, too.
         views += [Counter((name,)) for name in _RESOURCES]
     for less in views:
-        search.climb(search.starts(less))
+        starts = search.starts(less)
+        while starts:
+            search.climb(starts)
+            starts = [item for item in starts if item.cycles > starts[0].cycles]
     return search.chosen()
 
 
@@ -172,8 +176,6 @@ class _Search:
     def climb(self, starts: Sequence[_Timed]) -> None:
         """Change decisions of the first start for the better: where the code lies, the plans, what the passes are told
         of the machine (as for the other starts), the places of tensors."""
-        if not starts:
-            return
         self._best = starts[0]
         self._tried: set[tuple[int, Room]] = set()
         self.places_of_code()
