@@ -337,62 +337,44 @@ def _cost(
     post: int,
 ) -> tuple[float, str]:
     """Cycles, and what most of them are spent on."""
-    width, buffers = accelerator.dram_bytes_per_cycle, accelerator.buffers
-    # Before a scratchpad of fewer banks the bus is as wide as that.
-    activations, weights, constants = (
-        min(width, memory.banks) for memory in (buffers.activation, buffers.weight, buffers.parameter)
-    )
-    row, steps, grain = places.row, cut.steps, accelerator.dram.grain(buffers.activation.banks)
-    # Rows that are not whole beats, or bursts, waste a part of the bus.
-    read = row if row < shape.channels or row < places.pitch else cut.in_pixels * row
-    written = cut.outputs if not places.gather and cut.outputs < shape.outputs else shape.outputs * cut.pixels
-    loads = moves.in_bytes / _efficiency(read, grain) / activations
-    stores = moves.out_bytes / _efficiency(written, grain) / activations
-    # Weights and constants of a tile begin with a whole one; outputs that lie apart in the scratchpad are rows apart.
-    held, dram = cut.channels * shape.taps, accelerator.dram
-    if dram.timings is None and places.weight_tile > cut.outputs * held:
-        weight_share = _efficiency(held, dram.grain(buffers.weight.banks))
-    else:
-        weight_share = _filled(cut.outputs * held, dram.grain(buffers.weight.banks))
-    weight_loads = moves.weight_bytes / weight_share / weights
-    constant_share = _filled(4 * shape.planes * cut.outputs, dram.grain(buffers.parameter.banks))
-    constant_loads = moves.constant_bytes / constant_share / constants
-    bus = loads + stores + weight_loads + constant_loads + moves.instructions * INSTRUCTION_BYTES / width
-    times = {"DRAM": bus, "MACs": float(mac), "post unit": float(post)}
+    bus, steps, buffers = _bus(shape, accelerator, cut, places, moves), cut.steps, accelerator.buffers
+    times = {"DRAM": sum(bus), "MACs": float(mac), "post unit": float(post)}
     bound = max(times, key=lambda key: times[key])
     busiest = times[bound]
     answer = _answer(accelerator)
     # The first weights are loaded while the layer before computes, if its own leave room for them.
     hidden = 0.0 if room.cold else max(0.0, 1 - _PREFETCH * places.weight_tile / buffers.weight.bytes)
-    first = places.in_tile / activations + places.weight_tile * (1 - hidden) / weights + answer
+    width = accelerator.dram_bytes_per_cycle
+    first_weights = places.weight_tile * (1 - hidden) / min(width, buffers.weight.banks)
+    first = places.in_tile / min(width, buffers.activation.banks) + first_weights + answer
     # Instructions follow one another without a bubble; the array fills before the first and drains after the last,
     # whose results are then requantised and stored.
     array = accelerator.mac_array
     drain = array.rows + array.latency + 1
     out_turns = max(moves.out_turns, 1)
-    cost = busiest + first + drain + post / steps + stores / out_turns
+    cost = busiest + first + drain + post / steps + bus.stores / out_turns
     # A place of a memory is filled when the unit that reads it is done, and read when it is full. So with n places the
     # turns take at least an n-th of what both take one after the other, the answer of DRAM and the array's fill and
     # drain included; instructions too, which the fetcher has so many places for. What every block of outputs reads is
     # done when the last one is, and gathered results wait for the last block; while the next tile's input is loaded,
     # this tile's results are stored.
-    in_busy = loads + moves.in_held * mac + moves.in_turns * (answer + drain)
-    in_busy += moves.in_behind * stores / out_turns
+    in_busy = bus.loads + moves.in_held * mac + moves.in_turns * (answer + drain)
+    in_busy += moves.in_behind * bus.stores / out_turns
     gathered = max(1 - places.accumulators / cut.out_blocks, 0.0) * mac if places.gather else 0.0
     rings = (
         (moves.in_turns, places.in_slots, in_busy),
         (
             moves.weight_turns,
             places.weight_slots,
-            weight_loads + moves.weight_held * mac + moves.weight_turns * (answer + drain),
+            bus.weights + moves.weight_held * mac + moves.weight_turns * (answer + drain),
         ),
         (
             moves.constant_turns,
             places.constant_slots,
-            constant_loads + post + moves.constant_turns * answer,
+            bus.constants + post + moves.constant_turns * answer,
         ),
         (steps, places.accumulators, mac + post + steps * drain),
-        (moves.out_turns, places.out_slots, gathered + post + stores + moves.out_turns),
+        (moves.out_turns, places.out_slots, gathered + post + bus.stores + moves.out_turns),
         (
             moves.instructions,
             accelerator.queues.depth,
@@ -400,6 +382,41 @@ def _cost(
         ),
     )
     return cost + sum(max(time / slots - busiest, 0.0) for turns, slots, time in rings if turns > slots), bound
+
+
+class _Bus(NamedTuple):
+    """Cycles of the bus for the inputs that a plan loads, the results that it stores, its weights, constants and
+    instructions."""
+
+    loads: float
+    stores: float
+    weights: float
+    constants: float
+    code: float
+
+
+def _bus(shape: Shape, accelerator: Accelerator, cut: _Counted, places: _Places, moves: _Moves) -> _Bus:
+    """What the moves take of it. Before a scratchpad of fewer banks it is as wide as that."""
+    buffers, dram, width = accelerator.buffers, accelerator.dram, accelerator.dram_bytes_per_cycle
+    activations, weights, constants = buffers.activation.banks, buffers.weight.banks, buffers.parameter.banks
+    # Rows that are not whole beats, or bursts, waste a part of the bus.
+    row, grain = places.row, dram.grain(activations)
+    read = row if row < shape.channels or row < places.pitch else cut.in_pixels * row
+    written = cut.outputs if not places.gather and cut.outputs < shape.outputs else shape.outputs * cut.pixels
+    # Weights and constants of a tile begin with a whole one; outputs that lie apart in the scratchpad are rows apart.
+    held, grain_of_weights = cut.channels * shape.taps, dram.grain(weights)
+    if dram.timings is None and places.weight_tile > cut.outputs * held:
+        share = _efficiency(held, grain_of_weights)
+    else:
+        share = _filled(cut.outputs * held, grain_of_weights)
+    share_of_constants = _filled(4 * shape.planes * cut.outputs, dram.grain(constants))
+    return _Bus(
+        moves.in_bytes / _efficiency(read, grain) / min(width, activations),
+        moves.out_bytes / _efficiency(written, grain) / min(width, activations),
+        moves.weight_bytes / share / min(width, weights),
+        moves.constant_bytes / share_of_constants / min(width, constants),
+        moves.instructions * INSTRUCTION_BYTES / width,
+    )
 
 
 def _held(passes: int, parts: int) -> float:
