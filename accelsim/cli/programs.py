@@ -98,7 +98,7 @@ def plan_table(plans: Sequence[Mapping[str, Any]], accumulator_bits: int) -> Tab
             str(plan["groups"]),
             str(plan["channels"]),
             str(plan["abreast"]),
-            "positions" if plan["spatial_outer"] else "outputs",
+            ("positions" if plan["spatial_outer"] else "outputs") + (", in step" if plan["in_step"] else ""),
             f"{plan['cost']:,.0f}",
             f"{plan['dram']:,}",
             plan["fused"] or "-",

@@ -27,7 +27,8 @@ class Cut:
     A tile has `images` x `lines` x `pixels` output positions and `outputs` channels, those of `groups` groups; with one
     group it may be part of it, and its sum may be cut into parts of `channels` input channels. The array takes `side`
     groups side by side, and of each `abreast` neighbouring pixels. `spatial_outer`: all output channels of a tile of
-    positions before the next positions, else the other way round.
+    positions before the next positions, else the other way round. `in_step`: one part of the sum of several of those
+    before its next part, as many as the accumulators hold, so that what they share is loaded once.
     """
 
     images: int
@@ -39,6 +40,7 @@ class Cut:
     abreast: int
     side: int
     spatial_outer: bool
+    in_step: bool
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ class _Counted(Cut):
 class _Places(NamedTuple):
     """How the buffers are cut: bytes of a tile, how many have room at once, and what that decides.
 
-    `row`, `pitch`: bytes of a pixel of an input tile, and from one to the next.
+    `row`, `pitch`: bytes of a pixel of an input tile, and from one to the next. `rounds` that the inner loop is cut
+    into, each of as many sums as are worked on in step.
     """
 
     whole_input: bool
@@ -137,6 +140,7 @@ class _Places(NamedTuple):
     weight_slots: int
     constant_slots: int
     accumulators: int
+    rounds: int
 
 
 class _Moves(NamedTuple):
@@ -169,6 +173,7 @@ def planned(
     mapping: Mapping,
     spatial_outer: bool,
     *,
+    in_step: bool = False,
     whole_input: bool = True,
     gather: bool = True,
     limit: float = math.inf,
@@ -180,10 +185,15 @@ def planned(
     (images, lines, pixels), (outputs, groups, channels) = positions, block
     tiles, out_blocks = shape.tiles(images, lines, pixels), shape.output_blocks(outputs, groups)
     steps, depth_parts = tiles * out_blocks, shape.steps(channels)
-    # The tiles of a block follow one another, with the same weights.
-    first_time = steps if (spatial_outer and out_blocks > 1) or depth_parts > 1 else out_blocks
-    mac = depth_parts * (first_time * mapping.cycles + (steps - first_time) * mapping.again)
-    if mac > limit:
+
+    def array(rounds: int) -> int:
+        # The tiles of a block follow one another, with the same weights.
+        first_time = steps
+        if not spatial_outer or out_blocks == 1:
+            first_time = out_blocks * rounds
+        return depth_parts * (first_time * mapping.cycles + (steps - first_time) * mapping.again)
+
+    if array(1 if in_step or depth_parts == 1 else tiles) > limit:
         return None
     cut = _Counted(
         images,
@@ -195,6 +205,7 @@ def planned(
         mapping.abreast,
         mapping.side,
         spatial_outer,
+        in_step,
         -(-shape.group_channels // channels),
         depth_parts,
         out_blocks,
@@ -207,6 +218,7 @@ def planned(
     places = _places(shape, accelerator, room, cut, whole_input=whole_input, gather=gather)
     if places is None:
         return None
+    mac = array(1 if depth_parts == 1 else places.rounds if not spatial_outer else tiles)
     moves = _moves(shape, room, cut, places)
     code = moves.instructions * INSTRUCTION_BYTES
     dram = moves.in_bytes + moves.weight_bytes + moves.out_bytes + moves.constant_bytes + code
@@ -214,7 +226,17 @@ def planned(
     cost, bound = _cost(shape, accelerator, room, cut, places, moves, mac, post)
     gather, whole_input = places.gather, places.whole_input
     return MatrixPlan(
-        *positions, *block, mapping.abreast, mapping.side, spatial_outer, whole_input, gather, cost, int(dram), bound
+        *positions,
+        *block,
+        mapping.abreast,
+        mapping.side,
+        spatial_outer,
+        in_step,
+        whole_input,
+        gather,
+        cost,
+        int(dram),
+        bound,
     )
 
 
@@ -247,6 +269,17 @@ def _places(
     accumulators = buffers.accumulator.words // words
     if not weight_slots or not accumulators:
         return None
+    in_slots = (room.staging - out_slots * out_tile) // in_tile if in_tile else 0
+    inner = cut.out_blocks if cut.spatial_outer else cut.tiles
+    if cut.in_step:
+        together = together_of(inner, accumulators)
+        if together == 1:
+            return None
+        if in_tile and whole_input and cut.parts > 1 and not cut.spatial_outer and in_slots < together:
+            return None  # every part would load the whole input again
+        rounds = -(-inner // together)
+    else:
+        rounds = inner
     return _Places(
         whole_input,
         gather,
@@ -254,11 +287,12 @@ def _places(
         pitches[not whole_input],
         in_tile,
         weight_tile,
-        (room.staging - out_slots * out_tile) // in_tile if in_tile else 0,
+        in_slots,
         out_slots,
         weight_slots,
         buffers.parameter.bytes // max(4 * shape.planes * outputs, 1),
         accumulators,
+        rounds,
     )
 
 
@@ -271,17 +305,19 @@ def _moves(shape: Shape, room: Room, cut: _Counted, places: _Places) -> _Moves:
         boxes = shape.kernel[0] * (1 if places.whole_input else cut.parts)
         kept = places.in_slots >= (boxes if cut.spatial_outer else tiles * boxes)
         one_group = shape.groups > 1
-        repeats = 1 if kept or one_group else out_blocks
+        passes = places.rounds if cut.spatial_outer else out_blocks
+        repeats = 1 if kept or one_group else passes
         in_bytes = shape.depth * -(-shape.images // cut.images) * cut.images * shape.channels
         in_bytes *= -(-shape.out_lines // cut.lines) * cut.in_lines * -(-shape.out_pixels // cut.pixels) * cut.in_pixels
         in_bytes *= repeats * (1 if kept else shape.kernel[0])
         in_turns = tiles * boxes * (out_blocks if one_group else repeats)
         if kept and not one_group:
-            in_held, in_behind = _held(out_blocks, boxes), in_turns
+            in_held, in_behind = _held(passes, boxes), in_turns
     all_kept = places.weight_slots >= (depth_parts * out_blocks if cut.spatial_outer else depth_parts)
-    weight_times = 1 if all_kept else tiles
+    passes = tiles if cut.spatial_outer else places.rounds
+    weight_times = 1 if all_kept else passes
     if all_kept and not cut.spatial_outer:
-        weight_held = _held(tiles, depth_parts)
+        weight_held = _held(passes, depth_parts)
     constants_again = cut.spatial_outer and places.constant_slots < out_blocks
     out_bytes = out_turns = 0
     if not room.target_resident:
@@ -361,6 +397,7 @@ def _cost(
     in_busy = bus.loads + moves.in_held * mac + moves.in_turns * (answer + drain)
     in_busy += moves.in_behind * bus.stores / out_turns
     gathered = max(1 - places.accumulators / cut.out_blocks, 0.0) * mac if places.gather else 0.0
+    together = -(-(cut.out_blocks if cut.spatial_outer else cut.tiles) // places.rounds)
     rings = (
         (moves.in_turns, places.in_slots, in_busy),
         (
@@ -373,7 +410,7 @@ def _cost(
             places.constant_slots,
             bus.constants + post + moves.constant_turns * answer,
         ),
-        (steps, places.accumulators, mac + post + steps * drain),
+        (steps, places.accumulators, together * mac + post + steps * drain),
         (moves.out_turns, places.out_slots, gathered + post + bus.stores + moves.out_turns),
         (
             moves.instructions,
@@ -436,6 +473,11 @@ def _consecutive(shape: Shape, positions: tuple[int, int, int]) -> bool:
     """Whether the positions of a tile follow one another: (a part of) a line, whole lines of one image, or images."""
     images, lines, pixels = positions
     return (images == lines == 1 or pixels == shape.out_pixels) and (images == 1 or shape.out_depth == 1)
+
+
+def together_of(sums: int, accumulators: int) -> int:
+    """How many of so many sums are worked on in step: as few as make the fewest rounds of what accumulators hold."""
+    return -(-sums // -(-sums // min(accumulators, sums)))
 
 
 def result_places(staging: int, in_tile: int, out_tile: int) -> int:

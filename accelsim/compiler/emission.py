@@ -49,6 +49,9 @@ class Slots:
         self._held: dict[int, Hashable] = {}
         self._used: dict[Hashable, int] = {}
 
+    def __len__(self) -> int:
+        return len(self._order)
+
     def get(self, key: Hashable) -> tuple[int, bool]:
         """The place of `key`, and whether it has to be filled."""
         if key in self._used:

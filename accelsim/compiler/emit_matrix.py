@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from accelsim.hardware.folds import weights_by_output
 from accelsim.isa import Mac, Memory, Part
 
-from .cost import MatrixPlan, result_places
+from .cost import MatrixPlan, result_places, together_of
 from .emission import Constants, Emitter, Slots
 from .emit_elementwise import TABLE, ElementwiseEmitter, Place
 from .fusion import Fusion, parameter_bytes
@@ -149,72 +150,85 @@ class MatrixEmitter:
 
     def emit(self) -> None:
         """Emit everything."""
+        gathered = 0
+        for some in self._rounds():
+            accumulators = [self.accumulators.next() for _ in some]
+            for tap, part in itertools.product(range(self.operation.window.kernel[0]), range(len(self.parts))):
+                for (tile, number), accumulator in zip(some, accumulators, strict=True):
+                    self._accumulate(tile, number, tap, part, accumulator)
+            for (tile, number), accumulator in zip(some, accumulators, strict=True):
+                block = self.blocks[number]
+                begins, ends = (block is edge or not self.plan.gather for edge in (self.blocks[0], self.blocks[-1]))
+                if begins and (self.plan.gather or self.fusion):
+                    gathered = self.out_slots.next()
+                if ends and self.fusion:
+                    # Behind all that the tile's sums read: loads are in order, and the operands' place may be in use.
+                    piece = self._part(tile, block)
+                    operands = self._operands(piece, gathered)
+                self._requantize(tile, number, accumulator, gathered)
+                if ends and self.fusion:
+                    self._follow(piece, operands)
+                elif ends and self.plan.gather:
+                    self._store(tile, 0, self.operation.outputs, gathered)
+
+    def _rounds(self) -> Iterator[list[tuple[_Positions, int]]]:
+        """The tiles, each with the number of a block, in the order of the loops, those together that are worked on in
+        step."""
         numbers = range(len(self.blocks))
         if self.plan.spatial_outer:
-            order = [(tile, block) for tile in self.tiles for block in numbers]
+            loops = [[(tile, number) for number in numbers] for tile in self.tiles]
         else:
-            order = [(tile, block) for block in numbers for tile in self.tiles]
-        gathered = 0
-        for tile, number in order:
-            block = self.blocks[number]
-            begins, ends = (block is edge or not self.plan.gather for edge in (self.blocks[0], self.blocks[-1]))
-            if begins and (self.plan.gather or self.fusion):
-                gathered = self.out_slots.next()
-            accumulator = self.accumulators.next()
-            self._accumulate(tile, number, accumulator)
-            if ends and self.fusion:
-                # Behind all that the tile's sums read: loads are in order, and the operands' place may be in use still.
-                part = self._part(tile, block)
-                operands = self._operands(part, gathered)
-            self._requantize(tile, number, accumulator, gathered)
-            if ends and self.fusion:
-                self._follow(part, operands)
-            elif ends and self.plan.gather:
-                self._store(tile, 0, self.operation.outputs, gathered)
+            loops = [[(tile, number) for tile in self.tiles] for number in numbers]
+        for inner in loops:
+            together = together_of(len(inner), len(self.accumulators)) if self.plan.in_step else 1
+            for first in range(0, len(inner), together):
+                yield inner[first : first + together]
 
-    def _accumulate(self, tile: _Positions, number: int, accumulator: int) -> None:
+    def _accumulate(self, tile: _Positions, number: int, tap: int, part: int, accumulator: int) -> None:
+        """Add to the sums of a tile and a block what a depth tap and a part of the channels contribute."""
         operation, block = self.operation, self.blocks[number]
         window = operation.window
         images, lines, pixels = tile.sizes
-        steps = list(itertools.product(range(window.kernel[0]), range(len(self.parts))))
-        for index, (tap, part) in enumerate(steps):
-            first, last = self.parts[part]
-            operand = self._operand(tile, tap, block, first, last)
+        first, last = self.parts[part]
+        # Loads are in order. One that waits for the only place of the input would hold up the weights behind it.
+        weight = self._weights(number, tap, part) if len(self.in_slots) == 1 else None
+        operand = self._operand(tile, tap, block, first, last)
+        if weight is None:
             weight = self._weights(number, tap, part)
-            self.emitter.emit(
-                Mac(
-                    activation=operand.activation,
-                    image_pitch=operand.image_pitch,
-                    line_pitch=operand.line_pitch,
-                    pixel_pitch=operand.pixel_pitch,
-                    images=images,
-                    out_height=lines,
-                    out_width=pixels,
-                    kernel_height=window.kernel[1],
-                    kernel_width=window.kernel[2],
-                    channels=(last - first) * block.groups,
-                    top=operand.top,
-                    left=operand.left,
-                    height=operand.height,
-                    width=operand.width,
-                    stride_y=window.stride[1],
-                    stride_x=window.stride[2],
-                    dilation_y=window.dilation[1],
-                    dilation_x=window.dilation[2],
-                    signed_activation=int(operation.signed),
-                    pad=operation.pad,
-                    outputs=block.outputs,
-                    weight=weight,
-                    weight_pitch_k=1 if self.by_output else block.outputs,
-                    weight_pitch_n=self._weight_pitch(last - first) if self.by_output else 1,
-                    weight_zero_point=int(operation.weight_zero_points[block.first]),
-                    accumulator=accumulator,
-                    accumulator_gap=self._gap(block),
-                    accumulate=int(index > 0),
-                    groups=block.groups,
-                    pixels_abreast=min(self.plan.abreast, pixels),
-                )
+        self.emitter.emit(
+            Mac(
+                activation=operand.activation,
+                image_pitch=operand.image_pitch,
+                line_pitch=operand.line_pitch,
+                pixel_pitch=operand.pixel_pitch,
+                images=images,
+                out_height=lines,
+                out_width=pixels,
+                kernel_height=window.kernel[1],
+                kernel_width=window.kernel[2],
+                channels=(last - first) * block.groups,
+                top=operand.top,
+                left=operand.left,
+                height=operand.height,
+                width=operand.width,
+                stride_y=window.stride[1],
+                stride_x=window.stride[2],
+                dilation_y=window.dilation[1],
+                dilation_x=window.dilation[2],
+                signed_activation=int(operation.signed),
+                pad=operation.pad,
+                outputs=block.outputs,
+                weight=weight,
+                weight_pitch_k=1 if self.by_output else block.outputs,
+                weight_pitch_n=self._weight_pitch(last - first) if self.by_output else 1,
+                weight_zero_point=int(operation.weight_zero_points[block.first]),
+                accumulator=accumulator,
+                accumulator_gap=self._gap(block),
+                accumulate=int(tap > 0 or part > 0),
+                groups=block.groups,
+                pixels_abreast=min(self.plan.abreast, pixels),
             )
+        )
 
     def _operand(self, tile: _Positions, tap: int, block: _Block, first: int, last: int) -> _Operand:
         """Where the input under the tile lies, loaded first where it is not on the chip."""

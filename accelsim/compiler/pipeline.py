@@ -147,10 +147,15 @@ def _emitted(
 
 def _order(emitter: Emitter, probes: Sequence[Probe]) -> list[int]:
     """The numbers of the instructions in the order of the program."""
+    return schedule(emitter.instructions, _seen(probes), emitter.accelerator.queues.depth)
+
+
+def _seen(probes: Sequence[Probe]) -> dict[int, list[Region]]:
+    """By instruction what is looked at when it has completed."""
     seen: dict[int, list[Region]] = {}
     for probe in probes:
         seen.setdefault(probe.instruction, []).append(probe.region)
-    return schedule(emitter.instructions, seen, emitter.accelerator.queues.depth)
+    return seen
 
 
 def _program(
@@ -163,17 +168,17 @@ def _program(
     code: int,
 ) -> Program:
     """The program whose words lie at `code`."""
-    lowered = emitter.lowered
+    lowered, probes = emitter.lowered, _moved(probes, order)
     return Program(
         name=network.name,
         accelerator=accelerator,
-        instructions=synchronize(reuse(instructions)),
+        instructions=synchronize(reuse(instructions), _seen(probes)),
         layers=lowered.layers or (network.name,),
         layer_of=tuple(emitter.layer_of[number] for number in order),
         data=tuple(emitter.image.segments),
         inputs=tuple(_port(emitter, name, lowered.forms[name]) for name in lowered.inputs),
         outputs=tuple(_port(emitter, name, lowered.forms[name]) for name in lowered.outputs),
-        probes=_moved(probes, order),
+        probes=probes,
         code=code,
     )
 

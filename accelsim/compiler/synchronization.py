@@ -9,9 +9,9 @@ depth of the queues.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from accelsim.isa import Instruction, Memory, Unit, Units
+from accelsim.isa import Instruction, Memory, Region, Unit, Units
 
 _NEVER = -1
 _UNITS = len(Unit)
@@ -56,8 +56,11 @@ class _Accesses:
             self.reads[index][unit] = number
 
 
-def synchronize(instructions: Sequence[Instruction]) -> tuple[Instruction, ...]:
-    """The same instructions with the `wait` and `signal` fields that keep every read and write in order."""
+def synchronize(instructions: Sequence[Instruction], seen: Mapping[int, Sequence[Region]]) -> tuple[Instruction, ...]:
+    """The same instructions with the `wait` and `signal` fields that keep every read and write in order.
+
+    `seen`: what is looked at when an instruction has completed, as if it read that.
+    """
     memories = {memory: _Accesses() for memory in Memory}
     done = [[_NEVER] * _UNITS for _ in Unit]  # done[unit][other]: the last of other's that unit has waited for
     waits, signals = [0] * len(instructions), [0] * len(instructions)
@@ -65,7 +68,8 @@ def synchronize(instructions: Sequence[Instruction]) -> tuple[Instruction, ...]:
         if instruction.unit is None:
             continue
         needed = [_NEVER] * _UNITS
-        for write, regions in ((False, instruction.reads()), (True, instruction.writes())):
+        reads = (*instruction.reads(), *seen.get(number, ()))
+        for write, regions in ((False, reads), (True, instruction.writes())):
             for region in regions:
                 memories[region.memory].touch(
                     region.start, region.stop, instruction.unit, number, write=write, needed=needed

@@ -86,13 +86,14 @@ def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int, marg
             block = outputs, groups, channels
             # Places of parts of the input become free one after the other, while the last block works.
             inputs = (True,) if room.source_resident or channels == shape.group_channels else (True, False)
+            steps = (False, True) if shape.groups == 1 and shape.steps(channels) > 1 else (False,)
             for tile in _position_tiles(shape, words // outputs, effort):
                 images, lines, pixels = tile
                 work = shape.work(images * lines, pixels, channels, outputs, groups, room.pitches)
                 # With one block of outputs there is one loop.
                 ways = orders if shape.output_blocks(outputs, groups) > 1 else orders[:1]
                 for mapping in mappings(accelerator, work):
-                    for (spatial_outer, gather), whole in itertools.product(ways, inputs):
+                    for (spatial_outer, gather), whole, in_step in itertools.product(ways, inputs, steps):
                         plan = planned(
                             shape,
                             accelerator,
@@ -101,6 +102,7 @@ def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int, marg
                             block,
                             mapping,
                             spatial_outer,
+                            in_step=in_step,
                             whole_input=whole,
                             gather=gather,
                             limit=limit,

@@ -41,9 +41,13 @@ def every_plan(cut: Shape, room: Room, effort: int) -> list[MatrixPlan]:
                 # Without an operation that works on the tiles, results that can be gathered are.
                 gathers = (False, True) if room.tail else (True,)
                 found += [
-                    planned(cut, EDGE, room, tile, block, mapping, outer, whole_input=whole, gather=gather)
+                    planned(
+                        cut, EDGE, room, tile, block, mapping, outer, in_step=step, whole_input=whole, gather=gather
+                    )
                     for mapping in mappings(EDGE, work)
-                    for outer, whole, gather in itertools.product((False, True), (False, True), gathers)
+                    for outer, step, whole, gather in itertools.product(
+                        (False, True), (False, True), (False, True), gathers
+                    )
                 ]
     return [plan for plan in found if plan is not None]
 
