@@ -74,6 +74,7 @@ def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int, marg
     orders = [(False, False), (True, True)]
     if room.tail is not None and room.tail.by_block:
         orders.append((True, False))
+    positions = shape.images * shape.out_depth * shape.out_lines * shape.out_pixels
     limit = math.inf
     for outputs, groups in _output_tiles(shape, accelerator, effort):
         planes = 4 * shape.planes * outputs
@@ -86,14 +87,23 @@ def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int, marg
             block = outputs, groups, channels
             # Places of parts of the input become free one after the other, while the last block works.
             inputs = (True,) if room.source_resident or channels == shape.group_channels else (True, False)
-            steps = (False, True) if shape.groups == 1 and shape.steps(channels) > 1 else (False,)
+            cut = shape.groups == 1 and shape.steps(channels) > 1
             for tile in _position_tiles(shape, words // outputs, effort):
                 images, lines, pixels = tile
                 work = shape.work(images * lines, pixels, channels, outputs, groups, room.pitches)
                 # With one block of outputs there is one loop.
-                ways = orders if shape.output_blocks(outputs, groups) > 1 else orders[:1]
+                loops = orders if shape.output_blocks(outputs, groups) > 1 else orders[:1]
+                ways = [
+                    (spatial_outer, in_step, whole, gather)
+                    for (spatial_outer, gather), whole in itertools.product(loops, inputs)
+                    # In step, blocks share a part of the input, and tiles one of the weights.
+                    for in_step in (
+                        False,
+                        cut and (not whole if spatial_outer else images * lines * pixels < positions),
+                    )
+                ]
                 for mapping in mappings(accelerator, work):
-                    for (spatial_outer, gather), whole, in_step in itertools.product(ways, inputs, steps):
+                    for spatial_outer, in_step, whole, gather in dict.fromkeys(ways):
                         plan = planned(
                             shape,
                             accelerator,
