@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from accelsim.hardware import Accelerator
@@ -11,6 +11,7 @@ from accelsim.hardware.banks import access_cycles
 from accelsim.isa import INSTRUCTION_BYTES, Lookup
 
 from .mapping import Mapping
+from .plan import Cut, MatrixPlan, Room, result_places, together_of
 from .shape import Shape
 
 #: A layer's first weights that take 1 / _PREFETCH of the weight buffer find no room while the layer before computes.
@@ -18,89 +19,6 @@ _PREFETCH = 4
 
 #: Rows that an element-wise instruction takes.
 _ROWS = Lookup.most("lines")
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Sizes of one way to cut a matrix operation.
-
-    A tile has `images` x `lines` x `pixels` output positions and `outputs` channels, those of `groups` groups; with one
-    group it may be part of it, and its sum may be cut into parts of `channels` input channels. The array takes `side`
-    groups side by side, and of each `abreast` neighbouring pixels. `spatial_outer`: all output channels of a tile of
-    positions before the next positions, else the other way round. `in_step`: one part of the sum of several of those
-    before its next part, as many as the accumulators hold, so that what they share is loaded once.
-    """
-
-    images: int
-    lines: int
-    pixels: int
-    outputs: int
-    groups: int
-    channels: int
-    abreast: int
-    side: int
-    spatial_outer: bool
-    in_step: bool
-
-
-@dataclass(frozen=True)
-class MatrixPlan(Cut):
-    """A cut, and what else is decided and estimated.
-
-    `whole_input`: tiles of the input hold all channels even where the sum is cut. `gather`: results are stored, or go
-    to the operation that works on the tiles, once all output channels of the positions are there. `cost` is the
-    estimate in cycles, `dram` in bytes, `bound` what the time is spent on.
-    """
-
-    whole_input: bool
-    gather: bool
-    cost: float
-    dram: int
-    bound: str
-
-    def decided(self) -> MatrixPlan:
-        """The same for all plans that decide the same, whatever their estimates."""
-        return replace(self, cost=0.0, dram=0, bound="")
-
-
-@dataclass(frozen=True)
-class Tail:
-    """An element-wise operation that works on the tiles: operands and results that pass through the buffer beside them.
-
-    `in_place`: its results take the place of the tile. `operands`: how many it has, the tile among them. `by_block`: it
-    can work on a block of the channels before the others are there. `dense`: it touches nothing resident, so that what
-    it works on lies row after row.
-    """
-
-    streamed_in: int
-    streamed_out: int
-    in_place: bool
-    operands: int
-    by_block: bool
-    dense: bool
-
-    @property
-    def tiles(self) -> int:
-        """Places of a tile's size that a tile needs: its own, its other operands' and its results'."""
-        return 1 + self.streamed_in + (0 if self.in_place else self.streamed_out)
-
-
-@dataclass(frozen=True)
-class Room:
-    """What an operation has: bytes of `staging` in the activation buffer, and which operands need none of it.
-
-    `pitches`: bytes from line to line and from pixel to pixel of a resident source; `out_pitch`: from pixel to pixel of
-    a resident target. With a `tail` the results go to it, tile by tile. `cold`: nothing runs before it during which its
-    first weights could be loaded.
-    """
-
-    staging: int
-    source_resident: bool
-    target_resident: bool
-    pitches: tuple[int, int] | None = None
-    cold: bool = False
-    tail: Tail | None = None
-    out_pitch: int = 0
 
 
 @dataclass(frozen=True)
@@ -185,12 +103,11 @@ def planned(
     (images, lines, pixels), (outputs, groups, channels) = positions, block
     tiles, out_blocks = shape.tiles(images, lines, pixels), shape.output_blocks(outputs, groups)
     steps, depth_parts = tiles * out_blocks, shape.steps(channels)
+    spatial_outer = spatial_outer and out_blocks > 1
 
     def array(rounds: int) -> int:
-        # The tiles of a block follow one another, with the same weights.
-        first_time = steps
-        if not spatial_outer or out_blocks == 1:
-            first_time = out_blocks * rounds
+        # The tiles of a block that follow one another have the same weights.
+        first_time = steps if spatial_outer else out_blocks * rounds
         return depth_parts * (first_time * mapping.cycles + (steps - first_time) * mapping.again)
 
     if array(1 if in_step or depth_parts == 1 else tiles) > limit:
@@ -218,7 +135,7 @@ def planned(
     places = _places(shape, accelerator, room, cut, whole_input=whole_input, gather=gather)
     if places is None:
         return None
-    mac = array(1 if depth_parts == 1 else places.rounds if not spatial_outer else tiles)
+    mac = array(1 if depth_parts == 1 else places.rounds)
     moves = _moves(shape, room, cut, places)
     code = moves.instructions * INSTRUCTION_BYTES
     dram = moves.in_bytes + moves.weight_bytes + moves.out_bytes + moves.constant_bytes + code
@@ -473,21 +390,6 @@ def _consecutive(shape: Shape, positions: tuple[int, int, int]) -> bool:
     """Whether the positions of a tile follow one another: (a part of) a line, whole lines of one image, or images."""
     images, lines, pixels = positions
     return (images == lines == 1 or pixels == shape.out_pixels) and (images == 1 or shape.out_depth == 1)
-
-
-def together_of(sums: int, accumulators: int) -> int:
-    """How many of so many sums are worked on in step: as few as make the fewest rounds of what accumulators hold."""
-    return -(-sums // -(-sums // min(accumulators, sums)))
-
-
-def result_places(staging: int, in_tile: int, out_tile: int) -> int:
-    """Places for the results of a tile: two, if that leaves as many for its input, or one."""
-    if not out_tile:
-        return 1
-    if not in_tile:
-        return 2 if 2 * out_tile <= staging else 1
-    left = [(staging - places * out_tile) // in_tile for places in (1, 2)]
-    return 2 if left[1] >= min(left[0], 2) else 1
 
 
 def _efficiency(row: int, width: int) -> float:

@@ -12,11 +12,11 @@ import numpy as np
 from accelsim.hardware.folds import weights_by_output
 from accelsim.isa import Mac, Memory, Part
 
-from .cost import MatrixPlan, result_places, together_of
 from .emission import Constants, Emitter, Slots
 from .emit_elementwise import TABLE, ElementwiseEmitter, Place
 from .fusion import Fusion, parameter_bytes
 from .operations import Matrix, in_place
+from .plan import MatrixPlan, result_places, together_of
 from .requantization import instruction
 from .shape import Shape, blocks
 from .transfers import dense_loops, loads, stores

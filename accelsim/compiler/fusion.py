@@ -12,8 +12,8 @@ import numpy as np
 
 from accelsim.hardware import Accelerator
 
-from .cost import MatrixPlan, Room, Tail
 from .operations import Elementwise, Lowered, Matrix, in_place, sources_of, target_of
+from .plan import MatrixPlan, Room, Tail
 from .residency import Placement
 from .shape import Shape
 from .tiling import ABOUT, best

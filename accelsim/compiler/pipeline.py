@@ -26,7 +26,6 @@ from accelsim.isa import Halt, Instruction, Port, Probe, Program, Region
 from accelsim.network import Network
 from accelsim.network.substitution import layer_units
 
-from .cost import MatrixPlan
 from .emission import Emitter
 from .emit_elementwise import emit_elementwise
 from .emit_matrix import MatrixEmitter
@@ -37,6 +36,7 @@ from .fusion import Fusion, fuse, room_of
 from .layout import layouts
 from .lowering import lower
 from .operations import Copy, Elementwise, Lowered, Matrix, MatrixProduct, Operation, Pool, target_of
+from .plan import MatrixPlan
 from .residency import Placement, place
 from .reuse import reuse
 from .scheduling import schedule

@@ -11,9 +11,10 @@ from accelsim.errors import CompileError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Mac
 
-from .cost import MatrixPlan, Room, planned
+from .cost import planned
 from .mapping import mappings
 from .operations import Matrix
+from .plan import MatrixPlan, Room
 from .shape import Shape
 
 #: Images that a matrix instruction takes.

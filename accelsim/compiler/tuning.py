@@ -20,9 +20,9 @@ from accelsim.machine.layers import layer_windows
 from accelsim.machine.timing import run
 from accelsim.network.substitution import LayerUnit
 
-from .cost import MatrixPlan, Room
 from .fusion import Fusion, room_of
 from .operations import Lowered, Matrix
+from .plan import MatrixPlan, Room
 from .residency import Placement
 from .shape import Shape
 from .tiling import near

@@ -10,7 +10,7 @@ import pytest
 
 import accelsim
 from accelsim.compiler import compile_with_plans
-from accelsim.compiler.cost import together_of
+from accelsim.compiler.plan import together_of
 from accelsim.isa import Load, Mac, Memory
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -9,8 +9,9 @@ import pytest
 
 import accelsim
 from accelsim.compiler import tiling
-from accelsim.compiler.cost import MatrixPlan, Room, Tail, planned
+from accelsim.compiler.cost import planned
 from accelsim.compiler.mapping import mappings
+from accelsim.compiler.plan import MatrixPlan, Room, Tail
 from accelsim.compiler.shape import Shape
 
 EDGE = accelsim.Accelerator.from_yaml(Path(__file__).parents[2] / "configs" / "edge_16x16.yaml").replace(
