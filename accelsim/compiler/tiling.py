@@ -93,7 +93,9 @@ def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int, marg
                 images, lines, pixels = tile
                 work = shape.work(images * lines, pixels, channels, outputs, groups, room.pitches)
                 # With one block of outputs there is one loop.
-                loops = orders if shape.output_blocks(outputs, groups) > 1 else orders[:1]
+                out_blocks = shape.output_blocks(outputs, groups)
+                loops = orders if out_blocks > 1 else orders[:1]
+                instructions = out_blocks * shape.tiles(images, lines, pixels) * shape.steps(channels)
                 ways = [
                     (spatial_outer, in_step, whole, gather)
                     for (spatial_outer, gather), whole in itertools.product(loops, inputs)
@@ -104,6 +106,8 @@ def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int, marg
                     )
                 ]
                 for mapping in mappings(accelerator, work):
+                    if instructions * min(mapping.cycles, mapping.again) > limit:
+                        continue  # whichever way
                     for spatial_outer, in_step, whole, gather in dict.fromkeys(ways):
                         plan = planned(
                             shape,
