@@ -39,12 +39,17 @@ class _Counted(Cut):
     in_lines: int
     in_pixels: int
 
+    @property
+    def inner(self) -> int:
+        """Sums that the inner loop goes through."""
+        return self.out_blocks if self.spatial_outer else self.tiles
+
 
 class _Places(NamedTuple):
     """How the buffers are cut: bytes of a tile, how many have room at once, and what that decides.
 
     `row`, `pitch`: bytes of a pixel of an input tile, and from one to the next. `rounds` that the inner loop is cut
-    into, each of as many sums as are worked on in step.
+    into, each of `together` sums that are worked on in step.
     """
 
     whole_input: bool
@@ -58,6 +63,7 @@ class _Places(NamedTuple):
     weight_slots: int
     constant_slots: int
     accumulators: int
+    together: int
     rounds: int
 
 
@@ -187,16 +193,12 @@ def _places(
     if not weight_slots or not accumulators:
         return None
     in_slots = (room.staging - out_slots * out_tile) // in_tile if in_tile else 0
-    inner = cut.out_blocks if cut.spatial_outer else cut.tiles
+    together = together_of(cut.inner, accumulators) if cut.in_step else 1
     if cut.in_step:
-        together = together_of(inner, accumulators)
         if together == 1:
             return None
         if in_tile and whole_input and cut.parts > 1 and not cut.spatial_outer and in_slots < together:
             return None  # every part would load the whole input again
-        rounds = -(-inner // together)
-    else:
-        rounds = inner
     return _Places(
         whole_input,
         gather,
@@ -209,7 +211,8 @@ def _places(
         weight_slots,
         buffers.parameter.bytes // max(4 * shape.planes * outputs, 1),
         accumulators,
-        rounds,
+        together,
+        -(-cut.inner // together),
     )
 
 
@@ -314,7 +317,6 @@ def _cost(
     in_busy = bus.loads + moves.in_held * mac + moves.in_turns * (answer + drain)
     in_busy += moves.in_behind * bus.stores / out_turns
     gathered = max(1 - places.accumulators / cut.out_blocks, 0.0) * mac if places.gather else 0.0
-    together = -(-(cut.out_blocks if cut.spatial_outer else cut.tiles) // places.rounds)
     rings = (
         (moves.in_turns, places.in_slots, in_busy),
         (
@@ -327,7 +329,7 @@ def _cost(
             places.constant_slots,
             bus.constants + post + moves.constant_turns * answer,
         ),
-        (steps, places.accumulators, together * mac + post + steps * drain),
+        (steps, places.accumulators, places.together * mac + post + steps * drain),
         (moves.out_turns, places.out_slots, gathered + post + bus.stores + moves.out_turns),
         (
             moves.instructions,

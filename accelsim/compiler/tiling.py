@@ -75,7 +75,6 @@ def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int, marg
     orders = [(False, False), (True, True)]
     if room.tail is not None and room.tail.by_block:
         orders.append((True, False))
-    positions = shape.images * shape.out_depth * shape.out_lines * shape.out_pixels
     limit = math.inf
     for outputs, groups in _output_tiles(shape, accelerator, effort):
         planes = 4 * shape.planes * outputs
@@ -88,27 +87,25 @@ def _plans(shape: Shape, accelerator: Accelerator, room: Room, effort: int, marg
             block = outputs, groups, channels
             # Places of parts of the input become free one after the other, while the last block works.
             inputs = (True,) if room.source_resident or channels == shape.group_channels else (True, False)
-            cut = shape.groups == 1 and shape.steps(channels) > 1
+            parts = shape.steps(channels)
+            cut = shape.groups == 1 and parts > 1
             for tile in _position_tiles(shape, words // outputs, effort):
                 images, lines, pixels = tile
                 work = shape.work(images * lines, pixels, channels, outputs, groups, room.pitches)
                 # With one block of outputs there is one loop.
-                out_blocks = shape.output_blocks(outputs, groups)
+                out_blocks, tiles = shape.output_blocks(outputs, groups), shape.tiles(images, lines, pixels)
                 loops = orders if out_blocks > 1 else orders[:1]
-                instructions = out_blocks * shape.tiles(images, lines, pixels) * shape.steps(channels)
                 ways = [
                     (spatial_outer, in_step, whole, gather)
                     for (spatial_outer, gather), whole in itertools.product(loops, inputs)
+                    for in_step in (False, True)
                     # In step, blocks share a part of the input, and tiles one of the weights.
-                    for in_step in (
-                        False,
-                        cut and (not whole if spatial_outer else images * lines * pixels < positions),
-                    )
+                    if not in_step or (cut and (not whole if spatial_outer else tiles > 1))
                 ]
                 for mapping in mappings(accelerator, work):
-                    if instructions * min(mapping.cycles, mapping.again) > limit:
+                    if out_blocks * tiles * parts * min(mapping.cycles, mapping.again) > limit:
                         continue  # whichever way
-                    for spatial_outer, in_step, whole, gather in dict.fromkeys(ways):
+                    for spatial_outer, in_step, whole, gather in ways:
                         plan = planned(
                             shape,
                             accelerator,

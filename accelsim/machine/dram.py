@@ -90,8 +90,8 @@ class Arbiter:
 
     def ask(self, requester: Requester, rows: Rows, part: int, seen: int) -> None:
         """A request that is seen from cycle `seen` on, of a unit that takes `part` bytes of a beat in a cycle."""
-        beats = cycles_of(*rows, self.width, self.width)
         cycles = cycles_of(*rows, self.width, part)
+        beats = cycles if part >= self.width else cycles_of(*rows, self.width, self.width)
         self.waiting.append(Transfer(requester, cycles, seen, beats, cycles - beats))
 
     def advance(self, limit: int = _FOREVER) -> Ending | None:

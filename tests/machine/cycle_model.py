@@ -67,10 +67,16 @@ def beats(dram: int, length: int, loops: list[tuple[int, int]], width: int, bank
     )
 
 
+def transfer(item: Load | Store, accelerator: Accelerator) -> tuple[list[tuple[int, int]], int]:
+    """The loops of its rows in DRAM, and the banks of its scratchpad."""
+    memory = item.memory if isinstance(item, Load) else Memory.ACTIVATION
+    loops = [(getattr(item, f"count_{i}"), getattr(item, f"dram_pitch_{i}")) for i in (1, 2, 3)]
+    return loops, getattr(accelerator.buffers, memory.name.lower()).banks
+
+
 def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code: int) -> dict[int, tuple[int, int]]:
     """Start and end of every instruction, by index."""
     depth, dram = accelerator.queues.depth, accelerator.dram
-    banks = {memory: getattr(accelerator.buffers, memory.name.lower()).banks for memory in Memory if memory}
     tokens: dict[tuple[Unit, Unit], Register] = {(a, b): Register([]) for a in Unit for b in Unit}
     units = {unit: Worker(depth) for unit in Unit}
     words = Worker(depth)  # the buffer of words, between what asks for them and what hands them out
@@ -188,16 +194,13 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
             worker.queue.pop(0)
             worker.room.seen_from.append(cycle + 1)
             if isinstance(instruction, Load | Store):
-                loops = [
-                    (getattr(instruction, f"count_{i}"), getattr(instruction, f"dram_pitch_{i}")) for i in (1, 2, 3)
-                ]
-                ports = banks[getattr(instruction, "memory", Memory.ACTIVATION)]
+                loops, banks = transfer(instruction, accelerator)
                 if banked is not None:
                     parts = dram_model.bursts(instruction.dram, instruction.length, loops, banked.t.burst_bytes)
-                    banked.ask(unit.name.lower(), parts, ports, cycle + 1)
+                    banked.ask(unit.name.lower(), parts, banks, cycle + 1)
                     moving[unit.name.lower()].append((index, cycle))
                 else:
-                    count = beats(instruction.dram, instruction.length, loops, dram.bytes_per_cycle, ports)
+                    count = beats(instruction.dram, instruction.length, loops, dram.bytes_per_cycle, banks)
                     requests[unit.name.lower()] = Request(count, cycle + 1, index, cycle)
                 worker.ready = 1 << 60
                 continue

@@ -73,10 +73,7 @@ def test_every_cycle_of_every_unit_has_one_cause(seed: int) -> None:
         beats = cycles = 0
         for item in instructions:
             if isinstance(item, kind):
-                loops = [(getattr(item, f"count_{i}"), getattr(item, f"dram_pitch_{i}")) for i in (1, 2, 3)]
-                banks = accelerator.buffers.activation.banks
-                if isinstance(item, Load) and item.memory != Memory.ACTIVATION:
-                    banks = getattr(accelerator.buffers, item.memory.name.lower()).banks
+                loops, banks = cycle_model.transfer(item, accelerator)
                 beats += cycle_model.beats(item.dram, item.length, loops, width, width)
                 cycles += cycle_model.beats(item.dram, item.length, loops, width, banks)
         assert run.units[unit]["busy"] == beats
