@@ -174,8 +174,8 @@ def _places(
     if tail is not None and cut.out_blocks > 1 and not gather and not tail.by_block:
         return None
     rows = cut.groups * shape.group_channels if shape.groups > 1 else shape.channels, cut.channels
-    pitches = [shape.pixel_pitch(row, cut.channels, cut.abreast, cut.side) for row in rows]
-    whole, part = (cut.images * cut.in_lines * shape.line_pitch(cut.in_pixels, pitch, cut.abreast) for pitch in pitches)
+    pitches = [shape.pitches(row, cut.in_pixels, cut.channels, cut.abreast, cut.side) for row in rows]
+    whole, part = (cut.images * cut.in_lines * line for _, line in pitches)
     out_tile = 0 if room.target_resident else count * (shape.outputs if gather else outputs)
     out_tile *= 1 if tail is None else tail.tiles
     in_tile = 0 if room.source_resident else whole if whole_input else part
@@ -203,7 +203,7 @@ def _places(
         whole_input,
         gather,
         rows[not whole_input],
-        pitches[not whole_input],
+        pitches[not whole_input][0],
         in_tile,
         weight_tile,
         in_slots,

@@ -117,8 +117,8 @@ class MatrixEmitter:
     def _box_bytes(self, tile: _Positions) -> int:
         """Bytes of the largest input tile under `tile`."""
         _, lines, pixels = self._box(tile)
-        pitch = self.shape.line_pitch(max(pixels[1] - pixels[0], 0), self._pixel_pitch(self._held), self.plan.abreast)
-        return tile.sizes[0] * max(lines[1] - lines[0], 0) * pitch
+        _, line = self._pitches(self._held, max(pixels[1] - pixels[0], 0))
+        return tile.sizes[0] * max(lines[1] - lines[0], 0) * line
 
     @property
     def _held(self) -> int:
@@ -127,9 +127,9 @@ class MatrixEmitter:
             return self.plan.channels
         return self.channels * self.plan.groups if self.operation.groups > 1 else self.channels
 
-    def _pixel_pitch(self, held: int) -> int:
-        """Bytes from pixel to pixel of an input tile that holds so many channels."""
-        return self.shape.pixel_pitch(held, self.plan.channels, self.plan.abreast, self.plan.side)
+    def _pitches(self, held: int, pixels: int) -> tuple[int, int]:
+        """Bytes from pixel to pixel and from line to line of an input tile so wide that holds so many channels."""
+        return self.shape.pitches(held, pixels, self.plan.channels, self.plan.abreast, self.plan.side)
 
     def _gap(self, block: _Block) -> int:
         """Words between the outputs of two pixels of a block."""
@@ -260,8 +260,7 @@ class MatrixEmitter:
         else:
             held = (0, self.channels)
         sizes = (tile.sizes[0], lines[1] - lines[0], pixels[1] - pixels[0], held[1] - held[0])
-        pixel = self._pixel_pitch(sizes[3])
-        pitch = self.shape.line_pitch(sizes[2], pixel, self.plan.abreast)
+        pixel, pitch = self._pitches(sizes[3], sizes[2])
         address, missing = self.in_slots.get((tile, depth, held))
         if missing:
             dram = emitter.dram[source.tensor] + start + lines[0] * line_pitch + pixels[0] * pixel_pitch + held[0]

@@ -114,10 +114,9 @@ def _layout(operation: Matrix, accelerator: Accelerator, *, gaps_in_lines: bool)
         return mappings(accelerator, work)[-1]
 
     best = mapping(None)
-    if gaps_in_lines and shape.groups > 1:
-        pitch = shape.pixel_pitch(channels, shape.group_channels, best.abreast, best.side)
-        return Layout(pixels, channels, pitch, shape.line_pitch(pixels, pitch, best.abreast))
-    lies = Layout(pixels, channels, channels, shape.line_pitch(pixels, channels, best.abreast))
-    if mapping((lies.line_pitch, channels)).cycles < mapping((lies.line, channels)).cycles:
-        return lies
-    return replace(lies, line_pitch=lies.line)
+    reads = shape.group_channels, best.abreast, best.side
+    ways = [(channels, pixels * channels), (channels, shape.line_pitch(pixels, channels, *reads))]
+    if gaps_in_lines:
+        ways.append(shape.pitches(channels, pixels, *reads))
+    pixel, line = min(ways, key=lambda way: mapping((way[1], way[0])).cycles)
+    return Layout(pixels, channels, pixel, line)

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple, Self
 
 from accelsim.hardware import Accelerator
-from accelsim.hardware.banks import access_cycles, chunks
+from accelsim.hardware.banks import Chunk, access_cycles, chunks
 from accelsim.hardware.configuration import MacArray
 from accelsim.hardware.folds import pieces, preloads, side_by_side, weight_runs
 from accelsim.isa import Mac
@@ -24,7 +24,8 @@ class Work:
     """Sizes of one MAC instruction: `lines` (of all its images) of `pixels`, `channels` of one group, all `outputs`.
 
     `kernel` and `dilation` down and across, `stride` across. `pitches`: bytes from line to line and from pixel to pixel
-    where the input lies as it does; None where the compiler lays it out so that no access conflicts with itself.
+    where the input lies as it does; None where the compiler lays it out so that as few accesses as can be conflict with
+    themselves.
     """
 
     lines: int
@@ -66,6 +67,57 @@ def weight_pitch(banks: int, kernel: tuple[int, int], stride: int, channels: int
         return reduction
     pitches = range(reduction, reduction + banks)
     return min(pitches, key=lambda pitch: (access_cycles(outputs, pitch, banks, runs, stride * channels), pitch))
+
+
+def line_after(taps: tuple[int, int], dilation: tuple[int, int], banks: int, pixel: int) -> int | None:
+    """Bytes, modulo `banks`, from line to line of an input whose pixels lie `pixel` apart, with which the `taps` (down,
+    across) of one line follow those of the line before bank after bank. None where there are none."""
+    wanted = taps[1] * dilation[1] * pixel % banks
+    return next((line for line in range(banks) if dilation[0] * line % banks == wanted), None)
+
+
+@lru_cache(maxsize=1 << 12)
+def follow(taps: tuple[int, int], dilation: tuple[int, int], channels: int, rows: int, banks: int, pixel: int) -> bool:
+    """Whether there are such lines, and no vector of up to `rows` of the reduction (tap by tap, so many `channels`
+    each) then asks one bank for two."""
+    if taps[0] > 1 and line_after(taps, dilation, banks, pixel) is None:
+        return False
+    step = dilation[1] * pixel % banks
+    return step == channels % banks or all(
+        chunk.cycles == -(-chunk.rows // banks)
+        for chunk in chunks((1, math.prod(taps)), (0, step), channels, rows, banks)
+    )
+
+
+class Conflicts(NamedTuple):
+    """The vectors of a reduction where some ask one bank for two however the input lies, and by `pixels` pitch, modulo
+    the banks, the pitch of lines with which they take the fewest cycles."""
+
+    chunks: tuple[Chunk, ...]
+    lines: dict[int, int]
+
+
+@lru_cache(maxsize=1 << 10)
+def least_conflicts(
+    taps: tuple[int, int], dilation: tuple[int, int], channels: int, rows: int, banks: int
+) -> Conflicts | None:
+    """The best pitches there are; None where taps can follow one another bank after bank, so that none conflict.
+
+    Taps that lie an even number of pixels apart never lie in every bank where the number of banks is even, too.
+    """
+    down, across = (math.gcd(dilated, banks) for dilated in dilation)
+    if channels % across == 0 and (taps[0] == 1 or taps[1] * channels % down == 0):
+        return None
+    every = {
+        (pixel, line): chunks(taps, (dilation[0] * line, dilation[1] * pixel), channels, rows, banks)
+        for pixel in range(banks // across)
+        for line in range(banks // down if taps[0] > 1 else 1)
+    }
+    cycles = {pitches: sum(chunk.cycles for chunk in found) for pitches, found in every.items()}
+    least = min(cycles.values())
+    best = [pitches for pitches in every if cycles[pitches] == least]
+    pixels = {pixel + turn * (banks // across): line for pixel, line in reversed(best) for turn in range(across)}
+    return Conflicts(every[best[0]], pixels)
 
 
 class Banks(NamedTuple):
@@ -124,7 +176,9 @@ def _set_cycles(array: MacArray, banks: Banks, work: Work, abreast: int, side: i
     pitches = None
     if work.pitches is not None:
         pitches = work.dilation[0] * work.pitches[0], work.dilation[1] * work.pitches[1]
-    parts = _parts(work.kernel, work.stride, work.channels, abreast, side, rows, pitches, banks.activation)
+    parts = _parts(
+        work.kernel, work.stride, work.dilation, work.channels, abreast, side, rows, pitches, banks.activation
+    )
     port = -(-abreast * min(width, columns) // banks.accumulator)
     blocks = -(-width // columns)
     runs = weight_runs(array, abreast, work.kernel[1], work.stride)
@@ -165,6 +219,7 @@ class _Part(NamedTuple):
 def _parts(
     kernel: tuple[int, int],
     stride: int,
+    dilation: tuple[int, int],
     channels: int,
     abreast: int,
     side: int,
@@ -174,10 +229,13 @@ def _parts(
 ) -> tuple[_Part, ...]:
     """The chunks of a reduction, those that are alike together. They are the same for tiles of any size.
 
-    `pitches`: bytes from tap to tap, down and across, or None where no access conflicts with itself.
+    `pitches`: bytes from tap to tap, down and across, or None where the input lies as is best.
     """
     taps, together = _taps(kernel, stride, abreast), side * channels
-    if pitches is None:
+    conflicts = least_conflicts(taps, dilation, together, rows, banks) if pitches is None else None
+    if conflicts is not None:
+        every = [(chunk.rows, chunk.cycles) for chunk in conflicts.chunks]
+    elif pitches is None:
         every = [
             (size, -(-size // banks)) for count, size in pieces(math.prod(taps) * together, rows) for _ in range(count)
         ]

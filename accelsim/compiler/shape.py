@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from accelsim.hardware import Accelerator
-from accelsim.hardware.banks import access_cycles, chunks
+from accelsim.hardware.banks import access_cycles
 from accelsim.hardware.configuration import MacArray
 from accelsim.hardware.folds import weight_runs
 
-from .mapping import Work, weight_pitch
+from .mapping import Work, follow, least_conflicts, line_after, weight_pitch
 from .operations import Matrix
 
 
@@ -87,33 +88,39 @@ class Shape:
         span = (lines - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
         return min(span, self.lines)
 
-    def pixel_pitch(self, held: int, channels: int, abreast: int, side: int) -> int:
-        """Bytes from pixel to pixel of a tile of the input on the chip, `held` channels each: the fewest with which no
-        vector asks one bank for two. It takes the channels of `side` groups, `channels` each, of as many taps as the
-        array has rows for.
+    def pitches(self, held: int, pixels: int, channels: int, abreast: int, side: int) -> tuple[int, int]:
+        """Bytes from pixel to pixel and from line to line of a tile of the input on the chip, `pixels` wide of `held`
+        channels each: the fewest with which no vector asks one bank for two, or as few as can be.
+
+        A vector takes the channels of `side` groups, `channels` each, of as many taps as the array has rows for.
         """
-        if abreast == 1 and self.groups == 1 and (channels == held or channels % self.array.rows == 0):
-            return held  # what a vector takes is one run of bytes
-        taps = self.kernel[1] * (self.kernel[2] + (abreast - 1) * self.stride[2])
-        return held + next(
-            gap
-            for gap in range(self.banks)
-            if all(
-                chunk.cycles == -(-chunk.rows // self.banks)
-                for chunk in chunks((1, taps), (0, held + gap), side * channels, self.array.rows, self.banks)
-            )
+        if abreast == 1 and self.groups == 1 and channels % self.array.rows == 0:
+            return held, pixels * held  # what a vector takes is one run of bytes
+        reduction = self._reduction(channels, abreast, side)
+        conflicts, banks = least_conflicts(*reduction), self.banks
+        pixel = next(
+            pixel
+            for pixel in range(held, held + banks)
+            if (follow(*reduction, pixel % banks) if conflicts is None else pixel % banks in conflicts.lines)
         )
+        return pixel, self.line_pitch(pixels, pixel, channels, abreast, side)
 
-    def line_pitch(self, pixels: int, pixel_pitch: int, abreast: int) -> int:
-        """Bytes from line to line of a tile of the input on the chip, `pixels` wide.
-
-        The bytes under one line of taps are neighbours; where the next line's follow them bank after bank, no vector of
-        the reduction asks one bank for two.
-        """
-        row = pixels * pixel_pitch
-        if self.kernel[1] == 1 or self.dilation[2] > 1:
+    def line_pitch(self, pixels: int, pixel: int, channels: int, abreast: int, side: int) -> int:
+        """Bytes from line to line where those from pixel to pixel are known."""
+        row = pixels * pixel
+        taps, dilation, *_ = reduction = self._reduction(channels, abreast, side)
+        if taps[0] == 1:
             return row
-        return row + ((self.kernel[2] + (abreast - 1) * self.stride[2]) * pixel_pitch - row) % self.banks
+        conflicts, banks = least_conflicts(*reduction), self.banks
+        line = line_after(taps, dilation, banks, pixel) if conflicts is None else conflicts.lines.get(pixel % banks)
+        return row if line is None else row + (line - row) % (banks // math.gcd(dilation[0], banks))
+
+    def _reduction(
+        self, channels: int, abreast: int, side: int
+    ) -> tuple[tuple[int, int], tuple[int, int], int, int, int]:
+        """Taps and dilation (down, across), the channels of a tap, the array's rows and the banks."""
+        taps = self.kernel[1], self.kernel[2] + (abreast - 1) * self.stride[2]
+        return taps, self.dilation[1:], side * channels, self.array.rows, self.banks
 
     def weight_pitch(self, channels: int, outputs: int, abreast: int) -> int:
         """Bytes from the weights of one of a group's `outputs` to those of the next; `channels` of the sum."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -83,26 +85,45 @@ def test_vectors_of_a_part_of_the_channels_meet_no_conflicts(dataflow: str) -> N
 
 @pytest.mark.parametrize("seed", range(300))
 def test_a_tile_s_pitches_keep_each_vector_in_banks_of_its_own(seed: int) -> None:
-    """Byte by byte: the terms of the sum in order, as many at a time as the array has rows."""
+    """Byte by byte: the terms of the sum in order, as many at a time as the array has rows. Where taps lie apart, every
+    pitch there is takes as many cycles or more."""
     rng = np.random.default_rng(seed)
     kernel, held = (int(rng.integers(1, 5)), int(rng.integers(1, 5))), int(rng.integers(1, 40))
-    channels, rows, banks = int(rng.integers(1, held + 1)), int(rng.integers(1, 20)), int(rng.choice([1, 3, 4, 16, 64]))
+    dilation = (1, 1) if seed < 100 else (int(rng.integers(1, 5)), int(rng.integers(1, 5)))
+    channels, rows, banks = int(rng.integers(1, held + 1)), int(rng.integers(1, 20)), int(rng.choice([1, 3, 4, 12, 16]))
     pixels = kernel[1] + int(rng.integers(0, 9))
     array = EDGE.mac_array.model_copy(update={"rows": rows})
-    shape = Shape(1, 1, 8, 8, 8, 1, 8, 8, held, 1, (1, *kernel), (1, 1, 1), (1, 1, 1), 3, array, banks, 16, 16)
-    pixel = shape.pixel_pitch(held, channels, 1, 1)
-    line = shape.line_pitch(pixels, pixel, 1)
-    assert pixel >= held
-    assert line >= pixels * pixel
+    shape = Shape(1, 1, 8, 8, 8, 1, 8, 8, held, 1, (1, *kernel), (1, 1, 1), (1, *dilation), 3, array, banks, 16, 16)
+    pixel, line = shape.pitches(held, pixels, channels, 1, 1)
+    assert held <= pixel < held + banks
+    assert pixels * pixel <= line < pixels * pixel + banks
     terms = [
-        (y * line + x * pixel + channel) % banks
+        (y * dilation[0], x * dilation[1], channel)
         for y in range(kernel[0])
         for x in range(kernel[1])
         for channel in range(channels)
     ]
-    for start in range(0, len(terms), rows):
-        vector = terms[start : start + rows]
-        assert max(vector.count(bank) for bank in set(vector)) == -(-len(vector) // banks)
+    vectors = [terms[start : start + rows] for start in range(0, len(terms), rows)]
+
+    def cycles(line: int, pixel: int) -> int:
+        places = ([(y * line + x * pixel + channel) % banks for y, x, channel in vector] for vector in vectors)
+        return sum(max(Counter(of_a_vector).values()) for of_a_vector in places)
+
+    least = sum(-(-len(vector) // banks) for vector in vectors)
+    if cycles(line, pixel) > least:
+        assert max(dilation) > 1
+        assert cycles(line, pixel) == min(cycles(*pitches) for pitches in product(range(banks), repeat=2))
+
+
+@pytest.mark.parametrize("dataflow", ["weight_stationary", "output_stationary", "input_stationary"])
+def test_vectors_of_taps_that_lie_apart_meet_no_conflicts(dataflow: str) -> None:
+    """Every second pixel of 8 or 24 channels: a pitch of the pixels of half the channels, modulo the banks."""
+    draft = Draft(np.random.default_rng(0))
+    first = draft.convolution(draft.input((1, 8, 12, 12)), 24, 3, padding=2, dilation=2)
+    network = draft.network(draft.convolution(first, 16, 3, padding=2, dilation=2))
+    compilation = compile_with_plans(network, EDGE.replace(**{"mac_array.dataflow": dataflow}), effort=0)
+    units = every_value_is_right(draft, network, compilation.program).units
+    assert units["mac"].get("bank_conflict", 0) == 0
 
 
 @pytest.mark.parametrize("engine", ["fbgemm", "qnnpack", "onednn"])
