@@ -223,14 +223,20 @@ def _moves(shape: Shape, room: Room, cut: _Counted, places: _Places) -> _Moves:
     in_held = weight_held = 1.0
     if not room.source_resident:
         boxes = shape.kernel[0] * (1 if places.whole_input else cut.parts)
-        kept = places.in_slots >= (boxes if cut.spatial_outer else tiles * boxes)
+        # Tiles that lie behind one another share planes of the input, where there is room for those of one and, in
+        # step, for what the others add.
+        planes = shape.kernel[0] * shape.out_depth
+        span = (shape.kernel[0] - 1) * shape.dilation[0] + (1 if cut.spatial_outer else places.together)
+        if places.in_slots * shape.kernel[0] >= span * boxes:
+            planes = min(planes, shape.depth)
+        turns = tiles // shape.out_depth * planes * (1 if places.whole_input else cut.parts)
+        kept = places.in_slots >= (boxes if cut.spatial_outer else turns)
         one_group = shape.groups > 1
         passes = places.rounds if cut.spatial_outer else out_blocks
         repeats = 1 if kept or one_group else passes
-        in_bytes = shape.depth * -(-shape.images // cut.images) * cut.images * shape.channels
+        in_bytes = planes * -(-shape.images // cut.images) * cut.images * shape.channels * repeats
         in_bytes *= -(-shape.out_lines // cut.lines) * cut.in_lines * -(-shape.out_pixels // cut.pixels) * cut.in_pixels
-        in_bytes *= repeats * (1 if kept else shape.kernel[0])
-        in_turns = tiles * boxes * (out_blocks if one_group else repeats)
+        in_turns = turns * (out_blocks if one_group else repeats)
         if kept and not one_group:
             in_held, in_behind = _held(passes, boxes), in_turns
     all_kept = places.weight_slots >= (depth_parts * out_blocks if cut.spatial_outer else depth_parts)

@@ -237,7 +237,9 @@ class MatrixEmitter:
         depth = tile.depth * window.stride[0] - window.before[0] + tap * window.dilation[0]
         (top, left), lines, pixels = self._box(tile)
         if not 0 <= depth < source.sizes[1] or lines[0] >= lines[1] or pixels[0] >= pixels[1]:
-            return _Operand(0, 0, 0, 0, 0, 0, 0, 0)  # nothing but padding
+            # Nothing but padding; but its addresses meet in banks as others do.
+            pixel, line = self._pitches(self._held, source.sizes[3])
+            return _Operand(0, 0, line, pixel, 0, 0, 0, 0)
         image_pitch, depth_pitch, line_pitch, pixel_pitch = source.pitches
         start = source.offset + tile.images[0] * image_pitch + depth * depth_pitch
         channel = block.group * self.channels + first
@@ -261,7 +263,7 @@ class MatrixEmitter:
             held = (0, self.channels)
         sizes = (tile.sizes[0], lines[1] - lines[0], pixels[1] - pixels[0], held[1] - held[0])
         pixel, pitch = self._pitches(sizes[3], sizes[2])
-        address, missing = self.in_slots.get((tile, depth, held))
+        address, missing = self.in_slots.get((depth, tile.images, lines, pixels, held))
         if missing:
             dram = emitter.dram[source.tensor] + start + lines[0] * line_pitch + pixels[0] * pixel_pitch + held[0]
             far = (image_pitch, line_pitch, pixel_pitch, 1)
@@ -396,7 +398,7 @@ class MatrixEmitter:
 def _tiles(operation: Matrix, plan: MatrixPlan) -> list[_Positions]:
     images, depth, lines, pixels, _ = operation.target.sizes
     axes = (blocks(images, plan.images), blocks(lines, plan.lines), blocks(pixels, plan.pixels))
-    return [_Positions(at, *ranges) for at in range(depth) for ranges in itertools.product(*axes)]
+    return [_Positions(at, *ranges) for ranges in itertools.product(*axes) for at in range(depth)]
 
 
 def _blocks(operation: Matrix, plan: MatrixPlan) -> list[_Block]:
