@@ -69,7 +69,10 @@ class MatrixEmitter:
         self.emitter, self.operation, self.plan, self.fusion = emitter, operation, plan, fusion
         self.shape = Shape.of(operation, emitter.accelerator)
         #: What one access reads lies together.
-        self.by_output = weights_by_output(emitter.accelerator.mac_array, plan.abreast)
+        window = operation.window
+        self.by_output = weights_by_output(
+            emitter.accelerator.mac_array, plan.abreast, window.kernel[2], window.stride[2]
+        )
         self.constants = operation.constants
         self.blocks = _blocks(operation, plan)
         self.tiles = _tiles(operation, plan)
@@ -109,6 +112,7 @@ class MatrixEmitter:
         source = max((self._box_bytes(tile) for tile in self.tiles), default=0)
         if emitter.resident(operation.source.tensor) is not None:
             source = 0
+        self._in_bytes = source
         outs = result_places(stop - start, source, out)
         self.out_slots = Slots([stop - (i + 1) * out for i in range(outs)])
         stop -= outs * out
@@ -129,7 +133,7 @@ class MatrixEmitter:
 
     def _pitches(self, held: int, pixels: int) -> tuple[int, int]:
         """Bytes from pixel to pixel and from line to line of an input tile so wide that holds so many channels."""
-        return self.shape.pitches(held, pixels, self.plan.channels, self.plan.abreast, self.plan.side)
+        return self.shape.pitches(held, pixels, min(self.plan.channels, held), self.plan.abreast, self.plan.side)
 
     def _gap(self, block: _Block) -> int:
         """Words between the outputs of two pixels of a block."""
@@ -263,6 +267,9 @@ class MatrixEmitter:
             held = (0, self.channels)
         sizes = (tile.sizes[0], lines[1] - lines[0], pixels[1] - pixels[0], held[1] - held[0])
         pixel, pitch = self._pitches(sizes[3], sizes[2])
+        if sizes[0] * sizes[1] * pitch > self._in_bytes:
+            # The last channels of a sum may want larger gaps than there is room for.
+            pixel, pitch = self._pitches(self._held, sizes[2])
         address, missing = self.in_slots.get((depth, tile.images, lines, pixels, held))
         if missing:
             dram = emitter.dram[source.tensor] + start + lines[0] * line_pitch + pixels[0] * pixel_pitch + held[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Self
@@ -179,30 +179,44 @@ def _set_cycles(array: MacArray, banks: Banks, work: Work, abreast: int, side: i
     parts = _parts(
         work.kernel, work.stride, work.dilation, work.channels, abreast, side, rows, pitches, banks.activation
     )
-    port = -(-abreast * min(width, columns) // banks.accumulator)
-    blocks = -(-width // columns)
     runs = weight_runs(array, abreast, work.kernel[1], work.stride)
-    if array.dataflow == "input_stationary":
-        cycles = sum(
-            folds * part.times * max(abreast * width, held * part.cycles, blocks * held * port)
-            for folds, held in pieces(vectors, columns)
-            for part in parts
-        )
-        return cycles, cycles
-    if array.dataflow == "weight_stationary":
-        weights = -(-min(width, columns) // banks.weight)
-        cycles = blocks * sum(
-            part.times * max(vectors * max(part.cycles, port), part.preloads * weights) for part in parts
-        )
-        one_fold = blocks == len(parts) == parts[0].times == 1
-        return cycles, vectors * max(parts[0].cycles, port) if one_fold else cycles
     pitch = weight_pitch(banks.weight, work.kernel, work.stride, work.channels, outputs, runs)
-    weights = access_cycles(outputs, pitch, banks.weight, runs, work.stride * work.channels) if runs > 1 else 1
-    cycles = blocks * sum(
-        folds * max(sum(part.times * max(part.rows * weights, held * part.cycles) for part in parts), held * port)
-        for folds, held in pieces(vectors, rows)
-    )
+    blocks = [(count, across, -(-abreast * across // banks.accumulator)) for count, across in pieces(width, columns)]
+    cycles = 0
+    if array.dataflow == "input_stationary":
+        for folds, held in pieces(vectors, columns):
+            turns = []
+            for part in parts:
+                weights = abreast * -(-part.rows // (side * banks.weight))
+                # While the outputs of a block stream past, the results of the one before are written.
+                turn = _in_turn([(count, held * port, across * weights) for count, across, port in blocks])
+                turns.append((part.times, turn, held * part.cycles))
+            cycles += folds * _in_turn(turns)
+        return cycles, cycles
+    for count, across, port in blocks:
+        if array.dataflow == "weight_stationary":
+            weights = -(-across // banks.weight)
+            cycles += count * _in_turn(
+                [(part.times, vectors * max(part.cycles, port), part.preloads * weights) for part in parts]
+            )
+        else:
+            read = min(across, outputs)
+            weights = access_cycles(read, pitch if runs > 1 else 1, banks.weight, runs, work.stride * work.channels)
+            for folds, held in pieces(vectors, rows):
+                fold = _in_turn([(part.times, part.rows * weights, held * part.cycles) for part in parts])
+                cycles += count * folds * max(fold, held * port)
+    if array.dataflow == "weight_stationary" and len(blocks) == blocks[0][0] == len(parts) == parts[0].times == 1:
+        return cycles, vectors * max(parts[0].cycles, blocks[0][2])  # all weights stand in the array
     return cycles, cycles
+
+
+def _in_turn(items: Sequence[tuple[int, int, int]]) -> int:
+    """Cycles of (times, work, load) in turn, round and round: each works while what is needed next is loaded."""
+    cycles, after = 0, items[0][2]
+    for times, work, load in reversed(items):
+        cycles += max(work, after) + (times - 1) * max(work, load)
+        after = load
+    return cycles
 
 
 class _Part(NamedTuple):

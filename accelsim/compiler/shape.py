@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from accelsim.hardware import Accelerator
@@ -92,18 +93,30 @@ class Shape:
         """Bytes from pixel to pixel and from line to line of a tile of the input on the chip, `pixels` wide of `held`
         channels each: the fewest with which no vector asks one bank for two, or as few as can be.
 
-        A vector takes the channels of `side` groups, `channels` each, of as many taps as the array has rows for.
+        A vector takes `channels` of each of `side` groups, or the rest of those held, of as many taps as the array has
+        rows for.
         """
-        if abreast == 1 and self.groups == 1 and channels % self.array.rows == 0:
-            return held, pixels * held  # what a vector takes is one run of bytes
-        reduction = self._reduction(channels, abreast, side)
-        conflicts, banks = least_conflicts(*reduction), self.banks
-        pixel = next(
+        reads = [channels, *([held % channels] if held % channels else [])]
+        if abreast == 1 and self.groups == 1:
+            # What a vector takes of a multiple of the rows is one run of bytes.
+            reads = [size for size in reads if size % self.array.rows]
+        found = (
             pixel
-            for pixel in range(held, held + banks)
-            if (follow(*reduction, pixel % banks) if conflicts is None else pixel % banks in conflicts.lines)
+            for wanted in (reads, reads[:1])
+            for pixel in range(held, held + self.banks)
+            if self._best(pixel, wanted, abreast, side)
         )
-        return pixel, self.line_pitch(pixels, pixel, channels, abreast, side)
+        pixel = next(found)
+        return pixel, self.line_pitch(pixels, pixel, reads[0], abreast, side) if reads else pixels * pixel
+
+    def _best(self, pixel: int, reads: Sequence[int], abreast: int, side: int) -> bool:
+        """Whether each of the numbers of channels is read in the fewest cycles with this pitch of the pixels."""
+        for channels in reads:
+            reduction = self._reduction(channels, abreast, side)
+            conflicts, at = least_conflicts(*reduction), pixel % self.banks
+            if not (follow(*reduction, at) if conflicts is None else at in conflicts.lines):
+                return False
+        return True
 
     def line_pitch(self, pixels: int, pixel: int, channels: int, abreast: int, side: int) -> int:
         """Bytes from line to line where those from pixel to pixel are known."""

@@ -56,7 +56,7 @@ def weight_runs(array: MacArray, abreast: int, kernel_width: int, stride: int) -
     return min(abreast, -(-kernel_width // stride)) if array.dataflow == "output_stationary" else 1
 
 
-def weights_by_output(array: MacArray, abreast: int) -> bool:
+def weights_by_output(array: MacArray, abreast: int, kernel_width: int, stride: int) -> bool:
     """Whether an access reads weights of one output, of a reduction or of the taps that pixels abreast share, rather
     than one of each output."""
-    return array.dataflow == "input_stationary" or (array.dataflow == "output_stationary" and abreast > 1)
+    return array.dataflow == "input_stationary" or weight_runs(array, abreast, kernel_width, stride) > 1

@@ -166,7 +166,7 @@ def test_a_result_that_another_layer_reads_too_is_stored() -> None:
 def test_parts_of_values_survive_the_program_s_file_and_text(tmp_path: Path) -> None:
     _, network = residual(3)
     in_rows = set()
-    for activation in (4000, 6000):
+    for activation in (4000, 5000):
         machine = EDGE.replace(**{"buffers.activation.bytes": activation})
         program = accelsim.compile(network, machine, effort=0)
         in_rows |= {probe.part.lines > 1 for probe in program.probes if probe.part}
