@@ -26,13 +26,13 @@ EDGE = accelsim.Accelerator.from_yaml(Path(__file__).parents[2] / "configs" / "e
 def test_no_part_of_a_plane_is_loaded_twice_and_no_vector_waits_for_a_bank(
     dataflow: str, stride: tuple[int, int, int], dilation: tuple[int, int, int]
 ) -> None:
-    """The scratchpad holds half of the input; at both ends a plane of the taps is nothing but padding."""
+    """The scratchpad holds three quarters of the input; at both ends a plane of the taps is nothing but padding."""
     draft = Draft(np.random.default_rng(0))
     source = draft.input((1, 8, 16, 8, 8))
     last = draft.convolution(source, 16, 3, padding=dilation, stride=stride, dilation=dilation)
     network = draft.network(last)
-    machine = EDGE.replace(**{"mac_array.dataflow": dataflow, "buffers.activation.bytes": 16 * 8 * 8 * 8 // 2})
-    compilation = compile_with_plans(network, machine)
+    machine = EDGE.replace(**{"mac_array.dataflow": dataflow, "buffers.activation.bytes": 16 * 8 * 8 * 8 * 3 // 4})
+    compilation = compile_with_plans(network, machine, effort=0)
     instructions = compilation.program.instructions
     loads = [item for item in instructions if isinstance(item, Load) and item.memory == Memory.ACTIVATION]
     assert len({item.dram for item in loads}) == len(loads) >= 16
