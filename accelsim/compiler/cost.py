@@ -318,7 +318,7 @@ def _cost(
     if cut.in_step:
         # The sums of the last round are all there as soon as their last parts have been added, one after the other.
         ends = max(post, bus.stores, (post + bus.stores) / places.out_slots if moves.out_turns else 0.0)
-        cost += max(ends - mac / cut.depth_parts, 0.0) / places.rounds
+        cost += max(mac + (ends - mac / cut.depth_parts) / places.rounds - busiest, 0.0)
     # A place of a memory is filled when the unit that reads it is done, and read when it is full. So with n places the
     # turns take at least an n-th of what both take one after the other, the answer of DRAM and the array's fill and
     # drain included; instructions too, which the fetcher has so many places for. What every block of outputs reads is
