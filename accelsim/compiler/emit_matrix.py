@@ -68,8 +68,8 @@ class MatrixEmitter:
     def __init__(self, emitter: Emitter, operation: Matrix, plan: MatrixPlan, fusion: Fusion | None = None) -> None:
         self.emitter, self.operation, self.plan, self.fusion = emitter, operation, plan, fusion
         self.shape = Shape.of(operation, emitter.accelerator)
-        #: What one access reads lies together.
         window = operation.window
+        #: What one access reads lies together.
         self.by_output = weights_by_output(
             emitter.accelerator.mac_array, plan.abreast, window.kernel[2], window.stride[2]
         )
