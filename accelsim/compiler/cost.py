@@ -222,14 +222,15 @@ def _moves(shape: Shape, room: Room, cut: _Counted, places: _Places) -> _Moves:
     in_bytes = in_turns = in_behind = 0
     in_held = weight_held = 1.0
     if not room.source_resident:
-        boxes = shape.kernel[0] * (1 if places.whole_input else cut.parts)
+        parts = 1 if places.whole_input else cut.parts
+        boxes = shape.kernel[0] * parts
         # Tiles that lie behind one another share planes of the input, where there is room for those of one and, in
         # step, for what the others add.
         planes = shape.kernel[0] * shape.out_depth
         span = (shape.kernel[0] - 1) * shape.dilation[0] + (1 if cut.spatial_outer else places.together)
-        if places.in_slots * shape.kernel[0] >= span * boxes:
+        if places.in_slots >= span * parts:
             planes = min(planes, shape.depth)
-        turns = tiles // shape.out_depth * planes * (1 if places.whole_input else cut.parts)
+        turns = tiles // shape.out_depth * planes * parts
         kept = places.in_slots >= (boxes if cut.spatial_outer else turns)
         one_group = shape.groups > 1
         passes = places.rounds if cut.spatial_outer else out_blocks

@@ -68,11 +68,8 @@ class MatrixEmitter:
     def __init__(self, emitter: Emitter, operation: Matrix, plan: MatrixPlan, fusion: Fusion | None = None) -> None:
         self.emitter, self.operation, self.plan, self.fusion = emitter, operation, plan, fusion
         self.shape = Shape.of(operation, emitter.accelerator)
-        window = operation.window
         #: What one access reads lies together.
-        self.by_output = weights_by_output(
-            emitter.accelerator.mac_array, plan.abreast, window.kernel[2], window.stride[2]
-        )
+        self.by_output = weights_by_output(self.shape.array, plan.abreast, self.shape.kernel[2], self.shape.stride[2])
         self.constants = operation.constants
         self.blocks = _blocks(operation, plan)
         self.tiles = _tiles(operation, plan)

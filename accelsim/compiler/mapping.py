@@ -69,6 +69,7 @@ def weight_pitch(banks: int, kernel: tuple[int, int], stride: int, channels: int
     return min(pitches, key=lambda pitch: (access_cycles(outputs, pitch, banks, runs, stride * channels), pitch))
 
 
+@lru_cache(maxsize=1 << 12)
 def line_after(taps: tuple[int, int], dilation: tuple[int, int], banks: int, pixel: int) -> int | None:
     """Bytes, modulo `banks`, from line to line of an input whose pixels lie `pixel` apart, with which the `taps` (down,
     across) of one line follow those of the line before bank after bank. None where there are none."""
@@ -90,8 +91,8 @@ def follow(taps: tuple[int, int], dilation: tuple[int, int], channels: int, rows
 
 
 class Conflicts(NamedTuple):
-    """The vectors of a reduction where some ask one bank for two however the input lies, and by `pixels` pitch, modulo
-    the banks, the pitch of lines with which they take the fewest cycles."""
+    """The vectors of a reduction where some ask one bank for two however the input lies; `lines`: by each of the best
+    pitches of the pixels, modulo the banks, the pitch of the lines with which they take the fewest cycles."""
 
     chunks: tuple[Chunk, ...]
     lines: dict[int, int]
@@ -179,8 +180,6 @@ def _set_cycles(array: MacArray, banks: Banks, work: Work, abreast: int, side: i
     parts = _parts(
         work.kernel, work.stride, work.dilation, work.channels, abreast, side, rows, pitches, banks.activation
     )
-    runs = weight_runs(array, abreast, work.kernel[1], work.stride)
-    pitch = weight_pitch(banks.weight, work.kernel, work.stride, work.channels, outputs, runs)
     blocks = [(count, across, -(-abreast * across // banks.accumulator)) for count, across in pieces(width, columns)]
     cycles = 0
     if array.dataflow == "input_stationary":
@@ -200,8 +199,10 @@ def _set_cycles(array: MacArray, banks: Banks, work: Work, abreast: int, side: i
                 [(part.times, vectors * max(part.cycles, port), part.preloads * weights) for part in parts]
             )
         else:
-            read = min(across, outputs)
-            weights = access_cycles(read, pitch if runs > 1 else 1, banks.weight, runs, work.stride * work.channels)
+            read, runs, pitch = min(across, outputs), weight_runs(array, abreast, work.kernel[1], work.stride), 1
+            if runs > 1:
+                pitch = weight_pitch(banks.weight, work.kernel, work.stride, work.channels, outputs, runs)
+            weights = access_cycles(read, pitch, banks.weight, runs, work.stride * work.channels)
             for folds, held in pieces(vectors, rows):
                 fold = _in_turn([(part.times, part.rows * weights, held * part.cycles) for part in parts])
                 cycles += count * folds * max(fold, held * port)

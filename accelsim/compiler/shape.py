@@ -96,17 +96,16 @@ class Shape:
         A vector takes `channels` of each of `side` groups, or the rest of those held, of as many taps as the array has
         rows for.
         """
-        reads = [channels, *([held % channels] if held % channels else [])]
+        reads = [size for size in (channels, held % channels) if size]
         if abreast == 1 and self.groups == 1:
             # What a vector takes of a multiple of the rows is one run of bytes.
             reads = [size for size in reads if size % self.array.rows]
-        found = (
+        pixel = next(
             pixel
             for wanted in (reads, reads[:1])
             for pixel in range(held, held + self.banks)
             if self._best(pixel, wanted, abreast, side)
         )
-        pixel = next(found)
         return pixel, self.line_pitch(pixels, pixel, reads[0], abreast, side) if reads else pixels * pixel
 
     def _best(self, pixel: int, reads: Sequence[int], abreast: int, side: int) -> bool:

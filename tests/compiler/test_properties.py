@@ -158,7 +158,7 @@ def check_bytes_and_utilisation(seed: int, machine: accelsim.Accelerator, effort
 SEEDS = st.integers(0, 1 << 20)
 
 
-@pytest.mark.parametrize(("effort", "examples"), [(1, 4), (2, 1)])
+@pytest.mark.parametrize(("effort", "examples"), [(1, 6), (2, 1)])
 def test_doubling_a_resource_makes_nothing_slower(effort: int, examples: int) -> None:
     @promised(examples)
     @given(SEEDS, machines(), st.sampled_from(RESOURCES))
