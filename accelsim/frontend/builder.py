@@ -17,6 +17,7 @@ from accelsim.network import Gather, Network, Node, Permute, Reshape, Slice, Unf
 
 from .decomposed import exported_affine
 from .flow import Flow
+from .layouts import is_dense, order_of
 from .recording import QUANTIZE, Call, Recording
 from .tables import Program
 
@@ -84,26 +85,6 @@ class Unrounded:
 Reference = Codes | Real | FloatInput | Foreign | Unrounded
 
 
-def order_of(tensor: torch.Tensor) -> tuple[int, ...]:
-    """The axes from slowest to fastest in memory; axes of size 1 have no say, and keep their place among equals."""
-    strides, size = tensor.stride(), tensor.shape
-    moving = sorted((axis for axis in range(tensor.dim()) if size[axis] != 1), key=lambda axis: -strides[axis])
-    order = list(range(tensor.dim()))
-    for place, axis in zip([axis for axis in order if size[axis] != 1], moving, strict=True):
-        order[place] = axis
-    return tuple(order)
-
-
-def is_dense(tensor: torch.Tensor) -> bool:
-    """Whether no gaps and no overlaps lie between the elements."""
-    expected = 1
-    for axis in reversed(order_of(tensor)):
-        if tensor.shape[axis] != 1 and tensor.stride(axis) != expected:
-            return False
-        expected *= tensor.shape[axis]
-    return True
-
-
 def affine_of(layer: str, tensor: torch.Tensor) -> Affine:
     """Raises ModelError for codes that are not 8 bits wide, or that have several scales."""
     if tensor.dtype not in _DTYPES or tensor.qscheme() not in (torch.per_tensor_affine, torch.per_tensor_symmetric):
@@ -129,8 +110,9 @@ class Builder:
         self.lowered: dict[int, Kernel] = {}
         self._recording = recording
         self._references: dict[int, Reference] = {}
-        self._tensors: list[torch.Tensor] = []
         self._position = 0
+        for snapshot, position in recording.overwritten.items():
+            self._references[snapshot] = Foreign(self._overwriting(position))
         for position, tensor in enumerate(recording.inputs):
             if tensor.is_quantized:
                 name = self._input(position, tensor)
@@ -157,20 +139,28 @@ class Builder:
 
     def reference(self, tensor: Any) -> Reference | None:
         """What a tensor stands for; None for constants and parameters."""
-        return self._references.get(id(tensor))
+        found = self._references.get(id(tensor))
+        if found is None and id(tensor) in self._recording.dependent:
+            return Foreign(
+                "a tensor that depends on the model's inputs was made in a way that no integer node describes"
+            )
+        return found
 
     def assign(self, tensor: torch.Tensor, reference: Reference) -> None:
         """From here on `tensor` stands for `reference`."""
         self._references[id(tensor)] = reference
-        self._tensors.append(tensor)
 
-    def overwritten(self, call: Call, tensor: torch.Tensor) -> None:
-        """`call` wrote into `tensor`: other tensors over the same memory now hold what no node describes."""
-        storage = tensor.untyped_storage().data_ptr()
-        for other in self._tensors:
-            if other is not tensor and other.untyped_storage().data_ptr() == storage:
-                reason = f"{self.where(call)}: {call.operator} overwrote a tensor of which this is a view"
-                self._references[id(other)] = Foreign(f"{reason}; use the operator that is not in-place")
+    def _overwriting(self, position: int | None) -> str:
+        if position is None:
+            return (
+                "the elements of a tensor were changed by something that is no operator of PyTorch, such as numpy; "
+                "change them by operators"
+            )
+        call = self._recording.calls[position]
+        return (
+            f"{self.where(call)}: {call.operator} overwrote a tensor of which another is a view; "
+            f"use the operator that is not in place"
+        )
 
     def codes(self, call: Call, tensor: Any) -> str:
         """The name of the value that a quantised operand stands for. Raises ModelError if there is none."""
@@ -229,6 +219,8 @@ class Builder:
         name: str = "",
     ) -> None:
         """Add the node that `make` gives for its name; it produces `result`, the call's result number `which`."""
+        if not result.numel():
+            raise ModelError(_empty(self.where(call), call))
         name = name or self.name(call)
         affine = self.affine(call, result)
         self.values[name] = Value(name, tuple(result.shape), affine, order_of(result), is_dense(result))
@@ -271,7 +263,9 @@ class Builder:
         """
         reference = reference or self.reference(source)
         for which, (result, moves) in enumerate(results):
-            if isinstance(reference, FloatInput | Unrounded):
+            if not result.numel():
+                self.assign(result, Foreign(_empty(self.where(call), call)))
+            elif isinstance(reference, FloatInput | Unrounded):
                 self.assign(result, replace(reference, moves=(*reference.moves, (call, moves))) if moves else reference)
             elif isinstance(reference, Codes | Real):
                 real = isinstance(reference, Real)
@@ -325,6 +319,8 @@ class Builder:
 
     def _input(self, position: int, tensor: torch.Tensor, affine: Affine | None = None) -> str:
         name = self._unique(self._recording.input_names[position])
+        if not tensor.numel():
+            raise ModelError(f"input {name!r}: shape {tuple(tensor.shape)}; an example has at least one element")
         affine = affine or affine_of(f"input {name!r}", tensor)
         self.values[name] = Value(name, tuple(tensor.shape), affine, order_of(tensor), is_dense(tensor))
         self.inputs[position] = name
@@ -378,6 +374,10 @@ class Builder:
         if isinstance(reference, FloatInput):
             raise ModelError("an output of the model is an input that was not quantised")
         raise ModelError(f"the model returns {type(output).__name__}, which no quantised operator made")
+
+
+def _empty(where: str, call: Call) -> str:
+    return f"{where}: the result of {call.operator} has no elements; leave out what computes with it"
 
 
 AFTERWARDS = "leave it out of the model and apply it to the outputs' dequantize(), or quantise its result"

@@ -11,13 +11,16 @@ from accelsim.arithmetic.engines import PT2E, KernelSet
 from accelsim.errors import InputError, ModelError
 from accelsim.network import Network, Reshape
 
-from .builder import Builder, Codes, Foreign, Move, is_dense, order_of
+from .builder import Builder, Codes, Foreign, Move, reshape
+from .dependence import check_repeats, perturbed
 from .exported import visit
 from .host import kernels_for
+from .layouts import is_dense, order_of
 from .lookups import float_operator
-from .operators import FLOAT_ELEMENTWISE, MOVEMENTS, OPERATORS, QUANTIZE, REFUSED, SAME, quantize
+from .operators import FLOAT_ELEMENTWISE, MOVEMENTS, OPERATORS, QUANTIZE, REFUSED, SAME, TAKE_SEVERAL, quantize
 from .packed import packed_keys
-from .recording import Call, Recording, check_engine, quantized_engine, record
+from .recording import DEQUANTIZE, ENGINE_LOCK, Call, Escape, Recording, check_engine, quantized_engine, record_twice
+from .recording import QUANTIZE as EXPORTED_QUANTIZE
 
 
 def extract(model: Any, example_input: Any, *, engine: str | None = None, lanes: str | KernelSet = "host") -> Network:
@@ -28,27 +31,43 @@ def extract(model: Any, example_input: Any, *, engine: str | None = None, lanes:
     tensor (or array), a tuple for several inputs; its shapes, batch included, become the network's. `engine`: whose
     arithmetic is meant, by default `torch.backends.quantized.engine`. `lanes`: the kernel set whose vector lanes are
     meant: "host", "default", "avx2", "avx512", or "uniform" for one rule in all lanes.
-    Raises ModelError naming the layer and operator that no integer node stands for.
+    The model is run twice, on the example and on other numbers of its shapes, and may make the same calls with the same
+    constants only. What it does outside of its operators (files, prints) happens twice, too: a model from somewhere
+    else is code that runs here. Raises ModelError naming the layer and operator that no integer node stands for.
     """
     given, engine = engine, check_engine(engine)
-    recording = record(model, tensors_of(example_input), engine)
+    example = tensors_of(example_input)
+    recording, again = record_twice(model, example, perturbed(example), engine)
     if recording.is_exported != (engine == PT2E):
         if given is not None:
             kind = "a torch.export graph, whose arithmetic" if recording.is_exported else "no torch.export graph, which"
             raise ModelError(f"engine {given!r}: the model is {kind} is {PT2E!r}; name no engine")
         engine = PT2E
     kernels = kernels_for(lanes, engine)
+    built = build(model, recording, engine, kernels)
+    check_repeats(recording, again)
     name = "network" if isinstance(model, torch.jit.ScriptModule) else type(model).__name__
-    return build(model, recording, engine, kernels).network(name)
+    return built.network(name)
 
 
 def build(model: Any, recording: Recording, engine: str, kernels: KernelSet) -> Builder:
     """The nodes of a recording."""
     builder = Builder(recording, engine, kernels, packed_keys(model))
-    with quantized_engine(engine):
+    with ENGINE_LOCK, quantized_engine(engine):
         for position in range(len(recording.calls)):
+            _check_escape(recording.escape, position)
             _visit(builder, builder.at(position))
+        _check_escape(recording.escape, len(recording.calls))
     return builder
+
+
+def _check_escape(escape: Escape | None, position: int) -> None:
+    if escape is not None and escape.position == position:
+        where = f"layer {escape.scope!r}" if escape.scope else "the model"
+        raise ModelError(
+            f"{where}: {escape.what} turns elements that depend on the model's inputs into numbers, which would be "
+            f"constants of the network; compute with tensors, and take checks and branches on data out of the model"
+        )
 
 
 def tensors_of(x: Any) -> tuple[torch.Tensor, ...]:
@@ -61,16 +80,24 @@ def tensors_of(x: Any) -> tuple[torch.Tensor, ...]:
 
 
 def _visit(builder: Builder, call: Call) -> None:
+    _check_parameters(builder, call)
     if builder.engine == PT2E and visit(builder, call):
         return
     if not call.results or not any(builder.reference(tensor) is not None for tensor in call.tensors):
         return  # constants and parameters
-    in_place = call.operator.endswith("_")
     name = call.operator.removesuffix("_")
     if name in REFUSED:
         raise ModelError(f"{builder.where(call)}: {call.operator}: {REFUSED[name]}")
+    if call.function._schema.is_mutable and name == call.operator:
+        raise ModelError(
+            f"{builder.where(call)}: {call.operator} writes into an operand (out=) that it is given; "
+            f"take its result instead"
+        )
     source = call.tensors[0]
-    if name in SAME:
+    if name in MOVEMENTS and not source.dim():
+        # One element has no axes to count; whatever moves it gives it another shape at most.
+        builder.move(call, source, [(result, (reshape(result.shape),)) for result in call.results])
+    elif name in SAME:
         _same(builder, call, source)
     elif name in MOVEMENTS:
         MOVEMENTS[name](builder, call)
@@ -89,8 +116,19 @@ def _visit(builder: Builder, call: Call) -> None:
         foreign = Foreign(f"{builder.where(call)}: {call.operator} computes in float, and not element by element")
         for result in call.results:
             builder.assign(result, foreign)
-    if in_place:
-        builder.overwritten(call, call.results[0])
+
+
+def _check_parameters(builder: Builder, call: Call) -> None:
+    """Raises ModelError where what should be a constant of the network, a scale or an index, comes from its inputs."""
+    name = call.operator.removesuffix("_")
+    known = (
+        name in OPERATORS or name in MOVEMENTS or name in QUANTIZE or name.startswith((EXPORTED_QUANTIZE, DEQUANTIZE))
+    )
+    if known and name not in TAKE_SEVERAL and any(builder.reference(tensor) is not None for tensor in call.tensors[1:]):
+        raise ModelError(
+            f"{builder.where(call)}: {call.operator} takes a tensor that depends on the model's inputs where a network "
+            f"has constants (a scale, an index, a parameter, a tensor to write to); make it independent of the inputs"
+        )
 
 
 def _on_codes(builder: Builder, call: Call) -> bool:
@@ -99,6 +137,8 @@ def _on_codes(builder: Builder, call: Call) -> bool:
 
 def _same(builder: Builder, call: Call, source: torch.Tensor) -> None:
     """The same elements; in another order of memory they are another value, since PyTorch's lanes follow memory."""
+    if call.argument("train") or call.argument("training"):
+        raise ModelError(f"{builder.where(call)}: {call.operator} drops elements by chance; use it with training=False")
     result = call.results[0]
     alike = order_of(result) == order_of(source) and is_dense(result) == is_dense(source)
     moved = isinstance(builder.reference(source), Codes) and not alike

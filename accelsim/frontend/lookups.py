@@ -11,10 +11,11 @@ from accelsim.arithmetic.affine import Affine
 from accelsim.errors import ModelError
 from accelsim.network import Lookup, Node
 
-from .builder import Builder, Codes, Foreign, Real, order_of
+from .builder import Builder, Codes, Foreign, Real
 from .host import aten_kernels
+from .layouts import order_of
 from .recording import Call
-from .tables import Here, Layout, Program, Step, Tables, joined, probe, probe_body, probe_layout
+from .tables import Here, Layout, Number, Program, Step, Tables, joined, probe, probe_body, probe_layout
 
 
 def step_of(call: Call, places: dict[int, int]) -> Step | None:
@@ -33,7 +34,8 @@ def placed_step(call: Call, places: dict[int, int]) -> Step:
         if isinstance(argument, torch.Tensor):
             if id(argument) in places:
                 return Here(places[id(argument)])
-            return argument.item() if argument.dim() == 0 and not argument.is_quantized else argument
+            plain_number = argument.dim() == 0 and not argument.is_quantized
+            return Number(argument.item(), argument.dtype) if plain_number else argument
         if isinstance(argument, list | tuple):
             return tuple(plain(item) for item in argument)
         return argument
@@ -41,8 +43,8 @@ def placed_step(call: Call, places: dict[int, int]) -> Step:
     overload = str(call.function._schema.overload_name) or "default"
     args = tuple(plain(argument) for argument in call.args)
     kwargs = tuple((name, plain(value)) for name, value in call.kwargs.items())
-    # An in-place operator would write into the codes that are tried.
-    return Step(f"{call.operator.removesuffix('_')}.{overload}", args, kwargs)
+    in_place = call.operator.endswith("_")
+    return Step(f"{call.operator.removesuffix('_')}.{overload}", args, kwargs, in_place)
 
 
 def look_up(

@@ -4,21 +4,52 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch.ao.nn.quantized import QFunctional
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from accelsim.arithmetic.engines import ENGINES, PT2E
 from accelsim.errors import ModelError
 
+from .layouts import copy_of, storage_of
+from .versions import Versions, written_tensors
+
 #: Children of these kinds hold parameters or do nothing: a module with no others is where the work is done.
 _SILENT = ("Identity", "LinearPackedParams")
+
+#: Methods that hand a tensor's elements to something that is no operator of PyTorch.
+_ESCAPES = frozenset({"tolist", "numpy", "__array__", "__dlpack__", "data_ptr", "untyped_storage", "storage"})
+#: Operators that ask a tensor what does not depend on its elements.
+_ABOUT = frozenset(
+    f"aten.{name}"
+    for name in (
+        "dim",
+        "is_contiguous",
+        "is_same_size",
+        "numel",
+        "q_per_channel_axis",
+        "q_scale",
+        "q_zero_point",
+        "qscheme",
+        "size",
+        "stride",
+        "sym_numel",
+        "sym_size",
+        "sym_storage_offset",
+        "sym_stride",
+    )
+)
+
+#: PyTorch's engine and number of threads belong to the process: one thread at a time may choose them.
+ENGINE_LOCK = threading.RLock()
 
 #: How the operators of quantised torch.export graphs begin.
 QUANTIZE, DEQUANTIZE = "quantized_decomposed.quantize_per_", "quantized_decomposed.dequantize_per_"
@@ -28,8 +59,9 @@ QUANTIZE, DEQUANTIZE = "quantized_decomposed.quantize_per_", "quantized_decompos
 class Call:
     """One operator call. `scope` is the path of the module that made it, "" for the model itself.
 
-    `leaf`: the module has no parts of its own, so that its path names the operator. `codes`: the integers of each
-    quantised result tensor at that moment, if they were asked for.
+    Its tensors are snapshots (see `versions`). `leaf`: the module has no parts of its own, so that its path names the
+    operator. `codes`: the integers of each quantised result tensor at that moment, if they were asked for. `constants`:
+    a checksum for each tensor that went in, None for those that depend on the model's inputs.
     """
 
     function: Any
@@ -38,7 +70,9 @@ class Call:
     result: Any
     scope: str
     leaf: bool
-    codes: tuple[np.ndarray | None, ...]
+    codes: tuple[np.ndarray | None, ...] = ()
+    constants: tuple[int | None, ...] = ()
+    depends: bool = False
 
     @property
     def operator(self) -> str:
@@ -48,12 +82,12 @@ class Call:
     @property
     def tensors(self) -> list[torch.Tensor]:
         """The tensors that go in, those inside of lists too."""
-        return [leaf for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, torch.Tensor)]
+        return _tensors((self.args, self.kwargs))
 
     @property
     def results(self) -> list[torch.Tensor]:
         """The tensors that come out."""
-        return [leaf for leaf in tree_leaves(self.result) if isinstance(leaf, torch.Tensor)]
+        return _tensors(self.result)
 
     def argument(self, name: str, default: Any = None) -> Any:
         """The argument of that name in the operator's schema, or its default."""
@@ -67,13 +101,44 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Escape:
+    """The first place where elements that depend on the model's inputs became numbers outside of PyTorch's operators.
+
+    `position`: of the call, or of the one after it; `scope`, `what`: which module, and what it called.
+    """
+
+    position: int
+    scope: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Returned:
+    """An output of the model as its caller gets it: `codes` and their map, or `reals` of a float tensor."""
+
+    codes: np.ndarray | None = None
+    scale: float = 1.0
+    zero_point: int = 0
+    reals: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class Recording:
-    """The calls of one run in order; `inputs` and `outputs` are the tensors that went in and came out."""
+    """The calls of one run in order; `inputs` and `outputs` are snapshots of the tensors that went in and came out.
+
+    `returned`: the content of the outputs at the end of the run, if it was asked for. `dependent`: the identities of
+    the snapshots that depend on the inputs. `overwritten`: those that were written through another tensor, and by which
+    call (None: by no operator). `escape`: see there.
+    """
 
     calls: tuple[Call, ...]
     inputs: tuple[torch.Tensor, ...]
     input_names: tuple[str, ...]
     outputs: tuple[Any, ...]
+    returned: tuple[Returned | None, ...] = ()
+    dependent: frozenset[int] = frozenset()
+    overwritten: dict[int, int | None] = field(default_factory=dict)
+    escape: Escape | None = None
 
     @property
     def is_exported(self) -> bool:
@@ -82,29 +147,77 @@ class Recording:
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not looked into
-    """Keeps every call, and with it every tensor, so that a tensor's identity is its own for the whole recording."""
+    """Keeps every call, and with it a snapshot of every tensor, whose identity is its own for the whole recording."""
 
     def __init__(self, *, keep_codes: bool) -> None:
         super().__init__()
         self.calls: list[Call] = []
         self.scopes: list[tuple[str, bool]] = [("", False)]
+        self.versions = Versions()
+        self.escape: Escape | None = None
+        self.thread = threading.get_ident()
+        self._results: list[Any] = []
         self._keep_codes = keep_codes
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        call = Call(func, tuple(args), kwargs or {}, result, *self.scopes[-1], ())
+        # What is asked of tensors here is not the model's doing, which `_Watch` would take it for.
+        with torch._C.DisableTorchFunction():
+            return self._called(func, tuple(args), kwargs or {})
+
+    def _called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        versions = self.versions
+        seen, given = versions.taken((args, kwargs)), _tensors((args, kwargs))
+        depends = versions.depends(given)
+        constants = tuple(None if versions.depends(tensor) else versions.mark(tensor) for tensor in given)
+        written = written_tensors(func, args, kwargs)
+        versions.before_write(written)
+        result = func(*args, **kwargs)
+        if not func._schema.is_mutable:  # a flag `inplace` may have been ignored
+            written = [
+                tensor for tensor in written if any(storage_of(tensor) == storage_of(r) for r in _tensors(result))
+            ]
+        versions.after_write(written, len(self.calls), dependent=depends)
+        made, (scope, leaf) = versions.made(result, dependent=depends), self.scopes[-1]
+        call = Call(func, seen[0], seen[1], made, scope, leaf, constants=constants, depends=depends)
         if self._keep_codes:
             exported = call.operator.startswith(QUANTIZE)
             call = replace(call, codes=tuple(codes_of(tensor, exported=exported) for tensor in call.results))
+        numbers = any(leaf is not None and not isinstance(leaf, torch.Tensor) for leaf in tree_leaves(result))
+        if depends and numbers and call.operator not in _ABOUT:
+            self.escapes(call.operator)
         self.calls.append(call)
+        self._results.append(result)
         return result
 
     def claim(self, tensor: Any, scope: str) -> None:
         """The call that just made `tensor` was `scope`'s, although the dispatcher could not know."""
         for position in range(len(self.calls) - 1, -1, -1):
-            if self.calls[position].result is tensor:
+            if self._results[position] is tensor:
                 self.calls[position] = replace(self.calls[position], scope=scope, leaf=True)
                 return
+
+    def escapes(self, what: str) -> None:
+        """Elements that depend on the inputs are about to leave PyTorch's operators."""
+        if self.escape is None:
+            self.escape = Escape(len(self.calls), self.scopes[-1][0], what)
+
+
+class _Watch(TorchFunctionMode):  # type: ignore[misc]
+    """Sees the methods that hand elements out without an operator."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in _ESCAPES and self._recorder.versions.depends(args[:1]):
+            self._recorder.escapes(f"Tensor.{name}")
+        return func(*args, **(kwargs or {}))
+
+
+def _tensors(item: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(item) if isinstance(leaf, torch.Tensor)]
 
 
 def codes_of(tensor: torch.Tensor, *, exported: bool) -> np.ndarray | None:
@@ -119,18 +232,76 @@ def record(
 ) -> Recording:
     """Run `model` once under `engine` in evaluation mode without gradients, and put back all that this changes.
 
-    Raises ModelError for whatever the model raises.
+    `inputs` are copied first: a model may write into what it is given. `keep_codes`: keep the codes of every quantised
+    tensor, and what the outputs hold at the end. Raises ModelError for whatever the model raises.
     """
-    recorder = _Recorder(keep_codes=keep_codes)
-    with _settings(model, engine, threads), _scopes(model, recorder), recorder:
+    with ENGINE_LOCK, _put_back() as written:
+        return _record(model, inputs, engine, written, keep_codes=keep_codes, threads=threads)
+
+
+def record_twice(
+    model: Any, inputs: tuple[torch.Tensor, ...], others: tuple[torch.Tensor, ...], engine: str
+) -> tuple[Recording, Recording | ModelError]:
+    """As `record`, and a second run on other inputs, which finds what the first one has left behind: a state that the
+    model keeps shows. For the second run, a ModelError that it raised may be returned."""
+    with ENGINE_LOCK, _put_back() as written, torch.random.fork_rng(devices=[]):
+        first = _record(model, inputs, engine, written)
         try:
-            outputs = model(*inputs)
-        except Exception as error:
-            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
-            raise ModelError(
-                f"the model, called with inputs of shape {shapes}, raised {type(error).__name__}: {error}"
-            ) from error
-    return Recording(tuple(recorder.calls), inputs, _input_names(model, len(inputs)), tuple(tree_leaves(outputs)))
+            return first, _record(model, others, engine, written)
+        except ModelError as error:
+            return first, error
+
+
+@contextlib.contextmanager
+def _put_back() -> Iterator[list[Versions]]:
+    """The memory that runs inside of a `with` write into, and that is older, holds what it held before."""
+    written: list[Versions] = []
+    try:
+        yield written
+    finally:
+        for versions in reversed(written):
+            versions.restore()
+
+
+def _record(
+    model: Any,
+    inputs: tuple[torch.Tensor, ...],
+    engine: str,
+    written: list[Versions],
+    *,
+    keep_codes: bool = False,
+    threads: int = 1,
+) -> Recording:
+    recorder = _Recorder(keep_codes=keep_codes)
+    versions, given = recorder.versions, tuple(map(copy_of, inputs))
+    written.append(versions)
+    taken = tuple(map(versions.input, given))
+    try:
+        with _settings(model, engine, threads), _scopes(model, recorder), _Watch(recorder), recorder:
+            outputs = tree_leaves(model(*given))
+    except (Exception, SystemExit) as error:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
+        raise ModelError(
+            f"the model, called with inputs of shape {shapes}, raised {type(error).__name__}: {error}"
+        ) from error
+    return Recording(
+        tuple(recorder.calls),
+        taken,
+        _input_names(model, len(inputs)),
+        tuple(versions.taken(outputs)),
+        tuple(map(_returned, outputs)) if keep_codes else (),
+        frozenset(versions.dependent),
+        dict(versions.overwritten),
+        recorder.escape,
+    )
+
+
+def _returned(output: Any) -> Returned | None:
+    if not isinstance(output, torch.Tensor):
+        return None
+    if not output.is_quantized:
+        return Returned(reals=output.detach().numpy().copy())
+    return Returned(output.int_repr().numpy(), output.q_scale(), output.q_zero_point())
 
 
 @contextlib.contextmanager
@@ -197,6 +368,8 @@ def _scopes(model: Any, recorder: _Recorder) -> Iterator[None]:
 
 def _enter(recorder: _Recorder, path: str, leaf: bool, owner: str) -> Any:
     def hook(module: Any, args: tuple[Any, ...]) -> None:
+        if threading.get_ident() != recorder.thread:
+            return  # another thread runs the same module
         if owner and args:
             # A QFunctional's methods are no forward; it only passes their result through its observer's place.
             recorder.claim(args[0], owner)
@@ -207,7 +380,8 @@ def _enter(recorder: _Recorder, path: str, leaf: bool, owner: str) -> Any:
 
 def _leave(recorder: _Recorder) -> Any:
     def hook(module: Any, args: Any, result: Any) -> None:
-        recorder.scopes.pop()
+        if threading.get_ident() == recorder.thread:
+            recorder.scopes.pop()
 
     return hook
 

@@ -19,12 +19,21 @@ import torch
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import PT2E
 
+from .layouts import copy_of
+
 Spans = tuple[tuple[int, int, int], ...]
 DTYPES = {"uint8": torch.quint8, "int8": torch.qint8}
 STORAGE = {"uint8": torch.uint8, "int8": torch.int8}
 
 #: Vector bodies repeat with a period that divides this; longer dense tensors are tried at this length and their rest.
 _PERIOD = 4096
+
+
+class Number(NamedTuple):
+    """Stands among a step's arguments for a tensor of no axes, whose operator wants a tensor and no number."""
+
+    value: float
+    dtype: torch.dtype
 
 
 class Here(NamedTuple):
@@ -35,28 +44,44 @@ class Here(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """One operator call: `operator` such as "aten.relu.default"; the arguments hold `Here` where tensors go."""
+    """One operator call: `operator` such as "aten.relu.default"; the arguments hold `Here` where tensors go.
+
+    `in_place`: the recorded operator is its twin that writes into its first operand, and gives it its dtype.
+    """
 
     operator: str
     args: tuple[Any, ...]
     kwargs: tuple[tuple[str, Any], ...] = ()
+    in_place: bool = False
 
     def __call__(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The operator's result."""
+        """The operator's result, the first of several."""
         namespace, name, overload = self.operator.split(".")
-        function = getattr(getattr(getattr(torch.ops, namespace), name), overload)
+        function = getattr(getattr(getattr(torch.ops, namespace), name + "_" * self.in_place), overload)
 
         def filled(arg: Any) -> Any:
             if isinstance(arg, Here):
                 return tensors[arg.index]
+            if isinstance(arg, Number):
+                return torch.tensor(arg.value, dtype=arg.dtype)
             return [filled(item) for item in arg] if isinstance(arg, tuple) else arg
 
-        return function(*map(filled, self.args), **dict(self.kwargs))
+        args = list(map(filled, self.args))
+        if self.in_place:
+            args[0] = copy_of(args[0])  # what is tried is tried once more
+        result = function(*args, **{name: filled(value) for name, value in self.kwargs})
+        return result if isinstance(result, torch.Tensor) else result[0]
 
     def shifted(self, indices: Sequence[int]) -> Step:
         """The same step with result `i` of its program found at `indices[i]`."""
-        args = tuple(Here(indices[arg.index]) if isinstance(arg, Here) else arg for arg in self.args)
-        return Step(self.operator, args, self.kwargs)
+
+        def moved(arg: Any) -> Any:
+            if isinstance(arg, Here):
+                return Here(indices[arg.index])
+            return arg if isinstance(arg, Number) or not isinstance(arg, tuple) else tuple(map(moved, arg))
+
+        kwargs = tuple((name, moved(value)) for name, value in self.kwargs)
+        return Step(self.operator, tuple(map(moved, self.args)), kwargs, self.in_place)
 
 
 Program = tuple[Step, ...]

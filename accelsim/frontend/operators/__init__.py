@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import elementwise, matrix, movement, normalization, pooling, repetition, resize
 from .elementwise import QUANTIZE, quantize
-from .table import FLOAT_ELEMENTWISE, MOVEMENTS, OPERATORS, REFUSED, SAME
+from .table import FLOAT_ELEMENTWISE, MOVEMENTS, OPERATORS, REFUSED, SAME, TAKE_SEVERAL
 
 __all__ = [
     "FLOAT_ELEMENTWISE",
@@ -13,6 +13,7 @@ __all__ = [
     "QUANTIZE",
     "REFUSED",
     "SAME",
+    "TAKE_SEVERAL",
     "elementwise",
     "matrix",
     "movement",

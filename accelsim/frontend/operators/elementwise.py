@@ -7,8 +7,9 @@ import torch
 from accelsim.errors import ModelError
 from accelsim.network import Add, Lookup, Multiply, Permute, Reshape
 
-from ..builder import Builder, FloatInput, Foreign, Real, is_dense, order_of
+from ..builder import Builder, FloatInput, Foreign, Real
 from ..concatenation import concatenate
+from ..layouts import is_dense, order_of
 from ..lookups import check_kernels, look_up, placed_step, step_of, tables_for, tables_of_layout
 from ..loops import row_length
 from ..recording import Call

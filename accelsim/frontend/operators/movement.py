@@ -134,8 +134,6 @@ def _(builder: Builder, call: Call) -> None:
 @movement("aten.index_select")
 def _(builder: Builder, call: Call) -> None:
     source, chosen = call.tensors[0], call.argument("index")
-    if builder.reference(chosen) is not None:
-        raise ModelError(f"{builder.where(call)}: {call.operator} by indices that are computed is not supported")
     axis = call.argument("dim") % source.dim()
     builder.move(call, source, [(call.results[0], (gather(source.shape, axis, chosen.reshape(-1).tolist()),))])
 

@@ -10,7 +10,8 @@ from accelsim.errors import ModelError
 from accelsim.network import AveragePool, MaxPool, Pads, Reshape, Value
 from accelsim.network.rounding import channels_last_order
 
-from ..builder import Builder, order_of
+from ..builder import Builder
+from ..layouts import order_of
 from ..recording import Call
 from .table import operator
 

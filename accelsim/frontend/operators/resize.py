@@ -6,7 +6,8 @@ from accelsim.arithmetic.interpolation import check_resize
 from accelsim.network import Bilinear, Value
 from accelsim.network.rounding import layout_of
 
-from ..builder import Builder, order_of
+from ..builder import Builder
+from ..layouts import order_of
 from ..recording import Call
 from .table import operator
 

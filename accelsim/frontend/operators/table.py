@@ -15,6 +15,21 @@ OPERATORS: dict[str, Handler] = {}
 #: Operators that only move elements, on quantised and on float tensors alike.
 MOVEMENTS: dict[str, Handler] = {}
 
+#: Operators on quantised tensors of which several may depend on the model's inputs; of the others the first may.
+TAKE_SEVERAL = frozenset(
+    {
+        "aten.cat",
+        "aten.stack",
+        "quantized.add",
+        "quantized.add_relu",
+        "quantized.cat",
+        "quantized.cat_relu",
+        "quantized.matmul",
+        "quantized.mul",
+        "quantized.mul_relu",
+    }
+)
+
 #: The result is the operand, though perhaps with other strides.
 SAME = frozenset(
     {
