@@ -8,9 +8,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .binary32 import Float32, f32, fma, reciprocal
+from .binary32 import Float32, f32, fma, inverse, reciprocal
+from .engines import PT2E
 
 Codes = NDArray[np.uint8] | NDArray[np.int8]
+
+#: How real numbers become codes: "fused" is ATen's, product and zero point in one rounding; "separate" that of
+#: torch.export graphs, which round the product to an integer before they add the zero point.
+Quantization = Literal["fused", "separate"]
 
 
 @dataclass(frozen=True)
@@ -32,13 +37,23 @@ class Affine:
         return int(np.iinfo(self.dtype).max)
 
 
-def quantize(x: ArrayLike, affine: Affine) -> Codes:
-    """`rne(fma(x, 1 / scale, zero_point))`, clamped, as `torch.quantize_per_tensor`: any shape, codes of the dtype.
+def quantization_of(engine: str) -> Quantization:
+    """How a network of that engine quantises what it is given."""
+    return "separate" if engine == PT2E else "fused"
 
-    NaN becomes the largest code. Every lane, engine and kernel set agrees (FBGEMM `QuantUtilsAvx2.cc`, `QuantizeAvx2`,
-    as torch 2.13 compiles it: product and zero point in one fused operation).
+
+def quantize(x: ArrayLike, affine: Affine, rounding: Quantization = "fused") -> Codes:
+    """Real numbers of any shape as codes of the dtype, clamped; NaN becomes the largest code.
+
+    "fused": `rne(fma(x, 1 / scale, zero_point))` as `torch.quantize_per_tensor`, every lane, engine and kernel set
+    (FBGEMM `QuantUtilsAvx2.cc`, `QuantizeAvx2`, as torch 2.13 compiles it). "separate": `rne(f32(x * f32(1 / scale))) +
+    zero_point` as `quantized_decomposed.quantize_per_tensor` (`torch/ao/quantization/fx/_decomposed.py`).
     """
-    scaled = fma(f32(x), reciprocal(affine.scale), np.float32(affine.zero_point))
+    if rounding == "separate":
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = np.rint(f32(x) * inverse(affine.scale)) + np.float32(affine.zero_point)
+    else:
+        scaled = fma(f32(x), reciprocal(affine.scale), np.float32(affine.zero_point))
     codes = np.rint(np.clip(scaled, affine.minimum, affine.maximum))
     return np.where(np.isnan(scaled), affine.maximum, codes).astype(affine.dtype)
 

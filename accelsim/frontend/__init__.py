@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .extraction import extract
     from .host import host_kernels
-    from .reference import record_eager_values, record_values
+    from .reference import record_eager_values, record_run, record_values
 
 _HOME = {
     "extract": "extraction",
     "host_kernels": "host",
     "record_eager_values": "reference",
+    "record_run": "reference",
     "record_values": "reference",
 }
 
-__all__ = ["extract", "host_kernels", "record_eager_values", "record_values"]
+__all__ = ["extract", "host_kernels", "record_eager_values", "record_run", "record_values"]
 
 
 def __getattr__(name: str) -> Any:

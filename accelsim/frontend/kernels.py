@@ -15,7 +15,8 @@ from accelsim.arithmetic.affine import Affine
 
 from .builder import Builder
 from .decomposed import grid
-from .recording import QUANTIZE, Call, Recording
+from .layouts import copy_of
+from .recording import QUANTIZE, Call, Recording, Returned, returned
 from .tables import STORAGE
 
 Lookup = Callable[[Any], Any]
@@ -96,8 +97,9 @@ class Kernel:
         return "hardtanh", [self.low, self.high], ""
 
 
-def run_lowered(builder: Builder, recording: Recording) -> dict[int, np.ndarray]:
-    """The recorded calls once more, with the layers' kernels in their place; the codes by the number of the call."""
+def run_lowered(builder: Builder, recording: Recording) -> tuple[dict[int, np.ndarray], tuple[Returned | None, ...]]:
+    """The recorded calls once more, with the layers' kernels in their place; the codes by the number of the call, and
+    the outputs."""
     made = {id(tensor): tensor for tensor in recording.inputs}
 
     def given(item: Any) -> Any:
@@ -112,7 +114,7 @@ def run_lowered(builder: Builder, recording: Recording) -> dict[int, np.ndarray]
             elif any(id(tensor) in made for tensor in call.tensors):
                 args, kwargs = tree_map(given, (call.args, call.kwargs))
                 if call.function._schema.is_mutable:  # what was recorded must stay
-                    args = (args[0].clone(), *args[1:])
+                    args = (copy_of(args[0]), *args[1:])
                 results = [
                     leaf for leaf in tree_leaves(call.function(*args, **kwargs)) if isinstance(leaf, torch.Tensor)
                 ]
@@ -121,7 +123,7 @@ def run_lowered(builder: Builder, recording: Recording) -> dict[int, np.ndarray]
             made.update((id(old), new) for old, new in zip(call.results, results, strict=True))
             if call.operator.startswith(QUANTIZE):
                 codes[position] = results[0].numpy().copy()
-    return codes
+    return codes, tuple(returned(given(output)) for output in recording.outputs)
 
 
 def _format(tensor: torch.Tensor) -> torch.memory_format:

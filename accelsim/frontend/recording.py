@@ -114,12 +114,11 @@ class Escape:
 
 @dataclass(frozen=True)
 class Returned:
-    """An output of the model as its caller gets it: `codes` and their map, or `reals` of a float tensor."""
+    """An output of the model as its caller gets it: real numbers, or codes, and then their map where they have one."""
 
-    codes: np.ndarray | None = None
-    scale: float = 1.0
-    zero_point: int = 0
-    reals: np.ndarray | None = None
+    elements: np.ndarray
+    scale: float | None = None
+    zero_point: int | None = None
 
 
 @dataclass(frozen=True)
@@ -289,18 +288,19 @@ def _record(
         taken,
         _input_names(model, len(inputs)),
         tuple(versions.taken(outputs)),
-        tuple(map(_returned, outputs)) if keep_codes else (),
+        tuple(map(returned, outputs)) if keep_codes else (),
         frozenset(versions.dependent),
         dict(versions.overwritten),
         recorder.escape,
     )
 
 
-def _returned(output: Any) -> Returned | None:
+def returned(output: Any) -> Returned | None:
+    """What an output holds now; None for what is no tensor."""
     if not isinstance(output, torch.Tensor):
         return None
     if not output.is_quantized:
-        return Returned(reals=output.detach().numpy().copy())
+        return Returned(output.detach().numpy().copy())
     return Returned(output.int_repr().numpy(), output.q_scale(), output.q_zero_point())
 
 

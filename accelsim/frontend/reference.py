@@ -1,7 +1,8 @@
-"""PyTorch's own codes of a network's values: what every comparison is made with."""
+"""PyTorch's own codes of a network's values, and its outputs: what every comparison is made with."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,20 @@ from accelsim.network import Network
 
 from .extraction import build, tensors_of
 from .kernels import run_lowered
-from .recording import Recording, record
+from .recording import Recording, Returned, record
 
 
-def record_values(model: Any, x: Any, network: Network) -> dict[str, np.ndarray]:
-    """The codes of every value that PyTorch makes, by the network's names, for `x`.
+@dataclass(frozen=True)
+class Run:
+    """What PyTorch computes: the codes of every value that it makes, by the network's names, when it makes them, and
+    the outputs as its caller gets them. Several batches lie one after the other along the first axis."""
+
+    values: dict[str, np.ndarray]
+    outputs: tuple[Returned | None, ...]
+
+
+def record_run(model: Any, x: Any, network: Network) -> Run:
+    """PyTorch's run for `x`.
 
     `x`: the model's input, first axis a multiple of the batch that `network` was extracted for; PyTorch runs batch by
     batch, with one thread and the network's engine. A torch.export graph ("pt2e") is run with its layers replaced by
@@ -26,22 +36,40 @@ def record_values(model: Any, x: Any, network: Network) -> dict[str, np.ndarray]
     return _recorded(model, x, network, lowered=network.engine == PT2E)
 
 
+def record_values(model: Any, x: Any, network: Network) -> dict[str, np.ndarray]:
+    """The values of `record_run`."""
+    return record_run(model, x, network).values
+
+
 def record_eager_values(model: Any, x: Any, network: Network) -> dict[str, np.ndarray]:
     """As `record_values`, of a torch.export graph as it stands, which computes its layers in float."""
-    return _recorded(model, x, network, lowered=False)
+    return _recorded(model, x, network, lowered=False).values
 
 
-def _recorded(model: Any, x: Any, network: Network, *, lowered: bool) -> dict[str, np.ndarray]:
+def _recorded(model: Any, x: Any, network: Network, *, lowered: bool) -> Run:
     parts: list[dict[str, np.ndarray]] = []
+    ends: list[tuple[Returned | None, ...]] = []
     wanted: dict[str, tuple[int, int]] = {}
     for batch in _batches(tensors_of(x), network):
         recording = record(model, batch, network.engine, keep_codes=not lowered)
         if lowered or not parts:
             builder = build(model, recording, network.engine, network.kernels)
             wanted = {name: place for name, place in builder.places.items() if name in network.values}
-        codes = run_lowered(builder, recording) if lowered else None
+        codes, outputs = run_lowered(builder, recording) if lowered else (None, recording.returned)
         parts.append(_codes(network, recording, wanted, codes))
-    return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        ends.append(outputs)
+    if len(parts) == 1:
+        return Run(parts[0], ends[0])
+    values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return Run(values, tuple(map(_joined, zip(*ends, strict=True))))
+
+
+def _joined(parts: tuple[Returned | None, ...]) -> Returned | None:
+    """One output of several batches."""
+    arrays = [part.elements for part in parts if part is not None and part.elements.ndim]
+    if parts[0] is None or len(arrays) < len(parts):
+        return None
+    return replace(parts[0], elements=np.concatenate(arrays))
 
 
 def _codes(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from accelsim.arithmetic.affine import Affine, quantize
+from accelsim.arithmetic.affine import Affine, Quantization, quantize
 from accelsim.errors import InputError
 
 
@@ -17,6 +17,7 @@ class Slot(NamedTuple):
     name: str
     shape: tuple[int, ...]
     affine: Affine
+    rounding: Quantization = "fused"
 
 
 def prepare(x: Any, slots: Sequence[Slot]) -> tuple[list[np.ndarray], int]:
@@ -63,7 +64,7 @@ def _codes(part: Any, slot: Slot) -> np.ndarray:
         )
     if np.isnan(array).any():
         raise InputError(f"input {slot.name!r}: holds NaN, which has no code")
-    return quantize(array, slot.affine)
+    return quantize(array, slot.affine, slot.rounding)
 
 
 def _runs(shape: tuple[int, ...], slot: Slot) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from accelsim.arithmetic.affine import quantization_of
 from accelsim.arithmetic.interpolation import bilinear
 from accelsim.arithmetic.matmul import matmul
 from accelsim.arithmetic.normalization import group_norm, layer_norm
@@ -48,7 +49,8 @@ from .output import Output
 
 def slots(network: Network) -> list[Slot]:
     """The declared inputs."""
-    return [Slot(name, network.values[name].shape, network.values[name].affine) for name in network.inputs]
+    values, rounding = [network.values[name] for name in network.inputs], quantization_of(network.engine)
+    return [Slot(value.name, value.shape, value.affine, rounding) for value in values]
 
 
 def trace(network: Network, x: Any) -> dict[str, np.ndarray]:

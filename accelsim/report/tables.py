@@ -102,12 +102,12 @@ def verification_table(verification: Verification) -> Table:
     columns = ("layer", "outputs compared", "differing", "differing bits", "explained", "unexplained", "cause")
     table = plain_table(f"Every layer beside PyTorch's own ({verification.engine})", columns)
     table.columns[-1].justify = "left"
-    for layer in verification.layers:
+    for name, layer in verification.rows:
         style = "red" if layer.mismatches else "yellow" if layer.differing else ""
         counts = (layer.compared, layer.differing, layer.differing_bits, layer.explained, layer.mismatches)
-        table.add_row(layer.name, *(f"{count:,}" for count in counts), layer.cause, style=style)
+        table.add_row(name, *(f"{count:,}" for count in counts), layer.cause, style=style)
     table.add_section()
-    differing = sum(layer.differing for layer in verification.layers)
+    differing = sum(layer.differing for _, layer in verification.rows)
     counts = (
         verification.compared,
         differing,

@@ -49,14 +49,16 @@ def example(batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
 def converted(engine: str, front_end: str) -> Any:
     torch.manual_seed(1)
     model = Branches().eval()
+    # With activations of 7 bits no pair of products passes int16, where onednn's kernels without VNNI saturate.
+    config = "fbgemm" if engine == "onednn" else engine
     with warnings.catch_warnings(), engine_set(engine):
         warnings.simplefilter("ignore")
         if front_end == "fx":
-            mapping = quantization.get_default_qconfig_mapping(engine)
+            mapping = quantization.get_default_qconfig_mapping(config)
             prepared = quantize_fx.prepare_fx(model, mapping, example())
             prepared(*example())
             return quantize_fx.convert_fx(prepared)
-        model.qconfig = quantization.get_default_qconfig(engine)
+        model.qconfig = quantization.get_default_qconfig(config)
         quantization.fuse_modules(model, [["convolution", "normalization"]], inplace=True)
         quantization.prepare(model, inplace=True)
         model(*example())

@@ -76,7 +76,10 @@ def _forgets_order(builder: Builder, call: Call, given: torch.Tensor) -> bool:
     """Whether PyTorch takes the result, which QNNPACK wrote in the memory order of `given`, for a contiguous tensor."""
     if builder.engine != "qnnpack" or call.operator.removesuffix("_") not in _CLAMPS or given.dtype != torch.quint8:
         return False
-    return order_of(given) != order_of(call.results[0]) and is_dense(given)
+    # In place its result is a contiguous tensor, too, which is then copied.
+    in_place = call.operator.endswith("_") or call.argument("inplace") is True
+    result = tuple(range(given.dim())) if in_place else order_of(call.results[0])
+    return order_of(given) != result and is_dense(given)
 
 
 def _clamp_of_memory(builder: Builder, call: Call, source: str, program: Program, name: str) -> None:
@@ -85,7 +88,7 @@ def _clamp_of_memory(builder: Builder, call: Call, source: str, program: Program
     order, affine = order_of(given), builder.value(source).affine
     shape = tuple(given.shape[axis] for axis in order)
     moved = builder.internal(Permute(builder.unused(call, "memory"), (source,), order), shape, affine)
-    layout = Layout(shape, result.reshape(shape).stride(), tuple(range(len(shape))))
+    layout = Layout(shape, result.contiguous().reshape(shape).stride(), tuple(range(len(shape))))
     tables = tables_for(builder, program, affine, layout)
     lookup = Lookup(builder.unused(call, "clamp"), (moved,), name, tables.tables, tables.spans)
     clamped = builder.internal(lookup, shape, affine)
