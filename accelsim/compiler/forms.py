@@ -80,7 +80,7 @@ def dense(tensor: str, shape: Sequence[int], order: Sequence[int]) -> Form:
 
 def channels_last(rank: int) -> Sizes:
     """The order of axes (N, *spatial, C) for a logical shape (N, C, *spatial)."""
-    return (0, *range(2, rank), 1)
+    return (0, *range(2, rank), 1) if rank > 1 else tuple(range(rank))
 
 
 def order_of(form: Form) -> Sizes:

@@ -56,6 +56,7 @@ class Judge:
             self._torch[node.name] = host.apply(node.name, self._torch) if made is None else made
         #: PyTorch's values with the machine's where nothing explains their difference.
         self._explained = {name: reference[name] for name in network.inputs}
+        self._machine = dict(self._explained)
 
     def input(self, name: str) -> LayerVerification:
         """The comparison of an input's codes, which nothing but the rule of their quantisation can make differ."""
@@ -68,6 +69,7 @@ class Judge:
     def unseen(self, node: Node) -> None:
         """A layer that is not compared, because the machine or PyTorch makes no tensor of it."""
         name = node.name
+        self._machine[name] = self._of_machine(node, self._machine)
         alike = all(self._inherits(source) for source in node.inputs)
         self._explained[name] = self._torch[name] if alike else self._host.apply(name, self._explained)
 
@@ -88,13 +90,15 @@ class Judge:
             return LayerVerification(name, compared, 0, 0, 0, "")
         made = Output(name, self._torch[name], output.scale, output.zero_point)
         kept = (made.dequantize() if real else made.quantized) == returned.elements
-        explained = different & kept & (self._explained[name] == self._torch[name])
-        causes = [f"{np.count_nonzero(explained):,} as in the layer"] if explained.any() else []
-        late = int(np.count_nonzero(different & ~kept))
-        if late:
-            causes.append(f"{late:,} where PyTorch's tensor was changed after its layer had made it")
-        if np.any(different & kept & ~explained):
-            causes.append(f"{np.count_nonzero(different & kept & ~explained):,} unexplained in the layer")
+        own = output.quantized == self._machine[name]
+        explained = different & kept & own & (self._explained[name] == self._torch[name])
+        parts = {
+            "as in the layer": explained,
+            "where PyTorch's tensor was changed after its layer had made it": different & ~kept,
+            "where the machine's output is not what its layer made": different & kept & ~own,
+            "unexplained in the layer": different & kept & own & ~explained,
+        }
+        causes = [f"{np.count_nonzero(part):,} {cause}" for cause, part in parts.items() if part.any()]
         bits = 0 if real else _bits(ours, returned.elements)
         return LayerVerification(name, compared, count, bits, int(np.count_nonzero(explained)), "; ".join(causes))
 
@@ -109,7 +113,7 @@ class Judge:
         different = machine != expected
         count = int(np.count_nonzero(different))
         unit = self._units.get(name)
-        self._explained[name] = expected
+        self._explained[name], self._machine[name] = expected, machine
         if not count and unit is None:
             return LayerVerification(name, machine.size, 0, 0, 0, "")
         exact = self._network.apply(name, self._torch)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import torch
+from torch._prims_common import suggest_memory_format
 
 from accelsim.errors import ModelError
 from accelsim.network import Add, Lookup, Multiply, Permute, Reshape
+from accelsim.network.rounding import channels_last_order
 
 from ..builder import Builder, FloatInput, Foreign, Real
 from ..concatenation import concatenate
-from ..layouts import is_dense, order_of
+from ..layouts import order_of
 from ..lookups import check_kernels, look_up, placed_step, step_of, tables_for, tables_of_layout
 from ..loops import row_length
 from ..recording import Call
@@ -76,16 +78,13 @@ def _forgets_order(builder: Builder, call: Call, given: torch.Tensor) -> bool:
     """Whether PyTorch takes the result, which QNNPACK wrote in the memory order of `given`, for a contiguous tensor."""
     if builder.engine != "qnnpack" or call.operator.removesuffix("_") not in _CLAMPS or given.dtype != torch.quint8:
         return False
-    # In place its result is a contiguous tensor, too, which is then copied.
-    in_place = call.operator.endswith("_") or call.argument("inplace") is True
-    result = tuple(range(given.dim())) if in_place else order_of(call.results[0])
-    return order_of(given) != result and is_dense(given)
+    return suggest_memory_format(given) != torch.contiguous_format
 
 
 def _clamp_of_memory(builder: Builder, call: Call, source: str, program: Program, name: str) -> None:
     """The elements as they lie in memory, looked up, and taken for a contiguous tensor (ATen `qclamp.cpp`)."""
     given, result = call.tensors[0], call.results[0]
-    order, affine = order_of(given), builder.value(source).affine
+    order, affine = channels_last_order(given.dim()), builder.value(source).affine
     shape = tuple(given.shape[axis] for axis in order)
     moved = builder.internal(Permute(builder.unused(call, "memory"), (source,), order), shape, affine)
     layout = Layout(shape, result.contiguous().reshape(shape).stride(), tuple(range(len(shape))))
