@@ -181,12 +181,18 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not looked
         if self._keep_codes:
             exported = call.operator.startswith(QUANTIZE)
             call = replace(call, codes=tuple(codes_of(tensor, exported=exported) for tensor in call.results))
-        numbers = any(leaf is not None and not isinstance(leaf, torch.Tensor) for leaf in tree_leaves(result))
-        if depends and numbers and call.operator not in _ABOUT:
+        if depends and self._tells(call, args, result):
             self.escapes(call.operator)
         self.calls.append(call)
         self._results.append(result)
         return result
+
+    def _tells(self, call: Call, args: tuple[Any, ...], result: Any) -> bool:
+        """Whether a call makes a number, or the size of a tensor, of the elements of its operands."""
+        if torch.Tag.dynamic_output_shape in call.function.tags:
+            return call.operator != "aten.index" or self.versions.depends(args[1])
+        numbers = any(leaf is not None and not isinstance(leaf, torch.Tensor) for leaf in tree_leaves(result))
+        return numbers and call.operator not in _ABOUT
 
     def claim(self, tensor: Any, scope: str) -> None:
         """The call that just made `tensor` was `scope`'s, although the dispatcher could not know."""

@@ -91,7 +91,7 @@ def _exported(name: str) -> tuple[Any, torch.Tensor]:
 def _answer(network: Network, model: Any, x: torch.Tensor) -> list[dict[str, Any]]:
     """What the comparison says of each layer; the reference stands in for the machine, which has tests of its own."""
     values = {name: _Output(array) for name, array in network.trace(x).items()}
-    verification = compare(network, _Result(values), model, x)  # type: ignore[arg-type]
+    verification = compare(network, _Result(values, network.run(x)), model, x)  # type: ignore[arg-type]
     return [
         {"differing": layer.differing, "unexplained": layer.mismatches, "cause": layer.cause}
         for layer in verification.layers
@@ -112,8 +112,8 @@ class _Result:
         }
     )
 
-    def __init__(self, values: dict[str, _Output]) -> None:
-        self.values = values
+    def __init__(self, values: dict[str, _Output], outputs: list[accelsim.Output]) -> None:
+        self.values, self.outputs = values, outputs
 
 
 def main() -> None:
