@@ -66,7 +66,8 @@ def _check_escape(escape: Escape | None, position: int) -> None:
         where = f"layer {escape.scope!r}" if escape.scope else "the model"
         raise ModelError(
             f"{where}: {escape.what} turns elements that depend on the model's inputs into numbers or sizes, which "
-            f"would be constants of the network; compute with tensors, and take checks and branches on data out of the model"
+            f"would be constants of the network; compute with tensors, and take checks and branches on data out of the "
+            f"model"
         )
 
 
