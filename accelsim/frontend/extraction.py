@@ -17,7 +17,7 @@ from .exported import visit
 from .host import kernels_for
 from .layouts import is_dense, order_of
 from .lookups import float_operator
-from .operators import FLOAT_ELEMENTWISE, MOVEMENTS, OPERATORS, QUANTIZE, REFUSED, SAME, TAKE_SEVERAL, quantize
+from .operators import MOVEMENTS, OPERATORS, QUANTIZE, REFUSED, SAME, TAKE_SEVERAL, is_elementwise, quantize
 from .packed import packed_keys
 from .recording import DEQUANTIZE, ENGINE_LOCK, Call, Escape, Recording, check_engine, quantized_engine, record_twice
 from .recording import QUANTIZE as EXPORTED_QUANTIZE
@@ -106,7 +106,7 @@ def _visit(builder: Builder, call: Call) -> None:
         quantize(builder, call)
     elif name in OPERATORS and _on_codes(builder, call):
         OPERATORS[name](builder, call)
-    elif name in FLOAT_ELEMENTWISE:
+    elif is_elementwise(call):
         float_operator(builder, call)
     elif _on_codes(builder, call):
         raise ModelError(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from . import elementwise, matrix, movement, normalization, pooling, repetition, resize
 from .elementwise import QUANTIZE, quantize
-from .table import FLOAT_ELEMENTWISE, MOVEMENTS, OPERATORS, REFUSED, SAME, TAKE_SEVERAL
+from .table import MOVEMENTS, OPERATORS, REFUSED, SAME, TAKE_SEVERAL, is_elementwise
 
 __all__ = [
-    "FLOAT_ELEMENTWISE",
     "MOVEMENTS",
     "OPERATORS",
     "QUANTIZE",
@@ -15,6 +14,7 @@ __all__ = [
     "SAME",
     "TAKE_SEVERAL",
     "elementwise",
+    "is_elementwise",
     "matrix",
     "movement",
     "normalization",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from ..builder import Builder
 from ..recording import Call
 
@@ -45,73 +47,19 @@ SAME = frozenset(
     }
 )
 
-#: Float operators that act on each element alone; between dequantize and quantize they become a table.
-FLOAT_ELEMENTWISE = frozenset(
-    f"aten.{name}"
-    for name in [
-        "abs",
-        "acos",
-        "add",
-        "asin",
-        "atan",
-        "celu",
-        "ceil",
-        "clamp",
-        "clamp_max",
-        "clamp_min",
-        "cos",
-        "cosh",
-        "div",
-        "elu",
-        "erf",
-        "erfc",
-        "exp",
-        "exp2",
-        "expm1",
-        "floor",
-        "frac",
-        "gelu",
-        "hardshrink",
-        "hardsigmoid",
-        "hardswish",
-        "hardtanh",
-        "leaky_relu",
-        "log",
-        "log10",
-        "log1p",
-        "log2",
-        "log_sigmoid_forward",
-        "maximum",
-        "minimum",
-        "mish",
-        "mul",
-        "neg",
-        "pow",
-        "prelu",
-        "_prelu_kernel",
-        "reciprocal",
-        "relu",
-        "relu6",
-        "round",
-        "rsqrt",
-        "rsub",
-        "selu",
-        "sigmoid",
-        "sign",
-        "silu",
-        "sin",
-        "sinh",
-        "softplus",
-        "softshrink",
-        "sqrt",
-        "square",
-        "sub",
-        "tan",
-        "tanh",
-        "threshold",
-        "trunc",
-    ]
+#: Operators that act on each element alone, though PyTorch does not tag them so.
+_ELEMENTWISE = frozenset(
+    f"aten.{name}" for name in ("_prelu_kernel", "_to_copy", "hardswish", "log_sigmoid_forward", "prelu", "rsub")
 )
+
+
+def is_elementwise(call: Call) -> bool:
+    """Whether a float operator acts on each element alone: between dequantize and quantize it becomes a table."""
+    tags = call.function.tags
+    if torch.Tag.nondeterministic_seeded in tags:
+        return False
+    return call.operator.removesuffix("_") in _ELEMENTWISE or torch.Tag.pointwise in tags
+
 
 #: Operators that can never have a node, and what to do instead.
 REFUSED: dict[str, str] = {}
