@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from accelsim.hardware import Accelerator
-from accelsim.hardware.banks import access_cycles
 from accelsim.isa import INSTRUCTION_BYTES, Lookup
+from accelsim.machine.post_timing import requantization_cycles
 
 from .mapping import Mapping
 from .plan import Cut, MatrixPlan, Room, result_places, together_of
@@ -188,7 +188,7 @@ def _places(
     out_slots = result_places(room.staging, in_tile, out_tile)
     weight_tile = outputs * shape.weight_pitch(cut.channels, outputs // cut.groups, cut.abreast)
     weight_slots = buffers.weight.bytes // weight_tile
-    words = count * (outputs + shape.accumulator_gap(outputs, cut.groups, cut.abreast, cut.side))
+    words = count * _accumulator_pitch(shape, cut)
     accumulators = buffers.accumulator.words // words
     if not weight_slots or not accumulators:
         return None
@@ -214,6 +214,11 @@ def _places(
         together,
         -(-cut.inner // together),
     )
+
+
+def _accumulator_pitch(shape: Shape, cut: _Counted) -> int:
+    """Words from one pixel's sums to the next's."""
+    return cut.outputs + shape.accumulator_gap(cut.outputs, cut.groups, cut.abreast, cut.side)
 
 
 def _moves(shape: Shape, room: Room, cut: _Counted, places: _Places) -> _Moves:
@@ -276,8 +281,15 @@ def _post_cycles(shape: Shape, accelerator: Accelerator, room: Room, cut: _Count
     """Cycles of the post unit: requantisations, and the element-wise work that follows them."""
     tail, steps = room.tail, cut.steps
     out_pitch = room.out_pitch if room.target_resident else shape.outputs if places.gather else cut.outputs
-    lines = cut.images * cut.lines, cut.pixels
-    post = steps * _requantize_cycles(accelerator, lines, cut.outputs, shape.planes, out_pitch)
+    post = steps * requantization_cycles(
+        accelerator,
+        lines=cut.images * cut.lines,
+        pixels=cut.pixels,
+        channels=cut.outputs,
+        planes=shape.planes,
+        accumulator_pitch=_accumulator_pitch(shape, cut),
+        pixel_pitch=out_pitch,
+    )
     if tail is not None:
         lanes = accelerator.vector_unit.lanes
         if tail.dense or places.gather or cut.out_blocks == 1:
@@ -413,16 +425,3 @@ def _efficiency(row: int, width: int) -> float:
 def _filled(run: int, width: int) -> float:
     """Share of the bus beats that a run of bytes uses which begins with a whole one."""
     return run / (width * -(-run // width)) if run else 1.0
-
-
-def _requantize_cycles(
-    accelerator: Accelerator, lines: tuple[int, int], outputs: int, planes: int, out_pitch: int
-) -> int:
-    """Cycles of one requantisation of so many lines of pixels that lie `out_pitch` bytes apart."""
-    unit, banks = accelerator.requant_unit, accelerator.buffers.activation.banks
-    abreast = min(max(unit.lanes // outputs, 1), lines[1])
-    access = access_cycles(min(outputs, unit.lanes), 1, banks, abreast, out_pitch)
-    positions = lines[0] * -(-lines[1] // abreast) * access
-    constants = planes * -(-4 * min(outputs, unit.lanes) // accelerator.buffers.parameter.banks)
-    chunks = -(-outputs // unit.lanes)
-    return constants + (chunks - 1) * max(positions, constants) + positions + unit.latency

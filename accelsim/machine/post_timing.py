@@ -74,16 +74,38 @@ def post_occupancy(
     )
 
 
+def requantization_cycles(
+    accelerator: Accelerator,
+    *,
+    lines: int,
+    pixels: int,
+    channels: int,
+    planes: int,
+    accumulator_pitch: int,
+    pixel_pitch: int,
+) -> int:
+    """Cycles of a requantisation that has the unit to itself, of `lines` lines of `pixels` pixels.
+
+    `planes` of constants a channel; neighbouring pixels lie `accumulator_pitch` words and `pixel_pitch` bytes apart.
+    """
+    work = _requantization(accelerator, _Pixels(lines, pixels, accumulator_pitch, pixel_pitch), channels, planes)
+    return work.lead + work.stream + accelerator.requant_unit.latency
+
+
+def _requantization(accelerator: Accelerator, tile: _Pixels, channels: int, planes: int) -> _Work:
+    buffers = accelerator.buffers
+    memories = (buffers.accumulator.banks, buffers.activation.banks, buffers.parameter.banks)
+    return _requantize(tile, channels, planes, accelerator.requant_unit.lanes, memories)
+
+
 def _work(instruction: Instruction, accelerator: Accelerator) -> _Work:
     banks, lanes = accelerator.buffers, accelerator.vector_unit.lanes
     activation, parameter = banks.activation.banks, banks.parameter.banks
     match instruction:
         case _Requantization():
-            width = accelerator.requant_unit.lanes
             lines = instruction.images * instruction.out_height
             pixels = _Pixels(lines, instruction.out_width, instruction.accumulator_pitch, instruction.pixel_pitch)
-            memories = (banks.accumulator.banks, activation, parameter)
-            return _requantize(pixels, instruction.channels, instruction.planes, width, memories)
+            return _requantization(accelerator, pixels, instruction.channels, instruction.planes)
         case _Binary():
             return _vectors(instruction.lines, instruction.length, 2, lanes, activation, 0)
         case Lookup():
