@@ -7,17 +7,18 @@ quantize otherwise is binary32 arithmetic as written in the graph (`torch/ao/qua
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.errors import ModelError
+
 from .affine import Affine
-from .binary32 import Float32, f32, fma, inverse, reciprocal
+from .binary32 import Float32, f32, fma, inverse
 from .elementwise import FloatAdd, Operand
 from .engines import KernelSet
-from .onednn import ConvolutionShape, scaling
+from .onednn import ConvolutionShape, pipeline, plain_order, scaling
 from .requantize import Requantization
 
 
@@ -44,28 +45,24 @@ def requantization(
     def full(value: Float32) -> Float32:
         return np.ascontiguousarray(np.broadcast_to(value, channels))
 
-    order = "joint" if kernels.matrix == "avx2" else "separate"
-    if shape is not None:
-        order = scaling(kernels, shape)
-    source, weight = full(f32(input.scale)), full(f32(weight_scale))
-    scales: dict[str, Any] = (
-        {"scale_1": source * weight} if order == "joint" else {"scale_1": source, "scale_2": weight}
+    if bias is not None and not np.isfinite(bias).all():
+        raise ModelError(
+            f"its bias holds {bias[~np.isfinite(bias)][0]}, of which no one code follows in a torch.export graph; "
+            "repair the bias (a finite number for each channel)"
+        )
+    order = plain_order(kernels) if shape is None else scaling(kernels, shape)
+    with np.errstate(over="ignore", under="ignore"):
+        source, weight, target = (full(f32(scale)) for scale in (input.scale, weight_scale, output.scale))
+    rule = pipeline(
+        order, source=source, weight=weight, target=target, output=output, bias=bias, relu=relu, offset=offset
     )
-    last: dict[str, Any] = {"multiplier": full(reciprocal(output.scale))}
-    if float_output:
-        last = {"multiplier": full(inverse(output.scale))}
-    elif order == "reference":
-        last = {"divisor": full(f32(output.scale))}
-    return Requantization(
-        output.zero_point,
-        max(output.zero_point, output.minimum) if relu else output.minimum,
-        output.maximum,
-        offset=offset,
-        bias=None if bias is None else f32(bias),
-        zero_point_first=not float_output,
-        **scales,
-        **last,
-    )
+    if not float_output:
+        return rule
+    with np.errstate(over="ignore", divide="ignore"):
+        last = full(inverse(output.scale))
+    if not np.isfinite(last).all():
+        raise ModelError(f"its output scale {output.scale} has no reciprocal in binary32; choose one above 2**-128")
+    return replace(rule, multiplier=last, divisor=None, zero_point_first=False)
 
 
 @dataclass(frozen=True)

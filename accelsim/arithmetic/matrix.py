@@ -6,6 +6,7 @@ constants; QNNPACK `requantization/` and `pack.h`; oneDNN's int8 kernels as `qco
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,21 @@ from accelsim.errors import ModelError
 
 from . import lowered
 from .affine import Affine
-from .binary32 import f32, inverse, reciprocal
+from .binary32 import Float32, f32, inverse, reciprocal
 from .engines import PT2E, KernelSet, check_engine
-from .onednn import ConvolutionShape, scaling
+from .onednn import ConvolutionShape, Scaling, pipeline, plain_order, scaling
 from .requantize import Requantization
 
 #: Of `should_use_onednn_quant` in ATen's `OnednnUtils.h`: more groups than this stay with fbgemm.
 _ONEDNN_GROUPS = 100
 
-#: Of QNNPACK's `qconv.cc` and `fully-connected.c`: scales from here up are refused.
-_QNNPACK_LARGEST = 256.0
+_INT32 = np.iinfo(np.int32)
+
+#: From here on a binary32 number is no int32.
+_PAST_INT32 = 2.0**31
+
+#: Half an ulp of a binary32 number near a power of two, with room for the roundings of three steps.
+_SLACK = 1 + 2.0**-22
 
 
 def arithmetic_of(
@@ -84,9 +90,9 @@ def requantization(
     real units. `channels` counts all groups'. `shape` decides among oneDNN's kernels for convolutions; None stands for
     a plain one of one group.
     `offset`: int32 of length `channels`, added to each accumulator first (what the zero points leave of a sum of raw
-    codes). `float_output`: as in `lowered.requantization`, which "pt2e" is. All constants come out with length
-    `channels`. Holds where sx * sw, so and their reciprocals are normal binary32 numbers. Raises ModelError for what
-    QNNPACK refuses, and for what PyTorch gets wrong.
+    codes), modulo 2**32. `float_output`: as in `lowered.requantization`, which "pt2e" is. All constants come out with
+    length `channels`; they may be infinite, subnormal or NaN, as PyTorch's then are. Raises ModelError for what QNNPACK
+    refuses, for what PyTorch gets wrong, and for biases that are not finite where oneDNN's kernels disagree about them.
     """
     owner = arithmetic_of(
         engine,
@@ -111,65 +117,138 @@ def requantization(
             offset=offset,
             float_output=float_output,
         )
-    sx, sw, so = f32(input.scale), np.broadcast_to(f32(weight_scale), channels), f32(output.scale)
-    product = sx * sw
-
-    def full(value: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.ascontiguousarray(np.broadcast_to(value, channels))
-
-    minimum = output.zero_point if relu else output.minimum
-    clamp: dict[str, Any] = {
-        "zero_point": output.zero_point,
-        "minimum": max(minimum, output.minimum),
-        "maximum": output.maximum,
-    }
-    if owner == "qnnpack":
-        if shape is not None and shape.transposed and len(shape.kernel) == 3:
-            raise ModelError(
-                "PyTorch's QNNPACK leaves most outputs of a transposed convolution over three axes unwritten; use the "
-                "engine fbgemm"
-            )
-        total = np.zeros(channels, np.int64) if offset is None else offset.astype(np.int64)
-        if bias is not None:
-            # The bias is quantised to int32 with the scales' binary64 product (`qconv.cpp`, `qlinear.cpp`).
-            unit = input.scale * np.asarray(weight_scale, np.float64)
-            total = total + np.rint(f32(bias) * reciprocal(unit)).astype(np.int64)
-        integer = total.astype(np.int32) if bias is not None or offset is not None else None
-        multiplier = product * reciprocal(so)
-        if not np.all((multiplier > 0) & (multiplier < _QNNPACK_LARGEST)):
-            raise ModelError(
-                f"QNNPACK takes no layer whose scales sx * sw / so reach {float(np.max(multiplier)):g}: they must lie "
-                f"between 0 and {_QNNPACK_LARGEST:g}"
-            )
-        return Requantization(**clamp, offset=integer, multiplier=full(multiplier))
-    if owner == "fbgemm":
-        multiplier = full(product / so)
-        # An accumulator can leave int32 only with a multiplier of 1 or more.
-        last: dict[str, Any] = {"multiplier": multiplier, "indefinite": bool(np.any(multiplier >= 1))}
-        if bias is None:
-            return Requantization(**clamp, **last, offset=offset)
-        if per_channel:
-            return Requantization(**clamp, **last, offset=offset, bias=f32(bias) / product)
-        return Requantization(**clamp, **last, offset=offset, bias=f32(bias), bias_factor=full(reciprocal(product)))
-    # oneDNN: the scales stand apart, the bias is in real units, and the zero point is added before the rounding. ATen
-    # hands over reciprocals of binary64 scales (of binary32 ones, of a linear layer's channels), oneDNN inverts them.
-    source = full(reciprocal(inverse(input.scale)))
-    weight = full(sw)
-    if kind == "linear":
-        weight = full(reciprocal(reciprocal(sw) if per_channel else inverse(weight_scale)))
-    order = "joint" if kernels.matrix == "avx2" else "separate"
-    if kind == "convolution" and shape is not None:
-        order = scaling(kernels, shape)
-    scales: dict[str, Any] = (
-        {"scale_1": source * weight} if order == "joint" else {"scale_1": source, "scale_2": weight}
+    layer = _Layer(
+        np.float64(input.scale),
+        np.broadcast_to(np.asarray(weight_scale, np.float64), channels),
+        output,
+        None if bias is None else f32(bias),
+        per_channel,
+        relu,
+        offset,
     )
-    target = full(reciprocal(inverse(output.scale)))
-    last = {"divisor": target} if order == "reference" else {"multiplier": reciprocal(target)}
+    # Scales at the ends of binary32 make infinite constants, and zeros: so they do in PyTorch.
+    with np.errstate(all="ignore"):
+        if owner == "qnnpack":
+            return _qnnpack(layer, kind, shape)
+        if owner == "fbgemm":
+            return _fbgemm(layer)
+        order = scaling(kernels, shape) if kind == "convolution" and shape is not None else plain_order(kernels)
+        return _onednn(layer, kind, order)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What the three pipelines are made of: scales in binary64, as PyTorch keeps them, the weights' one a channel."""
+
+    source: np.float64
+    weight: NDArray[np.float64]
+    output: Affine
+    bias: Float32 | None
+    per_channel: bool
+    relu: bool
+    offset: NDArray[np.int32] | None
+
+    @property
+    def clamp(self) -> dict[str, Any]:
+        """Zero point and clamps; a fused ReLU raises the lower one."""
+        out = self.output
+        lowest = max(out.zero_point, out.minimum) if self.relu else out.minimum
+        return {"zero_point": out.zero_point, "minimum": lowest, "maximum": out.maximum}
+
+    @property
+    def product(self) -> Float32:
+        """`f32(sx * sw)` of each channel."""
+        return f32(self.source) * f32(self.weight)
+
+    def full(self, value: Float32) -> Float32:
+        """One number a channel."""
+        return np.ascontiguousarray(np.broadcast_to(value, len(self.weight)))
+
+
+def _qnnpack(layer: _Layer, kind: str, shape: ConvolutionShape | None) -> Requantization:
+    if shape is not None and shape.transposed and len(shape.kernel) == 3:
+        raise ModelError(
+            "PyTorch's QNNPACK leaves most outputs of a transposed convolution over three axes unwritten; use the "
+            "engine fbgemm"
+        )
+    multiplier = layer.full(layer.product * reciprocal(layer.output.scale))
+    taken = np.isfinite(multiplier) & (multiplier >= np.finfo(np.float32).tiny)
+    if not taken.all():
+        raise ModelError(
+            f"QNNPACK takes no layer whose factor sx * sw / so is {multiplier[~taken][0]:g}: it must be a normal "
+            f"binary32 number; choose scales of sizes nearer to one another, or another engine"
+        )
+    unit, bias, integer = layer.source * layer.weight, layer.bias, layer.offset
+    if bias is None and not np.isfinite(reciprocal(unit)).all():
+        bias = np.zeros(len(unit), np.float32)  # which ATen puts in the place of none: NaN steps of such a unit
+    if bias is not None:
+        packed_as_float = kind == "convolution" and (shape is None or not _is_product(shape))
+        quantized = quantized_bias(bias, unit, packed_as_float=packed_as_float)
+        integer = quantized if integer is None else (integer.astype(np.int64) + quantized).astype(np.int32)
     return Requantization(
-        **clamp,
-        **scales,
-        **last,
-        offset=offset,
-        bias=None if bias is None else f32(bias),
-        zero_point_first=True,
+        **layer.clamp, offset=integer, multiplier=multiplier, indefinite=_may_leave_int32(multiplier, np.float64(0))
+    )
+
+
+def _is_product(shape: ConvolutionShape) -> bool:
+    """Whether QNNPACK computes a convolution as a product of matrices (`convolution.c`)."""
+    return (
+        not shape.transposed
+        and all(size == 1 for size in (*shape.kernel, *shape.stride))
+        and all(pad == 0 for pad in shape.padding)
+    )
+
+
+def quantized_bias(bias: Float32, unit: NDArray[np.float64], *, packed_as_float: bool) -> NDArray[np.int32]:
+    """The bias in steps of `unit` = sx * sw as `quantize_per_tensor` makes an int32 of it (FBGEMM `QuantUtils.h`).
+
+    It saturates; a NaN, such as 0 times the infinite reciprocal of a unit below 2**-128, becomes -2**31.
+    `packed_as_float`: QNNPACK's packing for convolutions (`pack.h`, `b ? b[i] : 0.0f`) takes the integer through
+    binary32, in which the largest int32 is 2**31 and comes back as -2**31.
+    """
+    steps = np.rint(bias * reciprocal(unit)).astype(np.float64)
+    lowest = np.isnan(steps) | (packed_as_float & (steps > _INT32.max))
+    return np.where(lowest, _INT32.min, np.clip(steps, _INT32.min, _INT32.max)).astype(np.int32)
+
+
+def _fbgemm(layer: _Layer) -> Requantization:
+    product, bias = layer.product, layer.bias
+    multiplier = layer.full(product / f32(layer.output.scale))
+    constants: dict[str, Any] = {"multiplier": multiplier, "offset": layer.offset}
+    steps = np.zeros(len(multiplier))
+    if bias is not None and layer.per_channel:
+        constants["bias"] = bias / product
+        steps = constants["bias"].astype(np.float64)
+    elif bias is not None:
+        constants |= {"bias": bias, "bias_factor": layer.full(reciprocal(product))}
+        steps = bias.astype(np.float64) * constants["bias_factor"]
+    return Requantization(**layer.clamp, **constants, indefinite=_may_leave_int32(multiplier, steps))
+
+
+def _may_leave_int32(multiplier: Float32, bias: NDArray[np.float64] | np.float64) -> bool:
+    """Whether `(accumulator + bias) * multiplier` of some channel can be no int32 (`bias` in steps)."""
+    reach = (_PAST_INT32 + np.abs(bias) * _SLACK) * multiplier.astype(np.float64)
+    return not np.all(np.where(bias == 0, reach, reach * _SLACK) < _PAST_INT32)
+
+
+def _onednn(layer: _Layer, kind: str, order: Scaling) -> Requantization:
+    """The scales stand apart, the bias is in real units, and the zero point is added before the rounding.
+
+    ATen hands over reciprocals of binary64 scales (of binary32 ones, of a linear layer's channels), oneDNN inverts
+    them.
+    """
+    source = layer.full(reciprocal(inverse(layer.source)))
+    weight = layer.full(f32(layer.weight))
+    if kind == "linear":
+        weight = layer.full(reciprocal(reciprocal(weight) if layer.per_channel else inverse(layer.weight)))
+    target = layer.full(reciprocal(inverse(layer.output.scale)))
+    return pipeline(
+        order,
+        source=source,
+        weight=weight,
+        target=target,
+        output=layer.output,
+        bias=layer.bias,
+        relu=layer.relu,
+        offset=layer.offset,
     )

@@ -1,4 +1,4 @@
-"""Which of oneDNN's int8 convolution kernels a layer gets, as far as its roundings depend on that.
+"""The roundings of oneDNN's int8 kernels, and which of them a convolution gets as far as its roundings depend on that.
 
 Sources: oneDNN's lists of implementations (`cpu_convolution_list.cpp`, `cpu_deconvolution_list.cpp`) and what the
 kernels in them accept (`jit_uni_x8s8s32x_conv_kernel.cpp`, `jit_brgemm_deconv.cpp`, `ref_convolution_int8.cpp`). The
@@ -8,11 +8,17 @@ boundaries were found by comparing ties and near-ties with the kernels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from accelsim.errors import ModelError
 
+from .affine import Affine
+from .binary32 import Float32, reciprocal
 from .engines import KernelSet
+from .requantize import Requantization
 
 #: "separate": the accumulator times the input's scale, times the weight's, a multiplication by the output's reciprocal;
 #: "joint": times the product of both scales; "reference": as "separate", but a division by the output's scale.
@@ -42,6 +48,69 @@ class ConvolutionShape:
     def group(self) -> tuple[int, int]:
         """Input and output channels of one group."""
         return self.inputs // self.groups, self.outputs // self.groups
+
+
+def pipeline(
+    order: Scaling,
+    *,
+    source: Float32,
+    weight: Float32,
+    target: Float32,
+    output: Affine,
+    bias: Float32 | None,
+    relu: bool,
+    offset: NDArray[np.int32] | None,
+) -> Requantization:
+    """A kernel that quantises its sum: it adds the bias in real units, and the zero point before the rounding.
+
+    `source`, `weight`, `target`: the scales of input, weights and output as the kernel has them, one a channel. Scales
+    at the ends of binary32 make infinite constants here as there. Raises ModelError where `check_bias` does.
+    """
+    check_bias(order, source.astype(np.float64) * weight, bias, output, relu=relu)
+    with np.errstate(all="ignore"):
+        inverse = reciprocal(target)
+        constants: dict[str, Any] = (
+            {"scale_1": source * weight} if order == "joint" else {"scale_1": source, "scale_2": weight}
+        )
+    constants |= {"divisor": target} if order == "reference" else {"multiplier": inverse}
+    # ReLU comes before the output's scale: what it makes 0 is a NaN after an infinite factor, which ends at the lowest
+    # code, as what is below 0 does without ReLU.
+    clamped = relu and bool(np.isfinite(inverse).all())
+    return Requantization(
+        output.zero_point,
+        max(output.zero_point, output.minimum) if clamped else output.minimum,
+        output.maximum,
+        **constants,
+        offset=offset,
+        bias=bias,
+        zero_point_first=True,
+    )
+
+
+def check_bias(order: Scaling, unit: NDArray[np.float64], bias: Float32 | None, output: Affine, *, relu: bool) -> None:
+    """Raises ModelError for the biases and units (of sums, in real numbers) of which the kernels make unlike codes.
+
+    Of infinities and NaN the kernels of AVX2 are known; with ReLU oneDNN's reference multiplies what is below 0 by 0,
+    and so makes a NaN of an infinite sum, whose code is not the zero point.
+    """
+    size = np.zeros(1) if bias is None else np.abs(bias.astype(np.float64))
+    if order == "separate" and not np.isfinite(size).all():
+        raise ModelError(
+            f"its bias holds {size[~np.isfinite(size)][0]}: what oneDNN's AVX-512 kernels make of it is not known; "
+            "repair the bias (a finite number for each channel)"
+        )
+    if order == "reference" and relu and output.zero_point > output.minimum:
+        largest = np.max(2.0**31 * unit + size)
+        if not largest < np.finfo(np.float32).max:
+            raise ModelError(
+                f"its sums reach {largest:g} in real numbers, and oneDNN's reference kernel with ReLU gives another "
+                "code than the zero point to those that are infinite; repair its bias or choose smaller scales"
+            )
+
+
+def plain_order(kernels: KernelSet) -> Scaling:
+    """The order of the scales of a linear layer, and of a convolution of one group."""
+    return "joint" if kernels.matrix == "avx2" else "separate"
 
 
 def scaling(kernels: KernelSet, shape: ConvolutionShape) -> Scaling:

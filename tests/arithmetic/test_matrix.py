@@ -242,14 +242,19 @@ def test_x86_is_onednn_for_symmetric_convolutions_on_hosts_with_vnni(change: dic
     assert arithmetic_of("onednn", KernelSet("avx2", "avx2"), **rule) == "onednn"
 
 
-def test_qnnpack_refuses_scales_beyond_its_range() -> None:
+def test_qnnpack_refuses_factors_that_are_no_normal_binary32_numbers() -> None:
     kernels, one = KernelSet("avx2", "avx2"), np.ones(1)
     rule: dict[str, Any] = {"kind": "linear", "weight_scale": one, "weight_zero_point": np.zeros(1, np.int32)}
-    rule |= {"per_channel": False, "bias": None, "relu": False, "channels": 1, "output": Affine(1.0, 0, "uint8")}
-    for factor in (0.0, 256.0):
-        with pytest.raises(ModelError, match="between 0 and 256"):
-            requantization("qnnpack", kernels, input=Affine(factor, 0, "uint8"), **rule)
-    assert requantization("qnnpack", kernels, input=Affine(255.0, 0, "uint8"), **rule)
+    rule |= {"per_channel": False, "bias": None, "relu": False, "channels": 1}
+    for source, target in ((0.0, 1.0), (2.0**-127, 1.0), (2.0**100, 2.0**-28), (1.0, 2.0**-149)):
+        with pytest.raises(ModelError, match="normal binary32 number"):
+            requantization(
+                "qnnpack", kernels, input=Affine(source, 0, "uint8"), output=Affine(target, 0, "uint8"), **rule
+            )
+    for source, target in ((2.0**-126, 1.0), (2.0**100, 2.0**-27), (256.0, 1.0)):
+        assert requantization(
+            "qnnpack", kernels, input=Affine(source, 0, "uint8"), output=Affine(target, 0, "uint8"), **rule
+        )
 
 
 def test_sums_that_can_leave_int32_wrap_round_with_fbgemm() -> None:

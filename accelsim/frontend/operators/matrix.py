@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from accelsim.arithmetic.engines import MatrixKernels
 from accelsim.arithmetic.matrix import arithmetic_of
 from accelsim.arithmetic.onednn import ConvolutionShape
 from accelsim.errors import ModelError
@@ -49,6 +50,12 @@ def _(builder: Builder, call: Call) -> None:
         dilation=axes(packed.dilation()),
         transposed=transposed,
     )
+    if _leaves_groups(shape, builder.kernels.matrix) and packed_for(call) == "fbgemm":
+        raise ModelError(
+            f"{builder.where(call)}: FBGEMM's kernel for grouped convolutions of 3 x 3 with a padding of 1 takes several "
+            f"groups at a time, gives wrong outputs and overwrites memory where {groups} groups are no multiple of that; "
+            f"use a multiple of 8 groups, another padding, or the engine qnnpack or onednn"
+        )
     if _is_direct(shape) and packed_for(call) == "fbgemm":
         raise ModelError(
             f"{builder.where(call)}: FBGEMM's kernel for transposed convolutions whose kernel has two rows and whose "
@@ -81,6 +88,24 @@ def _(builder: Builder, call: Call) -> None:
     _check_owner(builder, call, parameters)
     name, relu = builder.codes(call, source), call.operator.endswith("_relu")
     builder.emit(call, lambda own: Linear(own, (name,), parameters, relu), call.results[0])
+
+
+def _leaves_groups(shape: ConvolutionShape, matrix: MatrixKernels) -> bool:
+    """Whether FBGEMM takes its groupwise kernel (`fbgemmOptimizedGConv`) for a number of groups that it gets wrong."""
+    inner, outer = shape.group
+    at_once = (32 if matrix == "avx2" else 64) // outer // max(inner, 4)
+    return (
+        len(shape.kernel) > 1
+        and not shape.transposed
+        and inner == outer
+        and inner in (2, 4, 8, 16)
+        and shape.groups >= max(at_once, 1)
+        and shape.groups % max(at_once, 1) != 0
+        and all(size == 3 for size in shape.kernel)
+        and all(pad == 1 for pad in shape.padding)
+        and all(step == 1 for step in shape.dilation)
+        and shape.stride[-2:] in ((1, 1), (2, 2))
+    )
 
 
 def _is_direct(shape: ConvolutionShape) -> bool:
