@@ -17,6 +17,11 @@ from .binary32 import Float32, f32, fma, reciprocal
 from .engines import KernelSet, check_engine
 from .requantize import Requantization
 
+_INT32_MAX = 2**31 - 1
+
+#: The largest binary32 number that is an int32, and the next one.
+_LAST_INT32, _PAST_INT32 = 2.0**31 - 128, 2.0**31
+
 
 @dataclass(frozen=True)
 class Operand:
@@ -115,15 +120,17 @@ def add_rules(
 ) -> tuple[Span, ...]:
     """The rules of `quantized::add` (`add_relu`) over `count` elements, in order, one span where all lanes agree.
 
-    Both operands are contiguous in the same memory order. Holds for sums below 2**31 steps of the output; beyond,
-    PyTorch's vector body wraps round and these rules saturate. Raises ModelError for what QNNPACK refuses.
+    Both operands are contiguous in the same memory order. Where sums leave int32, the vector body of AVX2 limits them
+    to 2**31 - 128 and adds the zero point modulo 2**32 (`vec256_qint.h`, QuantizeAvx2). Raises ModelError for what
+    QNNPACK refuses, and for sums of which the kernels make codes that no rule of ours does.
     """
     minimum = _lower_clamp(out, relu)
     if check_engine(engine) == "qnnpack" and out.dtype == "uint8":
         return (Span(0, count, _fixed_add(a, b, out, minimum)),)
-    inverse = reciprocal(out.scale)
+    with np.errstate(divide="ignore"):
+        inverse = reciprocal(out.scale)
 
-    def rule(*, operands_fused: bool, zero_point_first: bool, fused: bool) -> AddRule:
+    def rule(*, operands_fused: bool, zero_point_first: bool = False, fused: bool = False) -> FloatAdd:
         last = Requantization(
             out.zero_point,
             minimum,
@@ -134,14 +141,54 @@ def add_rules(
         )
         return FloatAdd(_operand(a, operands_fused), _operand(b, operands_fused), last)
 
+    tail = rule(operands_fused=False, zero_point_first=True)
     if kernels.aten == "default":
-        body = rule(operands_fused=False, zero_point_first=False, fused=True)
+        body = rule(operands_fused=False, fused=True)
+        _check_sums(body, a, b, out, relu)
     else:
-        body = rule(operands_fused=True, zero_point_first=False, fused=False)
+        body = rule(operands_fused=True)
+        if _wraps_round(_check_sums(body, a, b, out, relu), out, relu) and kernels.aten != "uniform":
+            body = replace(body, requantization=replace(body.requantization, indefinite=True))
     if kernels.aten == "uniform":
         return (Span(0, count, body),)
-    tail = rule(operands_fused=False, zero_point_first=True, fused=False)
     return lanes.spans(count, body, tail, threads=threads)
+
+
+def _check_sums(rule: FloatAdd, a: Affine, b: Affine, out: Affine, relu: bool) -> Float32 | None:
+    """The sums of all pairs of codes (after a fused ReLU) in steps of the output; None if none can leave int32.
+
+    Raises ModelError where one is no number: there every lane has its own code.
+    """
+    with np.errstate(all="ignore"):
+        inverse = reciprocal(out.scale)
+        sides = [
+            operand.apply(np.arange(grid.minimum, grid.maximum + 1).astype(grid.dtype))
+            for operand, grid in ((rule.a, a), (rule.b, b))
+        ]
+        if sum(float(np.abs(side).max()) for side in sides) * float(inverse) < _LAST_INT32:
+            return None
+        real = sides[0][:, None] + sides[1]
+        sums = (np.maximum(real, 0) if relu else real) * inverse
+    if np.isnan(sums).any():
+        raise ModelError(
+            f"a sum of tensors of the scales {a.scale} and {b.scale} to scale {out.scale} has results that are no "
+            "numbers in binary32; choose scales of sizes nearer to one another"
+        )
+    return sums
+
+
+def _wraps_round(sums: Float32 | None, out: Affine, relu: bool) -> bool:
+    """Whether the zero point takes sums over an end of int32: then all beyond either end get one and the same code."""
+    if sums is None:
+        return False
+    over = out.zero_point > _INT32_MAX - _LAST_INT32 and bool(np.any(sums >= _LAST_INT32))
+    under = out.zero_point < 0 and bool(np.any(sums <= -_PAST_INT32))
+    if over and (relu or np.any(sums == _LAST_INT32)):
+        raise ModelError(
+            f"a sum to scale {out.scale} with zero point {out.zero_point} has results beyond 2**31 steps of "
+            "the output, which PyTorch's vector kernel wraps round; choose a larger output scale"
+        )
+    return over or under
 
 
 def _operand(affine: Affine, fused: bool) -> Operand:
@@ -155,6 +202,10 @@ def _fixed_add(a: Affine, b: Affine, out: Affine, minimum: int) -> FixedAdd:
     """The factors of QNNPACK's `pytorch_qnnp_compute_add_quantization_params`."""
     if minimum >= out.maximum:
         raise ModelError(f"QNNPACK adds to no range of one code: choose a zero point below {out.maximum} for add_relu")
+    tiny = np.finfo(np.float32).tiny
+    for grid in (a, b, out):
+        if not tiny <= f32(grid.scale) < np.inf:
+            raise ModelError(f"QNNPACK adds with no scale of {grid.scale}: it must be a normal binary32 number")
     ratios = [f32(a.scale) / f32(out.scale), f32(b.scale) / f32(out.scale)]
     for ratio in ratios:
         if not 2.0**-14 <= ratio < 2.0**8:
@@ -178,22 +229,48 @@ def multiply_rules(
     """The rules of `quantized::mul` (`mul_relu`), the same for every engine, in order.
 
     One span unless a product can leave int32 after its scaling: the vector body then turns it into -2**31, the tail
-    saturates. (With ATen's default kernels and int8 that conversion is undefined in C++, and not reproduced.)
+    saturates. Raises ModelError for products of which the kernels make codes that no rule of ours does.
     """
     check_engine(engine)
     rule = multiply_rule(engine, kernels, a, b, out, relu)
     multiplier = rule.requantization.multiplier
     assert multiplier is not None
     extremes = [max(abs(code - side.zero_point) for code in (side.minimum, side.maximum)) for side in (a, b)]
-    if kernels.aten == "uniform" or extremes[0] * extremes[1] * float(multiplier[0]) < 2.0**31:
+    if kernels.aten == "uniform" or extremes[0] * extremes[1] * float(multiplier[0]) < _LAST_INT32 - 256:
         return (lanes.Span(0, count, rule),)
     body = replace(rule, requantization=replace(rule.requantization, indefinite=True))
-    return lanes.spans(count, body, rule, threads=threads)
+    spans = lanes.spans(count, body, rule, threads=threads)
+    _check_products(multiplier, (a, b), out, kernels, {span.rule is rule for span in spans})
+    return spans
+
+
+def _check_products(
+    multiplier: Float32, sides: tuple[Affine, Affine], out: Affine, kernels: KernelSet, tails: set[bool]
+) -> None:
+    """Raises ModelError for products that the kernels and our rules make unlike codes of; `tails`: which spans are."""
+    centred = [np.arange(side.minimum, side.maximum + 1) - side.zero_point for side in sides]
+    with np.errstate(all="ignore"):
+        products = np.rint(f32(centred[0][:, None] * centred[1]) * multiplier)
+        # The vector kernels add the zero point after the rounding: AVX2's to the integer, the default ones in binary32.
+        shifted = products + np.float32(out.zero_point)
+        if kernels.aten != "default":
+            shifted = products.astype(np.float64) + out.zero_point
+        over = (products < _PAST_INT32) & (shifted >= _PAST_INT32)
+        wrong = False in tails and bool(np.any(over))
+        wrong |= False in tails and kernels.aten == "default" and out.zero_point < 0
+        # The tail converts to 64 bits.
+        wrong |= True in tails and not np.all(np.abs(products) < 2.0**63)
+    if wrong:
+        raise ModelError(
+            f"a product of tensors of the scales {sides[0].scale} and {sides[1].scale} to scale {out.scale} has "
+            "results beyond 2**31 steps of the output, which PyTorch's kernels wrap round; choose a larger output scale"
+        )
 
 
 def multiply_rule(engine: str, kernels: KernelSet, a: Affine, b: Affine, out: Affine, relu: bool) -> Product:
     """The rule of `quantized::mul` (`mul_relu`) in all lanes while no scaled product leaves int32."""
-    multiplier = (f32(a.scale) * f32(b.scale)) * reciprocal(out.scale)
+    with np.errstate(all="ignore"):
+        multiplier = (f32(a.scale) * f32(b.scale)) * reciprocal(out.scale)
     last = Requantization(out.zero_point, _lower_clamp(out, relu), out.maximum, multiplier=np.atleast_1d(multiplier))
     return Product(a.zero_point, b.zero_point, last)
 
@@ -220,12 +297,13 @@ def prelu_rule(source: Affine, weight: Affine, out: Affine) -> ParametricRelu:
     Its slope above zero is the weight's nearest code to 1, saturated: not 1 if the weight's grid does not reach there.
     Holds for products that stay in int32 after their scaling. Raises ModelError for others.
     """
-    multiplier = (f32(source.scale) * f32(weight.scale)) * reciprocal(out.scale)
+    with np.errstate(all="ignore"):
+        multiplier = (f32(source.scale) * f32(weight.scale)) * reciprocal(out.scale)
     reach = [max(abs(code - side.zero_point) for code in (side.minimum, side.maximum)) for side in (source, weight)]
     if not reach[0] * reach[1] * float(multiplier) < 2.0**31:
         raise ModelError(
-            f"a PReLU whose output scale {out.scale} is so small that products leave int32: choose one above "
-            f"{reach[0] * reach[1] * source.scale * weight.scale / 2.0**31:g}"
+            f"a PReLU of the scales {source.scale} and {weight.scale} whose output scale {out.scale} is so small that "
+            f"products leave int32: choose one above {reach[0] * reach[1] * source.scale * weight.scale / 2.0**31:g}"
         )
     one = int(quantize(1.0, weight)) - weight.zero_point
     last = Requantization(out.zero_point, out.minimum, out.maximum, multiplier=np.atleast_1d(multiplier))

@@ -52,9 +52,10 @@ def _(builder: Builder, call: Call) -> None:
     )
     if _leaves_groups(shape, builder.kernels.matrix) and packed_for(call) == "fbgemm":
         raise ModelError(
-            f"{builder.where(call)}: FBGEMM's kernel for grouped convolutions of 3 x 3 with a padding of 1 takes several "
-            f"groups at a time, gives wrong outputs and overwrites memory where {groups} groups are no multiple of that; "
-            f"use a multiple of 8 groups, another padding, or the engine qnnpack or onednn"
+            f"{builder.where(call)}: FBGEMM's kernel for grouped convolutions whose kernel is 3 along every axis and "
+            f"whose padding is 1 takes several groups at a time; where {groups} groups are no multiple of that, it "
+            f"gives wrong outputs and overwrites memory; use a multiple of 8 groups, another padding, or the engine "
+            f"qnnpack or onednn"
         )
     if _is_direct(shape) and packed_for(call) == "fbgemm":
         raise ModelError(
