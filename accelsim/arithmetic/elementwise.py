@@ -14,8 +14,11 @@ from accelsim.errors import ModelError
 from . import lanes
 from .affine import Affine, quantize
 from .binary32 import Float32, f32, fma, reciprocal
-from .engines import KernelSet, check_engine
+from .engines import KernelSet, check_engine, check_qnnpack_scale
 from .requantize import Requantization
+
+#: From here on QNNPACK's sums are shifted by less than 32 bits.
+_LEAST_RATIO = 2.0**-10
 
 _INT32_MAX = 2**31 - 1
 
@@ -142,6 +145,8 @@ def add_rules(
         return FloatAdd(_operand(a, operands_fused), _operand(b, operands_fused), last)
 
     tail = rule(operands_fused=False, zero_point_first=True)
+    if kernels.aten != "uniform":
+        _check_sums(tail, a, b, out, relu)
     if kernels.aten == "default":
         body = rule(operands_fused=False, fused=True)
         _check_sums(body, a, b, out, relu)
@@ -202,14 +207,17 @@ def _fixed_add(a: Affine, b: Affine, out: Affine, minimum: int) -> FixedAdd:
     """The factors of QNNPACK's `pytorch_qnnp_compute_add_quantization_params`."""
     if minimum >= out.maximum:
         raise ModelError(f"QNNPACK adds to no range of one code: choose a zero point below {out.maximum} for add_relu")
-    tiny = np.finfo(np.float32).tiny
     for grid in (a, b, out):
-        if not tiny <= f32(grid.scale) < np.inf:
-            raise ModelError(f"QNNPACK adds with no scale of {grid.scale}: it must be a normal binary32 number")
+        check_qnnpack_scale(grid.scale)
     ratios = [f32(a.scale) / f32(out.scale), f32(b.scale) / f32(out.scale)]
     for ratio in ratios:
         if not 2.0**-14 <= ratio < 2.0**8:
             raise ModelError(f"QNNPACK adds no tensors whose scale is {ratio} times the output's: 2**-14 up to 2**8")
+    if max(ratios) < _LEAST_RATIO:
+        raise ModelError(
+            f"QNNPACK adds tensors to a scale of {out.scale}, over 2**10 times theirs ({a.scale} and {b.scale}), with "
+            "a shift of 32 bits and more, which is none; choose a smaller output scale"
+        )
     shift = 21 - math.floor(math.log2(max(float(ratio) for ratio in ratios)))
     factors = [round(float(ratio) * 2.0**shift) for ratio in ratios]
     return FixedAdd(factors[0], a.zero_point, factors[1], b.zero_point, shift, out.zero_point, minimum, out.maximum)
@@ -236,7 +244,9 @@ def multiply_rules(
     multiplier = rule.requantization.multiplier
     assert multiplier is not None
     extremes = [max(abs(code - side.zero_point) for code in (side.minimum, side.maximum)) for side in (a, b)]
-    if kernels.aten == "uniform" or extremes[0] * extremes[1] * float(multiplier[0]) < _LAST_INT32 - 256:
+    # The zero point, and half a step of binary32 near 2**31, may lift a product over it.
+    lift = abs(out.zero_point) + 64 if out.zero_point else 0
+    if kernels.aten == "uniform" or extremes[0] * extremes[1] * float(multiplier[0]) + lift < _PAST_INT32:
         return (lanes.Span(0, count, rule),)
     body = replace(rule, requantization=replace(rule.requantization, indefinite=True))
     spans = lanes.spans(count, body, rule, threads=threads)

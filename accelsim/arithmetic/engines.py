@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from accelsim.errors import ModelError
 
 ENGINES = ("fbgemm", "qnnpack", "x86", "onednn")
@@ -32,3 +34,11 @@ def check_engine(engine: str) -> str:
     if engine not in (*ENGINES, PT2E):
         raise ModelError(f"no engine is named {engine!r}; the engines are {', '.join((*ENGINES, PT2E))}")
     return engine
+
+
+def check_qnnpack_scale(scale: float) -> None:
+    """Raises ModelError for the scales with which QNNPACK makes no operator."""
+    with np.errstate(over="ignore", under="ignore"):
+        single = np.float32(scale)
+    if not np.finfo(np.float32).tiny <= single < np.inf:
+        raise ModelError(f"QNNPACK takes no scale of {scale}: it must be a normal binary32 number; choose another")

@@ -18,7 +18,7 @@ from accelsim.errors import ModelError
 from . import lanes
 from .affine import Affine
 from .binary32 import Float32, f32, reciprocal
-from .engines import PT2E, KernelSet, check_engine
+from .engines import PT2E, KernelSet, check_engine, check_qnnpack_scale
 from .lanes import Layout
 from .requantize import Requantization
 
@@ -72,6 +72,7 @@ def average_rules(
     if engine == PT2E:
         return one(grid.zero_point, zero_point=grid.zero_point, divisor=np.atleast_1d(f32(divisor or size)))
     if _is_qnnpacks(engine, kind, grid, kernel, ceil_mode):
+        check_qnnpack_scale(grid.scale)
         scale = f32(grid.scale)
         return one(grid.zero_point, zero_point=grid.zero_point, multiplier=np.atleast_1d(scale / (scale * f32(size))))
     if kind == "mean":

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from accelsim.errors import ModelError
 
 from .affine import Affine
-from .engines import check_engine
+from .engines import check_engine, check_qnnpack_scale
 
 #: The largest entry of the table of exponentials, 23 bits, so that 8 more and a sum of rows still fit in 32.
 _LARGEST = 8388607.0
@@ -45,3 +45,4 @@ def check_softmax(engine: str, grid: Affine, out: Affine) -> None:
             "computed in binary32 by PyTorch's exponential, which no integer rule reproduces; use the engine qnnpack "
             "with uint8, scale 1/256 and zero point 0, or leave the softmax outside the quantised model"
         )
+    check_qnnpack_scale(grid.scale)

@@ -159,6 +159,11 @@ def test_qnnpack_adds_scales_from_a_fourteenth_power_of_a_half_to_below_the_eigh
     for ratio, other in ((2.0**-14, 1.0), (float(np.nextafter(np.float32(256), np.float32(0))), 1.0)):
         for a, b in ((ratio, other), (other, ratio)):
             assert add_rules("qnnpack", kernels, replace(one, scale=a), replace(one, scale=b), one, 4, False)
+    small = replace(one, scale=2.0**-10)
+    assert add_rules("qnnpack", kernels, small, small, one, 4, False)
+    smaller = replace(one, scale=float(np.nextafter(np.float32(2.0**-10), np.float32(0))))
+    with pytest.raises(ModelError, match="shift of 32 bits"):
+        add_rules("qnnpack", kernels, smaller, smaller, one, 4, False)
     for ratio in (float(np.nextafter(np.float32(2.0**-14), np.float32(0))), 256.0):
         for a, b in ((ratio, 1.0), (1.0, ratio)):
             with pytest.raises(ModelError, match="times the output's"):
