@@ -96,12 +96,16 @@ def prove(rule: Requantization, reach: Reachable, multiplier_bits: int = MOST_MU
 
 
 def real_factor(rule: Requantization, channels: int) -> NDArray[np.float64]:
-    """Output steps in one step of the accumulator, for each channel: the product of the pipeline's factors."""
+    """Output steps in one step of the accumulator, for each channel: the product of the pipeline's factors, finite."""
     factor = np.ones(channels)
     for constant in (rule.scale_1, rule.scale_2, rule.multiplier):
         if constant is not None:
-            factor = factor * constant.astype(np.float64)
-    return factor if rule.divisor is None else factor / rule.divisor.astype(np.float64)
+            with np.errstate(all="ignore"):
+                factor = factor * constant.astype(np.float64)
+    if rule.divisor is not None:
+        with np.errstate(all="ignore"):
+            factor = factor / rule.divisor.astype(np.float64)
+    return np.nan_to_num(factor)
 
 
 def _constants(

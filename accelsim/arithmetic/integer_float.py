@@ -97,12 +97,12 @@ def add(a: Integers, b: Integers) -> Integers:
 
 
 def round_to_integer(a: Integers) -> Integers:
-    """Half to even; magnitudes of 2**30 and more become 2**30, infinities too. A NaN is not for this function."""
+    """Half to even; magnitudes of 2**30 and more become 2**30, infinities too. A NaN becomes -2**30."""
     x = _unpack(a)
     shift = np.clip(-x.exponent, 0, _ROOM)
     rounded = _shifted(x.significand, shift) << np.clip(x.exponent, 0, 7)
     magnitude = np.where(x.infinite | (x.exponent >= 7), _LARGEST, np.minimum(rounded, _LARGEST))
-    return np.where(x.negative, -magnitude, magnitude)
+    return np.where(x.nan, -_LARGEST, np.where(x.negative, -magnitude, magnitude))
 
 
 def _unpack(bits: Integers) -> _Unpacked:
@@ -186,8 +186,7 @@ def _bit_length(value: Integers) -> Integers:
 class IntegerFloat:
     """An engine's pipeline with each of its binary32 steps done by integers: equal to `rule.apply` in every bit.
 
-    `constants`: by name the bit patterns of the pipeline's constants (`offset` is an int32 itself). Holds where no
-    step makes a NaN, which finite constants do only by way of an infinity.
+    `constants`: by name the bit patterns of the pipeline's constants (`offset` is an int32 itself).
     """
 
     steps: Step

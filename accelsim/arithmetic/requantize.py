@@ -23,7 +23,7 @@ class Step(enum.IntFlag):
     Those up to `DIVISOR` read one 32-bit constant a channel (`FUSED_BIAS` two: the bias and its factor).
     """
 
-    OFFSET = 1  # x = x + offset, an int32 addition before the conversion to binary32
+    OFFSET = 1  # x = x + offset, an int32 addition (modulo 2**32) before the conversion to binary32
     SCALE_1 = 2  # x = f32(x * c)
     SCALE_2 = 4  # x = f32(x * c)
     BIAS = 8  # x = f32(x + c)
@@ -67,8 +67,8 @@ class Requantization:
 
     `offset` is int32, the others binary32; `None` leaves a step out. `minimum` and `maximum` clamp the code.
 
-    After the last binary32 step the value is rounded, half to even, and saturates. With `indefinite` a value outside
-    int32 becomes -2**31 whatever its sign, as the `cvtps2dq` of x86 leaves it, and the integer zero point is added
+    After the last binary32 step the value is rounded, half to even, and saturates; a NaN has the least code. With
+    `indefinite` a value outside int32, or a NaN, becomes -2**31 whatever its sign, as the `cvtps2dq` of x86 leaves it, and the integer zero point is added
     modulo 2**32: what FBGEMM's and ATen's vector kernels do with a scale so small that a value leaves int32.
     """
 
@@ -187,8 +187,9 @@ class Requantization:
         return np.add(code, np.float32(after), out=code) if after else code
 
     def _indefinite(self, x: Float32) -> NDArray[np.int64]:
-        code = np.rint(np.clip(x, -_LARGEST, _LARGEST)).astype(np.int64)
-        code = np.where(np.abs(x) < -_INT32_MIN, code, _INT32_MIN)
+        inside = np.abs(x) < -_INT32_MIN  # a NaN is not
+        code = np.rint(np.clip(np.where(inside, x, 0), -_LARGEST, _LARGEST)).astype(np.int64)
+        code = np.where(inside, code, _INT32_MIN)
         if not (self.zero_point_first or self.fused_zero_point):
             code = code + self.zero_point
         code = np.where(code < _INT32_MIN, self.maximum, code)

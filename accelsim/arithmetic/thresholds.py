@@ -69,11 +69,24 @@ class Thresholds:
 def find_thresholds(rule: Requantization, reach: Reachable) -> Thresholds:
     """The thresholds of a pipeline over the reachable accumulators, by bisection for all channels at once.
 
-    Each step with positive factors, and each rounding, rises with its operand or stays: so does the whole pipeline.
+    Each step with positive factors, and each rounding, rises with its operand or stays: so does the whole pipeline. (A
+    NaN, which infinite constants can make, has the least code, and those of smaller accumulators have it too.) Raises
+    ModelError where the sum of an accumulator and the offset leaves int32: it wraps round, and so do the codes.
     """
+    if rule.offset is not None:
+        low, high = reach.low + rule.offset, reach.high + rule.offset
+        if low.min(initial=0) < _INT32.min or high.max(initial=0) > _INT32.max:
+            raise ModelError(
+                "its sums and its integer bias leave int32 together and wrap round, which no thresholds do; its bias is "
+                "out of proportion to its scales"
+            )
     first = _first(replace(rule, indefinite=False), reach)
-    monotone = _monotone(rule, reach, first)
-    return Thresholds(rule.minimum, first, monotone, rule.maximum if rule.zero_point < 0 else rule.minimum)
+    wrapped = rule.maximum if rule.zero_point < 0 else rule.minimum
+    monotone, constant = _monotone(rule, reach, first)
+    # A channel that leaves int32 everywhere has one code: no threshold is reached, or all are.
+    ends = reach.high + 1 if wrapped == rule.minimum else reach.low
+    first = np.where(constant[:, None], ends[:, None], first)
+    return Thresholds(rule.minimum, first, monotone, wrapped)
 
 
 def _first(rule: Requantization, reach: Reachable) -> NDArray[np.int64]:
@@ -125,10 +138,14 @@ def _guess(rule: Requantization, reach: Reachable, codes: NDArray[np.int64]) -> 
     return np.clip(np.nan_to_num(np.ceil(value)), low, high).astype(np.int64)
 
 
-def _monotone(rule: Requantization, reach: Reachable, first: NDArray[np.int64]) -> Reachable:
-    """The part of the range in which the conversion to int32 does not wrap round; `first` as in Thresholds."""
+def _monotone(rule: Requantization, reach: Reachable, first: NDArray[np.int64]) -> tuple[Reachable, NDArray[np.bool_]]:
+    """The part of the range in which the conversion to int32 does not wrap round; `first` as in Thresholds.
+
+    Also which channels wrap round everywhere; of these all is the part.
+    """
+    none = np.zeros(reach.channels, np.bool_)
     if not rule.indefinite or rule.minimum == rule.maximum:  # where there is one code, wrapping round shows nowhere
-        return reach
+        return reach, none
     plain = replace(rule, indefinite=False)
 
     def wrapped(accumulator: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -138,13 +155,14 @@ def _monotone(rule: Requantization, reach: Reachable, first: NDArray[np.int64]) 
     # A code strictly between the clamps cannot have wrapped, and it wraps at one end of the range at most.
     ends = {}
     inner = np.clip(first[:, (rule.maximum - rule.minimum) // 2], reach.low, reach.high)
+    constant = wrapped(reach.low) & wrapped(inner) & wrapped(reach.high)
     for end, start in (("low", reach.low), ("high", reach.high)):
-        good, bad, broken = inner, start, wrapped(start)
+        good, bad, broken = inner, start, wrapped(start) & ~constant
         if np.any(broken & wrapped(inner)):
-            raise ModelError("a layer leaves int32 for every accumulator: its bias or its scales are out of proportion")
+            raise ModelError("its codes leave int32 and come back: its bias or its scales are out of proportion")
         while np.any(broken & (np.abs(bad - good) > 1)):
             middle = good + (bad - good) // 2
             wrong = wrapped(middle)
             good, bad = np.where(wrong, good, middle), np.where(wrong, middle, bad)
         ends[end] = np.where(broken, good, start)
-    return Reachable(ends["low"], ends["high"])
+    return Reachable(ends["low"], ends["high"]), constant

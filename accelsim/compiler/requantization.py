@@ -13,6 +13,7 @@ import numpy as np
 
 from accelsim.arithmetic.alternatives import Gemmlowp, PowerOfTwo, Textbook
 from accelsim.arithmetic.fixed_point import FixedPoint
+from accelsim.arithmetic.reachable import Reachable
 from accelsim.arithmetic.requantize import Requantization
 from accelsim.arithmetic.thresholds import Thresholds
 from accelsim.arithmetic.units import UnitRule
@@ -31,11 +32,12 @@ def machine_rule(network: Network, node: Convolution | Linear, rule: UnitRule, o
     """The rule of sums that lack `offset` (int64, a channel). Raises CompileError where no constants hold it."""
     if isinstance(rule, PowerOfTwo):
         rule = rule.fixed_point()
+    reach = reachable_sums(network, node, folded=False)
+    _check_sums(node, reach)
     match rule:
         case Requantization():
-            return _pipeline(node.name, rule, offset)
+            return _pipeline(node.name, rule, offset, reach)
         case Thresholds():
-            reach = reachable_sums(network, node, folded=False)
             if np.any(rule.monotone.low > reach.low) or np.any(rule.monotone.high < reach.high):
                 raise CompileError(
                     f"{node.name}: some of its sums leave int32 in the engine's rounding and wrap round, which no "
@@ -53,8 +55,25 @@ def machine_rule(network: Network, node: Convolution | Linear, rule: UnitRule, o
     raise AssertionError(f"no instruction for {rule}")
 
 
-def _pipeline(name: str, rule: Requantization, offset: np.ndarray) -> Requantization:
-    total = offset if rule.offset is None else rule.offset.astype(np.int64) + offset
+def _check_sums(node: Convolution | Linear, reach: Reachable) -> None:
+    low, high = int(reach.low.min(initial=0)), int(reach.high.max(initial=0))
+    if low < _INT32.min or high > _INT32.max:
+        raise CompileError(
+            f"{node.name}: its sums reach {low} to {high}, which int32 does not hold; PyTorch's wrap round, the "
+            "machine's must not: split the layer"
+        )
+
+
+def _pipeline(name: str, rule: Requantization, offset: np.ndarray, reach: Reachable) -> Requantization:
+    total = offset
+    if rule.offset is not None:
+        bias = rule.offset.astype(np.int64)
+        if (reach.low + bias).min() < _INT32.min or (reach.high + bias).max() > _INT32.max:
+            raise CompileError(
+                f"{name}: its sums and its integer bias leave int32 together; PyTorch's wrap round, the machine's must "
+                "not: the bias of some output channel is out of proportion to its scales"
+            )
+        total = bias + offset
     _check(name, total)
     return replace(rule, offset=total.astype(np.int32) if np.any(total) else None)
 

@@ -10,6 +10,7 @@ import torch
 from accelsim.arithmetic.engines import PT2E, KernelSet
 from accelsim.errors import InputError, ModelError
 from accelsim.network import Network, Reshape
+from accelsim.network.rounding import check_roundings
 
 from .builder import Builder, Codes, Foreign, Move, reshape
 from .dependence import check_repeats, perturbed
@@ -33,7 +34,8 @@ def extract(model: Any, example_input: Any, *, engine: str | None = None, lanes:
     meant: "host", "default", "avx2", "avx512", or "uniform" for one rule in all lanes.
     The model is run twice, on the example and on other numbers of its shapes, and may make the same calls with the same
     constants only. What it does outside of its operators (files, prints) happens twice, too: a model from somewhere
-    else is code that runs here. Raises ModelError naming the layer and operator that no integer node stands for.
+    else is code that runs here. Raises ModelError naming the layer and operator that no integer
+    node stands for, or whose rounding is not known.
     """
     given, engine = engine, check_engine(engine)
     example = tensors_of(example_input)
@@ -47,7 +49,9 @@ def extract(model: Any, example_input: Any, *, engine: str | None = None, lanes:
     built = build(model, recording, engine, kernels)
     check_repeats(recording, again)
     name = "network" if isinstance(model, torch.jit.ScriptModule) else type(model).__name__
-    return built.network(name)
+    network = built.network(name)
+    check_roundings(network)
+    return network
 
 
 def build(model: Any, recording: Recording, engine: str, kernels: KernelSet) -> Builder:

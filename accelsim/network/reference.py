@@ -85,7 +85,8 @@ def apply_in_batches(network: Network, name: str, values: dict[str, np.ndarray])
 def apply(network: Network, node: Node, inputs: list[np.ndarray]) -> np.ndarray:
     """One node on one batch: codes in, codes out, of the dtype and shape of the node's value."""
     value = network.values[node.name]
-    result = _apply(node, network, inputs)
+    with rounding.located(node):
+        result = _apply(node, network, inputs)
     return np.asarray(result).astype(value.affine.dtype).reshape(value.shape)
 
 
@@ -114,11 +115,13 @@ def _(node: ResidualLayer, network: Network, inputs: list[np.ndarray]) -> np.nda
 
 
 def accumulators(network: Network, node: Convolution | Linear, codes: np.ndarray) -> np.ndarray:
-    """The exact sums of (qx - zx) * (qw - zw) of one batch, int32, channels last."""
+    """The sums of (qx - zx) * (qw - zw) of one batch, int32 (modulo 2**32, as every engine's), channels last."""
     zero_point = network.values[node.inputs[0]].affine.zero_point
     weights = rounding.centred_weights(node)
     if isinstance(node, Linear):
-        return ((codes.astype(np.float64) - zero_point) @ weights.T.astype(np.float64)).astype(np.int32)
+        return (
+            ((codes.astype(np.float64) - zero_point) @ weights.T.astype(np.float64)).astype(np.int64).astype(np.int32)
+        )
     x = codes.astype(np.int32) - zero_point
     sums = _transposed(node, x, weights) if node.transposed else _convolve(node, x, weights)
     return np.moveaxis(sums, 1, -1)
@@ -149,7 +152,7 @@ def _convolve(node: Convolution, x: np.ndarray, weights: np.ndarray) -> np.ndarr
     sums = gathered @ matrix.transpose(0, 2, 1)
     result = sums.reshape(node.groups, n, *out, -1)
     channels_first = (1, 0, result.ndim - 1, *range(2, result.ndim - 1))
-    return result.transpose(channels_first).reshape(n, weights.shape[0], *out).astype(np.int32)
+    return result.transpose(channels_first).reshape(n, weights.shape[0], *out).astype(np.int64).astype(np.int32)
 
 
 def _transposed(node: Convolution, x: np.ndarray, weights: np.ndarray) -> np.ndarray:

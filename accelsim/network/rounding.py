@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
@@ -17,10 +18,37 @@ from accelsim.arithmetic.matrix import requantization
 from accelsim.arithmetic.onednn import ConvolutionShape
 from accelsim.arithmetic.pooling import AverageRule, average_rules
 from accelsim.arithmetic.requantize import Requantization
+from accelsim.errors import ModelError
 
-from .graph import Add, AveragePool, Convolution, Linear, Multiply, Network, ResidualLayer, Value
+from .graph import Add, AveragePool, Convolution, Linear, Multiply, Network, Node, ResidualLayer, Value
 
 Rule = TypeVar("Rule")
+
+
+@contextmanager
+def located(node: Node) -> Iterator[None]:
+    """Inside of a `with` a ModelError is told with the layer's name and kind."""
+    place = f"layer {node.name!r} ({type(node).__name__}): "
+    try:
+        yield
+    except ModelError as error:
+        if str(error).startswith(place):
+            raise
+        raise ModelError(f"{place}{error}") from error
+
+
+def check_roundings(network: Network) -> None:
+    """Raises ModelError naming the first layer whose engine's rounding is not known, or that its engine refuses."""
+    for node in network.nodes:
+        match node:
+            case Convolution() | Linear():
+                matrix_rounding(network, node, folded=False)
+            case ResidualLayer():
+                residual_rounding(network, node)
+            case Add():
+                add_spans(network, node)
+            case Multiply():
+                product_spans(network, node)
 
 
 def output_channels(node: Convolution | Linear) -> int:
@@ -51,25 +79,26 @@ def layer_rounding(
 ) -> Requantization:
     """The requantisation of a layer of codes of the map `source`; `offset` is added to each channel's sums first."""
     weights = node.weights
-    return requantization(
-        engine,
-        kernels,
-        kind="convolution" if isinstance(node, Convolution) else "linear",
-        input=source,
-        weight_scale=weights.scale,
-        weight_zero_point=weights.zero_point,
-        per_channel=weights.per_channel,
-        output=result,
-        bias=weights.bias,
-        relu=node.relu,
-        channels=output_channels(node),
-        groups=node.groups if isinstance(node, Convolution) else 1,
-        output_padding=node.output_padding if isinstance(node, Convolution) else (),
-        transposed=isinstance(node, Convolution) and node.transposed,
-        shape=convolution_shape(node) if isinstance(node, Convolution) else None,
-        offset=None if offset is None else offset.astype(np.int32),
-        float_output=node.float_output,
-    )
+    with located(node):
+        return requantization(
+            engine,
+            kernels,
+            kind="convolution" if isinstance(node, Convolution) else "linear",
+            input=source,
+            weight_scale=weights.scale,
+            weight_zero_point=weights.zero_point,
+            per_channel=weights.per_channel,
+            output=result,
+            bias=weights.bias,
+            relu=node.relu,
+            channels=output_channels(node),
+            groups=node.groups if isinstance(node, Convolution) else 1,
+            output_padding=node.output_padding if isinstance(node, Convolution) else (),
+            transposed=isinstance(node, Convolution) and node.transposed,
+            shape=convolution_shape(node) if isinstance(node, Convolution) else None,
+            offset=None if offset is None else offset.astype(np.int32),
+            float_output=node.float_output,
+        )
 
 
 def residual_rounding(network: Network, node: ResidualLayer) -> ResidualSum:
@@ -125,26 +154,28 @@ def add_spans(network: Network, node: Add) -> tuple[Span, ...]:
     """The rules of a sum, each with its range of elements in PyTorch's memory order of the output."""
     a, b = (network.values[name] for name in node.inputs)
     out = network.values[node.name]
-    if network.engine == PT2E:
-        return (lanes.Span(0, out.size, add_rule(a.affine, b.affine, out.affine, node.relu)),)
-    # QNNPACK does not broadcast; ATen takes the operands then.
-    engine = "fbgemm" if network.engine == "qnnpack" and a.shape != b.shape else network.engine
-    return _in_rows(
-        out.size,
-        node.row,
-        lambda count: add_rules(engine, network.kernels, a.affine, b.affine, out.affine, count, node.relu),
-    )
+    with located(node):
+        if network.engine == PT2E:
+            return (lanes.Span(0, out.size, add_rule(a.affine, b.affine, out.affine, node.relu)),)
+        # QNNPACK does not broadcast; ATen takes the operands then.
+        engine = "fbgemm" if network.engine == "qnnpack" and a.shape != b.shape else network.engine
+        return _in_rows(
+            out.size,
+            node.row,
+            lambda count: add_rules(engine, network.kernels, a.affine, b.affine, out.affine, count, node.relu),
+        )
 
 
 def product_spans(network: Network, node: Multiply) -> tuple[lanes.Span[Product], ...]:
     """The rules of an element-wise product, each with its range of elements in PyTorch's memory order of the output."""
     a, b = (network.values[name].affine for name in node.inputs)
     out = network.values[node.name]
-    return _in_rows(
-        out.size,
-        node.row,
-        lambda count: multiply_rules(network.engine, network.kernels, a, b, out.affine, count, node.relu),
-    )
+    with located(node):
+        return _in_rows(
+            out.size,
+            node.row,
+            lambda count: multiply_rules(network.engine, network.kernels, a, b, out.affine, count, node.relu),
+        )
 
 
 def _in_rows(
@@ -212,16 +243,17 @@ def pool_rules(
     if node.kind == "mean":
         # The one rule for all lanes is that of the sum in integers.
         channels_last = network.kernels.aten != "uniform" and not value.lies_as(tuple(range(len(value.shape))))
-    return average_rules(
-        "fbgemm" if network.engine == "qnnpack" and not _is_qnnpacks(network, node) else network.engine,
-        network.kernels,
-        node.kind,  # type: ignore[arg-type]
-        value.affine,
-        sizes,
-        value.shape[1],
-        "channels_last" if channels_last else "contiguous",
-        divisor=divisor,
-    )
+    with located(node):
+        return average_rules(
+            "fbgemm" if network.engine == "qnnpack" and not _is_qnnpacks(network, node) else network.engine,
+            network.kernels,
+            node.kind,  # type: ignore[arg-type]
+            value.affine,
+            sizes,
+            value.shape[1],
+            "channels_last" if channels_last else "contiguous",
+            divisor=divisor,
+        )
 
 
 def _is_qnnpacks(network: Network, node: AveragePool) -> bool:

@@ -65,7 +65,8 @@ def certify_layer(
     Without `folded`, for exact sums.
     """
     rule = rounding.matrix_rounding(network, node, folded=folded)
-    return prove(rule, reachable_sums(network, node, folded=folded), multiplier_bits)
+    with rounding.located(node):
+        return prove(rule, reachable_sums(network, node, folded=folded), multiplier_bits)
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def layer_unit(network: Network, node: Convolution | Linear, arithmetic: Arithme
         found = certify_layer(network, node, arithmetic.multiplier_bits, folded=False)
         return LayerUnit(found.constants, found)
     scales, reach = layer_scales(network, node, folded=False), reachable_sums(network, node, folded=False)
-    return LayerUnit(requantizer(arithmetic.name, exact, scales, reach))
+    with rounding.located(node):
+        return LayerUnit(requantizer(arithmetic.name, exact, scales, reach))
 
 
 def layer_units(network: Network, arithmetic: Arithmetic) -> dict[str, LayerUnit]:

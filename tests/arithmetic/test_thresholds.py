@@ -85,10 +85,24 @@ def test_a_conversion_that_wraps_round_ends_the_range(zero_point: int) -> None:
         assert exact.apply(ends)[:, 2].tolist() == [zero_point, -128, 127]
 
 
-def test_a_layer_that_wraps_round_everywhere_is_refused() -> None:
-    rule = Requantization(0, 0, 255, multiplier=np.array([4.0], np.float32), indefinite=True)
-    with pytest.raises(ModelError, match="out of proportion"):
-        find_thresholds(rule, Reachable(np.array([2**30]), np.array([2**30 + 9])))
+@pytest.mark.parametrize(("zero_point", "low", "high", "code"), [(0, 0, 255, 0), (7, 7, 255, 7), (-7, -128, 127, 127)])
+def test_a_channel_that_wraps_round_everywhere_has_one_code(zero_point: int, low: int, high: int, code: int) -> None:
+    """4 * 2**30 leaves int32 and becomes its least; less 7 it leaves int32 once more. The other channel does not."""
+    constants = {"multiplier": np.array([4.0, 2.0**-28], np.float32), "indefinite": True}
+    rule = Requantization(zero_point, low, high, **constants)
+    reach = Reachable(np.array([2**30] * 2), np.array([2**30 + 9] * 2))
+    exact = find_thresholds(rule, reach)
+    sums = np.array([[2**30] * 2, [2**30 + 9] * 2], np.int32)
+    assert exact.apply(sums).tolist() == [[code, max(4 + zero_point, low)]] * 2
+    assert np.array_equal(exact.apply(sums), rule.apply(sums))
+    assert exact.monotone.count.tolist() == [10, 10]
+
+
+def test_a_bias_that_takes_sums_out_of_int32_is_refused() -> None:
+    rule = Requantization(0, 0, 255, offset=np.array([2**31 - 1], np.int32), multiplier=np.array([0.5], np.float32))
+    assert find_thresholds(rule, Reachable(np.array([-5]), np.array([0])))
+    with pytest.raises(ModelError, match="wrap round"):
+        find_thresholds(rule, Reachable(np.array([-5]), np.array([1])))
 
 
 @pytest.mark.parametrize("indefinite", [False, True])
