@@ -18,13 +18,15 @@ def f32(value: ArrayLike) -> Float32:
 
 
 def reciprocal(value: ArrayLike) -> Float32:
-    """`inv(v) = f32(1 / v)`, one rounding. Shape and order of `value`."""
-    return np.float32(1) / f32(value)
+    """`inv(v) = f32(1 / v)`, one rounding, infinite below 2**-128. Shape and order of `value`."""
+    with np.errstate(over="ignore", divide="ignore"):
+        return np.float32(1) / f32(value)
 
 
 def inverse(value: ArrayLike) -> Float32:
     """`f32(1.0 / v)`, the division in binary64: another number than `reciprocal(v)` where f32(v) != v."""
-    return f32(1.0 / np.asarray(value, np.float64))
+    with np.errstate(over="ignore", divide="ignore"):
+        return f32(1.0 / np.asarray(value, np.float64))
 
 
 def fma(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> Float32:

@@ -63,7 +63,8 @@ class FloatAdd:
 
     def codes(self, a: NDArray[np.integer], b: NDArray[np.integer]) -> Float32:
         """What `apply` returns, as whole binary32 numbers."""
-        return self.requantization.codes(self.a.apply(a) + self.b.apply(b))
+        with np.errstate(over="ignore"):
+            return self.requantization.codes(self.a.apply(a) + self.b.apply(b))
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,7 @@ def add_rules(
     minimum = _lower_clamp(out, relu)
     if check_engine(engine) == "qnnpack" and out.dtype == "uint8":
         return (Span(0, count, _fixed_add(a, b, out, minimum)),)
-    with np.errstate(divide="ignore"):
-        inverse = reciprocal(out.scale)
+    inverse = reciprocal(out.scale)
 
     def rule(*, operands_fused: bool, zero_point_first: bool = False, fused: bool = False) -> FloatAdd:
         last = Requantization(
@@ -199,7 +199,8 @@ def _wraps_round(sums: Float32 | None, out: Affine, relu: bool) -> bool:
 def _operand(affine: Affine, fused: bool) -> Operand:
     scale = f32(affine.scale)
     if fused:
-        return Operand(0, scale, -f32(np.float32(affine.zero_point) * scale))
+        with np.errstate(over="ignore"):
+            return Operand(0, scale, -f32(np.float32(affine.zero_point) * scale))
     return Operand(affine.zero_point, scale, f32(0))
 
 

@@ -206,7 +206,8 @@ def quantized_bias(bias: Float32, unit: NDArray[np.float64], *, packed_as_float:
     `packed_as_float`: QNNPACK's packing for convolutions (`pack.h`, `b ? b[i] : 0.0f`) takes the integer through
     binary32, in which the largest int32 is 2**31 and comes back as -2**31.
     """
-    steps = np.rint(bias * reciprocal(unit)).astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = np.rint(bias * reciprocal(unit)).astype(np.float64)
     lowest = np.isnan(steps) | (packed_as_float & (steps > _INT32.max))
     return np.where(lowest, _INT32.min, np.clip(steps, _INT32.min, _INT32.max)).astype(np.int32)
 

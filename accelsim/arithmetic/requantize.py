@@ -68,8 +68,9 @@ class Requantization:
     `offset` is int32, the others binary32; `None` leaves a step out. `minimum` and `maximum` clamp the code.
 
     After the last binary32 step the value is rounded, half to even, and saturates; a NaN has the least code. With
-    `indefinite` a value outside int32, or a NaN, becomes -2**31 whatever its sign, as the `cvtps2dq` of x86 leaves it, and the integer zero point is added
-    modulo 2**32: what FBGEMM's and ATen's vector kernels do with a scale so small that a value leaves int32.
+    `indefinite` a value outside int32, or a NaN, becomes -2**31 whatever its sign, as the `cvtps2dq` of x86 leaves it,
+    and the integer zero point is added modulo 2**32: what FBGEMM's, QNNPACK's and ATen's vector kernels do with a scale
+    so small that a value leaves int32.
     """
 
     zero_point: int

@@ -77,8 +77,8 @@ def find_thresholds(rule: Requantization, reach: Reachable) -> Thresholds:
         low, high = reach.low + rule.offset, reach.high + rule.offset
         if low.min(initial=0) < _INT32.min or high.max(initial=0) > _INT32.max:
             raise ModelError(
-                "its sums and its integer bias leave int32 together and wrap round, which no thresholds do; its bias is "
-                "out of proportion to its scales"
+                "its sums and its integer bias leave int32 together and wrap round, which no thresholds do; its bias "
+                "is out of proportion to its scales"
             )
     first = _first(replace(rule, indefinite=False), reach)
     wrapped = rule.maximum if rule.zero_point < 0 else rule.minimum

@@ -131,7 +131,8 @@ def _check_weights(weights: Weights, shape: Shape, outputs: int) -> None:
     _check_scales("weights.scale", weights.scale)
     zeros = weights.zero_point
     _require(zeros.min() >= -128 and zeros.max() <= 127, "weights.zero_point leaves the range of int8")
-    _check_reals("weights.bias", weights.bias, (outputs,))
+    if weights.bias is not None:  # infinities and NaN have codes: what the engine makes of them
+        _check_array("weights.bias", weights.bias, np.float32, (outputs,))
 
 
 def _windows(sizes: Shape, kernel: Sequence[int], node: Convolution | MaxPool | AveragePool) -> Shape:

@@ -14,8 +14,11 @@ import torch
 
 import accelsim
 from accelsim.arithmetic.engines import ENGINES
+from accelsim.arithmetic.onednn import ConvolutionShape
 from accelsim.errors import AccelsimError, CompileError, ModelError
+from accelsim.frontend.operators.matrix import leaves_groups
 from accelsim.hardware.configuration import Arithmetic
+from accelsim.network import Convolution, Linear
 from accelsim.network.substitution import layer_unit
 
 Q = torch.ops.quantized
@@ -65,7 +68,9 @@ def check(function: Any, x: torch.Tensor, engine: str, arithmetics: tuple[Any, .
             assert node.name in str(error), arithmetic  # noqa: PT017
             assert "int32" in str(error), arithmetic  # noqa: PT017
             continue
-        certificate = layer_unit(network, node, Arithmetic.model_validate(arithmetic)).certificate  # type: ignore[arg-type]
+        certificate = None
+        if isinstance(node, Convolution | Linear):
+            certificate = layer_unit(network, node, Arithmetic.model_validate(arithmetic)).certificate
         axis = 1 if expected.ndim > 2 else -1
         wrong = np.moveaxis(found != expected, axis, -1)
         assert not wrong[..., slice(None) if certificate is None else certificate.certified].any(), arithmetic
@@ -113,6 +118,16 @@ def test_biases_that_are_not_finite(engine: str, codes: tuple[int, ...]) -> None
     assert check(layer, x, engine).tolist() == [list(codes)]
 
 
+def test_a_bias_that_is_no_number_survives_a_file(tmp_path: Path) -> None:
+    torch.backends.quantized.engine = "fbgemm"
+    packed = linear([[0]] * 2, [2**-7] * 2, [float("nan"), 5.0])
+    x = quantized([[0.25]], 0.5, 128)
+    network = accelsim.extract(lambda x: Q.linear(x, packed, 0.1, 128), x, engine="fbgemm")
+    network.save(tmp_path / "net")
+    (output,) = accelsim.Network.load(tmp_path / "net").run(x.int_repr().numpy())
+    assert output.quantized.tolist() == [[0, 178]]
+
+
 def check_or_refuse(function: Any, x: torch.Tensor, engine: str, reason: str) -> Any:
     try:
         return check(function, x, engine).tolist()
@@ -154,13 +169,10 @@ def test_what_an_engine_refuses_names_the_layer() -> None:
 @pytest.mark.parametrize(("groups", "channels", "right"), [(3, 4, False), (5, 2, False), (8, 2, True), (3, 8, True)])
 def test_groups_that_fbgemms_kernel_leaves_over_are_refused(groups: int, channels: int, right: bool) -> None:
     """FBGEMM's kernel writes past its output there: it is not run here, but for the numbers that it gets right."""
-    from accelsim.arithmetic.onednn import ConvolutionShape
-    from accelsim.frontend.operators.matrix import _leaves_groups
-
     width = groups * channels
     shape = ConvolutionShape(width, width, groups, (3, 3), (1, 1), (1, 1), (1, 1))
     for matrix in ("avx2", "avx512", "vnni"):
-        assert _leaves_groups(shape, matrix) is (not right and groups >= 64 // channels // max(channels, 4)) or (
+        assert leaves_groups(shape, matrix) is (not right and groups >= 64 // channels // max(channels, 4)) or (
             matrix == "avx2" and not right
         )
     if not right:
@@ -171,6 +183,19 @@ def test_groups_that_fbgemms_kernel_leaves_over_are_refused(groups: int, channel
     packed = Q.conv2d_prepack(codes, None, [1, 1], [1, 1], [1, 1], groups)
     x = quantized(rng.uniform(-1, 1, (1, width, 4, 4)).astype(np.float32), 0.1, 128)
     check(lambda x: Q.conv2d(x, packed, 0.1, 100), x, "fbgemm", ("float32_exact",))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "zero_point", "codes"),
+    [(torch.quint8, 127, (0, 127, 255)), (torch.quint8, 128, (0, 128, 0)), (torch.qint8, -1, (127, -1, 127))],
+)
+def test_the_machine_adds_past_int32_as_the_vector_body_does(
+    dtype: torch.dtype, zero_point: int, codes: tuple[int, ...]
+) -> None:
+    """Below, at and above 0: sums are no less than 2**31 steps apart, in 64 elements of the vector body."""
+    x = quantized([float(value % 9 - 4) for value in range(64)], 1.0, 128 if dtype == torch.quint8 else 0, dtype)
+    answer = check(lambda x: Q.add(x, x, 2.0**-30, zero_point), x, "fbgemm", ("float32_exact",))
+    assert answer.tolist() == [codes[int(np.sign(value % 9 - 4)) + 1] for value in range(64)]
 
 
 def scales(rng: np.random.Generator, count: int) -> tuple[float, np.ndarray, float]:

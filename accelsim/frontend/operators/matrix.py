@@ -50,7 +50,7 @@ def _(builder: Builder, call: Call) -> None:
         dilation=axes(packed.dilation()),
         transposed=transposed,
     )
-    if _leaves_groups(shape, builder.kernels.matrix) and packed_for(call) == "fbgemm":
+    if leaves_groups(shape, builder.kernels.matrix) and packed_for(call) == "fbgemm":
         raise ModelError(
             f"{builder.where(call)}: FBGEMM's kernel for grouped convolutions whose kernel is 3 along every axis and "
             f"whose padding is 1 takes several groups at a time; where {groups} groups are no multiple of that, it "
@@ -91,7 +91,7 @@ def _(builder: Builder, call: Call) -> None:
     builder.emit(call, lambda own: Linear(own, (name,), parameters, relu), call.results[0])
 
 
-def _leaves_groups(shape: ConvolutionShape, matrix: MatrixKernels) -> bool:
+def leaves_groups(shape: ConvolutionShape, matrix: MatrixKernels) -> bool:
     """Whether FBGEMM takes its groupwise kernel (`fbgemmOptimizedGConv`) for a number of groups that it gets wrong."""
     inner, outer = shape.group
     at_once = (32 if matrix == "avx2" else 64) // outer // max(inner, 4)
