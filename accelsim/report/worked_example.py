@@ -18,7 +18,7 @@ from accelsim.arithmetic.matrix import arithmetic_of
 from accelsim.arithmetic.requantize import Requantization
 from accelsim.errors import ModelError
 from accelsim.network import Convolution, Linear, Network
-from accelsim.network.rounding import matrix_rounding, output_channels
+from accelsim.network.rounding import located, matrix_rounding, output_channels
 
 from .fixed_point import FixedPoint, find_fixed_point
 from .operands import Operands, gather
@@ -184,6 +184,8 @@ def _example(
     m = source.scale * sw / value.affine.scale
     bias = None if node.weights.bias is None else float(node.weights.bias[channel])
     low, high = _reachable(operands, source, zw)
+    with located(node):
+        fixed_point = find_fixed_point(rule, low, high, exact)
     owner = arithmetic_of(
         network.engine,
         network.kernels,
@@ -223,7 +225,7 @@ def _example(
         before_clamp=before_clamp,
         code=code,
         real=value.affine.scale * (code - value.affine.zero_point),
-        fixed_point=find_fixed_point(rule, low, high, exact),
+        fixed_point=fixed_point,
         reference_code=int(codes[node.name].reshape(-1)[element]),
         torch_code=None if torch_codes is None else int(torch_codes[node.name].reshape(-1)[element]),
     )
@@ -290,6 +292,9 @@ def _roundings(rule: Requantization, accumulator: int) -> tuple[tuple[Rounding, 
     if rule.indefinite and not abs(x[0]) < _INT32_END:
         code = -_INT32_END
         steps.append(Rounding("rne(x), outside int32", code, ""))
+    elif not np.isfinite(x[0]):
+        code = _INT32_END - 1 if x[0] > 0 else -_INT32_END
+        steps.append(Rounding("rne(x), saturated", code, ""))
     else:
         code = int(np.rint(x[0]))
         steps.append(Rounding("rne(x)", code, ""))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from accelsim.arithmetic.engines import KernelSet
 from accelsim.errors import ModelError
 from accelsim.network import Linear, Network
 from accelsim.report.pages import to_markdown
@@ -104,3 +106,15 @@ def test_what_cannot_be_worked_is_said(layers: list[str], element: int, said: st
     network = linear_network()
     with pytest.raises(ModelError, match=said):
         work_through(network, layers, element, network.trace(X))
+
+
+@pytest.mark.parametrize(("bias", "code"), [(np.inf, 255), (-np.inf, 3), (np.nan, 3)])
+def test_a_sum_that_is_no_number_is_worked_through(bias: float, code: int) -> None:
+    """oneDNN clamps before it converts; ReLU and the zero point 3 make 3 of what is below it, and of a NaN."""
+    network = replace(linear_network("onednn"), kernels=KernelSet("avx2", "avx2"))
+    node = network.node("fc1")
+    assert isinstance(node, Linear)
+    biased = replace(node, weights=replace(node.weights, bias=np.full(4, bias, np.float32)))
+    network = replace(network, nodes=(biased, *network.nodes[1:]))
+    (first,) = work_through(network, ["fc1"], 2, network.trace(X))
+    assert first.code == code
