@@ -10,6 +10,7 @@ import torch
 from accelsim.arithmetic.engines import PT2E, KernelSet
 from accelsim.errors import InputError, ModelError
 from accelsim.network import Network, Reshape
+from accelsim.network.checks import check
 from accelsim.network.rounding import check_roundings
 
 from .builder import Builder, Codes, Foreign, Move, reshape
@@ -50,6 +51,7 @@ def extract(model: Any, example_input: Any, *, engine: str | None = None, lanes:
     check_repeats(recording, again)
     name = "network" if isinstance(model, torch.jit.ScriptModule) else type(model).__name__
     network = built.network(name)
+    check(network)  # what is not allowed in a file is not made, either
     check_roundings(network)
     return network
 
