@@ -25,6 +25,7 @@ from accelsim.frontend import extract, record_eager_values, record_values
 from accelsim.frontend.load import load_script
 from accelsim.network import Convolution, Linear, Network, ResidualLayer
 from accelsim.network.checks import check
+from accelsim.verification import compare
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -297,7 +298,7 @@ def test_a_model_that_x86_inductor_quantizer_quantised_is_what_it_is_lowered_to(
     # The reference stands in for the machine, which has no instruction for a residual.
     values = {name: SimpleNamespace(quantized=array) for name, array in network.trace(x.numpy()).items()}
     result: Any = SimpleNamespace(accelerator=TEACHING, values=values, outputs=network.run(x.numpy()))
-    verification = accelsim.verification.compare(network, result, model, x)
+    verification = compare(network, result, model, x)
     assert verification.compared > 16 * 8 * 64
     assert verification.mismatches == 0, verification.report()
 
