@@ -10,7 +10,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,6 @@ from accelsim.frontend import extract, record_eager_values, record_values
 from accelsim.frontend.load import load_script
 from accelsim.network import Convolution, Linear, Network, ResidualLayer
 from accelsim.network.checks import check
-from accelsim.verification import compare
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -281,26 +279,22 @@ def test_a_model_that_x86_inductor_quantizer_quantised_is_what_it_is_lowered_to(
             return self.last(x)
 
     torch.manual_seed(0)
-    x = torch.randn(16, 3, 8, 8)
+    # Codes that use less than a third of their range, and zero points of 0, keep pairs of products within int16: kernels
+    # without VNNI saturate there.
+    x = torch.rand(16, 3, 8, 8)
     graph = torch.export.export(Net().eval(), (x[:2],)).module()
     quantizer = inductor.X86InductorQuantizer()
     quantizer.set_global(inductor.get_default_x86_inductor_quantization_config())
     prepared = pt2e.prepare_pt2e(graph, quantizer)
     for part in x.split(2):
-        prepared(part)
+        prepared(4 * part)
     converted = pt2e.convert_pt2e(prepared)
     model = lambda x: quantize(converted(x), (0.01, 100))  # noqa: E731
     network = extract(model, x[:2])
-    theirs = record_values(model, x, network)
+    ours, theirs = network.trace(x.numpy()), record_values(model, x, network)
     assert set(network.outputs) <= set(theirs)
     assert len(theirs) == 6  # the second convolution's sum is quantised after the pool
-    # Codes of 8 bits saturate in kernels without VNNI: whoever runs this, nothing else may differ.
-    # The reference stands in for the machine, which has no instruction for a residual.
-    values = {name: SimpleNamespace(quantized=array) for name, array in network.trace(x.numpy()).items()}
-    result: Any = SimpleNamespace(accelerator=TEACHING, values=values, outputs=network.run(x.numpy()))
-    verification = compare(network, result, model, x)
-    assert verification.compared > 16 * 8 * 64
-    assert verification.mismatches == 0, verification.report()
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_an_exported_file_is_not_opened(tmp_path: Path) -> None:
