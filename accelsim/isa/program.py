@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from accelsim.arithmetic.affine import Affine
-from accelsim.errors import AssemblyError, ConfigurationError, FormatError
+from accelsim.container import brief, check_same, pack, unpack
+from accelsim.errors import AccelsimError, AssemblyError, FormatError, MachineError
 from accelsim.hardware import Accelerator
+from accelsim.reading import shown
 
 from .decoding import decode
 from .fields import INSTRUCTION_BYTES, Memory
 from .instructions import Instruction, Region
+from .places import visited_twice
 
-_FORMAT = "accelsim-program"
-_VERSION = 1
+_KIND = "accelsim-program"
+
+#: What a load's 40 bits of address reach.
+DRAM_BYTES = 1 << 40
+
+_MOST_AXES = 24
+_LONGEST_NAME = 1000
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,39 @@ class Port:
     pitches: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        _check_name(self.name)
+        _check_affine(self.name, self.affine)
+        for field_name in ("shape", "stored", "axes", "pitches"):
+            _check_sizes(self.name, field_name, getattr(self, field_name))
+        if type(self.address) is not int or not 0 <= self.address < DRAM_BYTES:
+            raise AssemblyError(f"{self.name}: address={shown(self.address)}; DRAM ends at {DRAM_BYTES - 1:#x}")
+        if len(self.shape) > _MOST_AXES or min((*self.shape, *self.stored), default=1) < 1:
+            raise AssemblyError(
+                f"{self.name}: shape={self.shape} stored={self.stored}; every size is at least 1, and there are "
+                f"at most {_MOST_AXES} axes"
+            )
         if self.pitches and len(self.pitches) != len(self.stored):
             raise AssemblyError(f"{self.name}: pitches={self.pitches} must be one for each axis of {self.stored}")
-        if sorted(self.axes) != list(range(len(self.stored))) or np.prod(self.shape) != np.prod(self.stored):
+        if sorted(self.axes) != list(range(len(self.stored))) or math.prod(self.shape) != math.prod(self.stored):
             raise AssemblyError(
                 f"{self.name}: stored={self.stored} axes={self.axes} do not make up the shape {self.shape}; "
                 "axes must be a permutation of the stored axes, and the sizes must agree"
+            )
+        if self.address + self.bytes > DRAM_BYTES:
+            raise AssemblyError(f"{self.name}: ends at {self.address + self.bytes:#x}; DRAM at {DRAM_BYTES - 1:#x}")
+
+    def check_apart(self) -> None:
+        """Raise AssemblyError where two elements lie in one byte."""
+        if not self.pitches:
+            return
+        try:
+            place = visited_twice(self.address, self.stored, self.pitches)
+        except MachineError as error:
+            raise AssemblyError(f"{self.name}: {error}") from None
+        if place is not None:
+            raise AssemblyError(
+                f"{self.name}: two of its elements lie in byte {place:#x}; stored={self.stored} takes larger pitches "
+                f"than {self.pitches}"
             )
 
     @property
@@ -54,7 +87,7 @@ class Port:
         """Size in memory, from the first to the last."""
         if self.pitches:
             return 1 + sum((size - 1) * pitch for size, pitch in zip(self.stored, self.pitches, strict=True))
-        return int(np.prod(self.stored, dtype=np.int64))
+        return math.prod(self.stored)
 
     def to_memory(self, codes: np.ndarray) -> np.ndarray:
         """Codes (runs, *shape) as bytes (runs, bytes)."""
@@ -103,6 +136,8 @@ class Probe:
             return
         apart = part.lines == 1 or part.pitch >= part.length
         end = part.first + (part.lines - 1) * part.pitch + part.length
+        if any(type(number) is not int for number in part):
+            raise AssemblyError(f"{self.port.name}: part {shown(tuple(part))} is not of integers")
         if min(part) < 0 or not part.size or not apart or end > math.prod(self.port.stored):
             raise AssemblyError(
                 f"{self.port.name}: {part} is no part of its {math.prod(self.port.stored)} bytes; rows of one byte or "
@@ -118,17 +153,25 @@ class Probe:
 
 @dataclass(frozen=True)
 class Segment:
-    """Bytes of the data image."""
+    """Bytes of the data image. Raises AssemblyError for an address outside DRAM."""
 
     address: int
     content: bytes
+
+    def __post_init__(self) -> None:
+        if type(self.address) is not int or not 0 <= self.address <= DRAM_BYTES - len(self.content):
+            raise AssemblyError(
+                f".data: {len(self.content)} bytes at {shown(self.address)}; DRAM's addresses are 0 to "
+                f"{DRAM_BYTES - 1:#x}"
+            )
 
 
 @dataclass(frozen=True)
 class Program:
     """Instructions and data image. `layer_of[i]` is the index in `layers` of instruction i's layer.
 
-    The words lie in DRAM at `code`. Raises AssemblyError when parts of the image overlap.
+    The words lie in DRAM at `code` (-1: behind everything else). Raises AssemblyError when parts of the image overlap,
+    for marks of layers and values of instructions that do not exist, and for a name given twice.
     """
 
     name: str
@@ -143,36 +186,81 @@ class Program:
     code: int = -1
 
     def __post_init__(self) -> None:
+        self._check_layers()
+        self._check_ports()
+        if type(self.code) is not int or not -1 <= self.code < DRAM_BYTES:
+            raise AssemblyError(
+                f"{self.name}: code at {shown(self.code)}; DRAM's addresses are 0 to {DRAM_BYTES - 1:#x}"
+            )
+        object.__setattr__(self, "data", _join(self.data))
+        extents = [(item.address, item.address + len(item.content), "a .data segment") for item in self.data]
+        extents += [(port.address, port.address + port.bytes, f"input {port.name}") for port in self._dram(self.inputs)]
+        ports = self._dram((*self.inputs, *self.outputs, *(probe.port for probe in self.probes)))
+        end = max([0, *(stop for _, stop, _ in extents), *(port.address + port.bytes for port in ports)])
+        if self.code < 0:
+            object.__setattr__(self, "code", -(-end // INSTRUCTION_BYTES) * INSTRUCTION_BYTES)
+        code = (self.code, self.code + INSTRUCTION_BYTES * len(self.instructions), "the code")
+        outputs = [
+            (port.address, port.address + port.bytes, f"output {port.name}") for port in self._dram(self.outputs)
+        ]
+        for apart in ([*extents, code], *([code, output] for output in outputs)):
+            _check_apart(self.name, apart)
+
+    def _check_layers(self) -> None:
+        _check_name(self.name)
+        for name in self.layers:
+            _check_name(name)
+        if len(set(self.layers)) != len(self.layers):
+            raise AssemblyError(f"{self.name}: two layers have one name; give each its own")
         if len(self.layer_of) != len(self.instructions):
             raise AssemblyError(
                 f"{self.name}: {len(self.instructions)} instructions but {len(self.layer_of)} layer marks"
             )
-        object.__setattr__(self, "data", _join(self.data))
-        extents = [(item.address, item.address + len(item.content), "a .data segment") for item in self.data]
-        extents += [(port.address, port.address + port.bytes, f"input {port.name}") for port in self.inputs]
-        end = max([0, *(stop for _, stop, _ in extents), *(port.address + port.bytes for port in self._dram_ports())])
-        if self.code < 0:
-            object.__setattr__(self, "code", -(-end // INSTRUCTION_BYTES) * INSTRUCTION_BYTES)
-        extents.append((self.code, self.code + INSTRUCTION_BYTES * len(self.instructions), "the code"))
-        extents.sort()
-        for (_, stop, what), (start, _, other) in pairwise(extents):
-            if start < stop:
-                raise AssemblyError(f"{self.name}: {other} at {start:#x} overlaps {what}, which ends at {stop:#x}")
+        for index, layer in enumerate(self.layer_of):
+            if not 0 <= layer < len(self.layers):
+                raise AssemblyError(
+                    f"{self.name}: instruction {index} is of layer {layer}; there are {len(self.layers)}"
+                )
+
+    def _check_ports(self) -> None:
+        names = [port.name for port in self.inputs]
+        if len(set(names)) != len(names):
+            raise AssemblyError(f"{self.name}: two inputs have one name ({', '.join(names)}); give each its own")
+        for port in (*self.inputs, *self.outputs):
+            port.check_apart()
+        values: dict[str, Port] = {}
+        for probe in self.probes:
+            port, first = probe.port, values.setdefault(probe.port.name, probe.port)
+            if (port.shape, port.stored, port.axes, port.affine) != (
+                first.shape,
+                first.stored,
+                first.axes,
+                first.affine,
+            ):
+                raise AssemblyError(
+                    f"{self.name}: two values are called {port.name}; parts of one value differ in no size"
+                )
+            if type(probe.instruction) is not int or not 0 <= probe.instruction < len(self.instructions):
+                raise AssemblyError(
+                    f"{self.name}: value {probe.port.name} is seen after instruction {shown(probe.instruction)}; "
+                    f"there are {len(self.instructions)}"
+                )
 
     def __hash__(self) -> int:
         # Cheap, where the instructions and the image are long; equality looks at everything.
         return hash((self.name, self.code, len(self.instructions)))
 
-    def _dram_ports(self) -> tuple[Port, ...]:
-        probes = (probe.port for probe in self.probes if probe.port.memory == Memory.DRAM)
-        return (*self.inputs, *self.outputs, *probes)
+    @staticmethod
+    def _dram(ports: Iterable[Port]) -> list[Port]:
+        return [port for port in ports if port.memory == Memory.DRAM]
 
     @property
     def dram_bytes(self) -> int:
         """How much DRAM the program spans: data, code, ports and everything its instructions touch."""
         ends = [self.code + INSTRUCTION_BYTES * len(self.instructions)]
         ends += [item.address + len(item.content) for item in self.data]
-        ends += [port.address + port.bytes for port in self._dram_ports()]
+        ports = self._dram((*self.inputs, *self.outputs, *(probe.port for probe in self.probes)))
+        ends += [port.address + port.bytes for port in ports]
         for instruction in self.instructions:
             touched = (*instruction.reads(), *instruction.writes())
             ends += [region.stop for region in touched if region.memory == Memory.DRAM]
@@ -194,9 +282,12 @@ class Program:
 
     def save(self, path: str | Path) -> None:
         """Write one file: safetensors with the words and the data image, the rest as JSON in its metadata."""
-        header = {
-            "format": _FORMAT,
-            "version": _VERSION,
+        header, arrays = self._contents()
+        Path(path).write_bytes(pack(_KIND, header, arrays))
+
+    def _contents(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What a file holds: plain data, and arrays by name."""
+        header: dict[str, Any] = {
             "name": self.name,
             "accelerator": None if self.accelerator is None else self.accelerator.to_dict(),
             "layers": self.layers,
@@ -209,43 +300,28 @@ class Program:
             "code": self.code,
             "segments": [segment.address for segment in self.data],
         }
-        tensors = {
+        arrays: dict[str, np.ndarray] = {
             "words": np.frombuffer(self.words(), np.uint8),
             "layer_of": np.array(self.layer_of, np.int32),
             **{f"data.{i}": np.frombuffer(segment.content, np.uint8) for i, segment in enumerate(self.data)},
         }
-        Path(path).write_bytes(safetensors.numpy.save(tensors, {"accelsim": json.dumps(header)}))
+        return header, arrays
 
     @classmethod
     def load(cls, path: str | Path) -> Program:
         """Read a saved program. Raises FormatError naming the file when it is missing, damaged or of another kind."""
+        header, arrays = unpack(path, _KIND, "accelsim compile --out")
         try:
-            with safetensors.safe_open(path, "numpy") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        except FileNotFoundError:
-            raise FormatError(f"{path}: no such file") from None
-        except (OSError, safetensors.SafetensorError) as error:
-            raise FormatError(f"{path}: not a saved program ({error}); `accelsim compile --out` writes one") from None
-        try:
-            header = json.loads(metadata["accelsim"])
-            if header["format"] != _FORMAT:
-                raise FormatError(f"{path}: holds a {header['format']!r}, not a program")
-            if header["version"] != _VERSION:
-                raise FormatError(f"{path}: version {header['version']} of the format; this release reads {_VERSION}")
-            words = tensors["words"].tobytes()
+            words = arrays["words"].tobytes()
             accelerator = header["accelerator"]
-            return cls(
+            program = cls(
                 name=header["name"],
-                accelerator=None if accelerator is None else Accelerator.from_dict(accelerator, str(path)),
-                instructions=tuple(
-                    decode(words[i : i + INSTRUCTION_BYTES]) for i in range(0, len(words), INSTRUCTION_BYTES)
-                ),
+                accelerator=None if accelerator is None else Accelerator.from_dict(accelerator, "accelerator"),
+                instructions=tuple(_decoded(words)),
                 layers=tuple(header["layers"]),
-                layer_of=tuple(int(i) for i in tensors["layer_of"]),
+                layer_of=tuple(int(i) for i in arrays["layer_of"]),
                 data=tuple(
-                    Segment(int(address), tensors[f"data.{i}"].tobytes())
-                    for i, address in enumerate(header["segments"])
+                    Segment(address, arrays[f"data.{i}"].tobytes()) for i, address in enumerate(header["segments"])
                 ),
                 inputs=tuple(port_from_dict(item) for item in header["inputs"]),
                 outputs=tuple(port_from_dict(item) for item in header["outputs"]),
@@ -255,10 +331,54 @@ class Program:
                 ),
                 code=header["code"],
             )
-        except (KeyError, TypeError, ValueError, AttributeError, AssemblyError, ConfigurationError) as error:
+            check_same((header, arrays), program._contents())
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, AccelsimError) as error:
             raise FormatError(
-                f"{path}: damaged program file ({type(error).__name__}: {error}); write it again"
+                f"{path}: damaged program file ({type(error).__name__}: {brief(str(error))}); write it again"
             ) from None
+        return program
+
+
+def _decoded(words: bytes) -> Iterator[Instruction]:
+    for index in range(0, len(words), INSTRUCTION_BYTES):
+        try:
+            yield decode(words[index : index + INSTRUCTION_BYTES])
+        except AssemblyError as error:
+            raise AssemblyError(f"instruction {index // INSTRUCTION_BYTES}: {error}") from None
+
+
+def _check_apart(name: str, extents: list[tuple[int, int, str]]) -> None:
+    extents.sort()
+    for (_, stop, what), (start, _, other) in pairwise(extents):
+        if start < stop:
+            raise AssemblyError(f"{name}: {other} at {start:#x} overlaps {what}, which ends at {stop:#x}")
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
+        raise AssemblyError(f"{shown(name)} is no name; a name is a text of 1 to {_LONGEST_NAME} characters")
+
+
+def _check_affine(name: str, affine: Affine) -> None:
+    if affine.dtype not in ("uint8", "int8"):
+        raise AssemblyError(f"{name}: dtype={shown(affine.dtype)}; codes are uint8 or int8")
+    scale = affine.scale
+    with np.errstate(over="ignore"):
+        single = np.float32(scale) if isinstance(scale, float) else np.float32(0)
+    if not (np.isfinite(single) and single > 0):
+        raise AssemblyError(
+            f"{name}: scale={shown(scale)}; a scale is a finite number above 0, in binary32 too (about 1e-45 to 3e38)"
+        )
+    zero_point = affine.zero_point
+    if type(zero_point) is not int or not affine.minimum <= zero_point <= affine.maximum:
+        raise AssemblyError(
+            f"{name}: zero_point={shown(zero_point)} is no {affine.dtype} code ({affine.minimum} to {affine.maximum})"
+        )
+
+
+def _check_sizes(name: str, field_name: str, sizes: Any) -> None:
+    if not all(type(size) is int and 0 <= size < DRAM_BYTES for size in sizes):
+        raise AssemblyError(f"{name}: {field_name}={shown(sizes)}; integers from 0 to {DRAM_BYTES - 1:#x} stand there")
 
 
 def _port_to_dict(port: Port) -> dict[str, Any]:
@@ -277,14 +397,20 @@ def _port_to_dict(port: Port) -> dict[str, Any]:
     }
 
 
-def port_from_dict(item: dict[str, Any]) -> Port:
-    """A port from plain data. `stored` and `axes` may be left out for a tensor stored in PyTorch's order."""
+def port_from_dict(item: Mapping[str, Any]) -> Port:
+    """A port from plain data. `stored` and `axes` may be left out for a tensor stored in PyTorch's order.
+
+    Raises AssemblyError for what does not make one.
+    """
     shape = tuple(item["shape"])
     stored = tuple(item.get("stored", shape))
-    affine = Affine(float(item["scale"]), int(item["zero_point"]), item["dtype"])
+    affine = Affine(item["scale"], item["zero_point"], item["dtype"])
     axes = tuple(item.get("axes", range(len(stored))))
-    memory = Memory[item.get("memory", "dram").upper()]
-    return Port(item["name"], int(item["address"]), shape, stored, axes, affine, memory, tuple(item.get("pitches", ())))
+    memory = {memory.name.lower(): memory for memory in Memory}.get(item.get("memory", "dram"))
+    if memory is None:
+        names = ", ".join(memory.name.lower() for memory in Memory)
+        raise AssemblyError(f"{shown(item['name'])}: memory={shown(item['memory'])}; there are {names}")
+    return Port(item["name"], item["address"], shape, stored, axes, affine, memory, tuple(item.get("pitches", ())))
 
 
 def _join(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:

@@ -15,6 +15,7 @@ import safetensors.numpy
 
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import KernelSet
+from accelsim.container import sealed
 from accelsim.errors import FormatError, ModelError
 from accelsim.network import (
     Add,
@@ -148,7 +149,7 @@ def assert_refused(change: Any, says: str, path: Path) -> None:
     """A saved network with `change` made to its header and its arrays is refused, in words that match `says`."""
     header, arrays = _saved(path)
     change(header, arrays)
-    path.write_bytes(safetensors.numpy.save(arrays, {"accelsim": json.dumps(header)}))
+    path.write_bytes(sealed(safetensors.numpy.save(arrays, {"accelsim": json.dumps(header)})))
     with pytest.raises(FormatError, match=says) as caught:
         Network.load(path)
     assert str(path) in str(caught.value)
@@ -220,8 +221,8 @@ def _first(to: Any) -> Any:
     [
         (_value("x", "scale", 0.0, "affine"), "value 'x': scale .0.*above 0"),
         (_value("x", "scale", -0.1, "affine"), "value 'x': scale"),
-        (_value("x", "scale", float("nan"), "affine"), "value 'x': scale .nan"),
-        (_value("x", "scale", float("inf"), "affine"), "value 'x': scale .inf"),
+        (_value("x", "scale", float("nan"), "affine"), "NaN is no finite number"),
+        (_value("x", "scale", float("inf"), "affine"), "Infinity is no finite number"),
         (_value("x", "scale", 1e-60, "affine"), "in binary32 too"),
         (_value("x", "zero_point", 256, "affine"), r"zero point 256 is no uint8 code \(0 to 255\)"),
         (_value("x", "zero_point", -1, "affine"), "zero point -1"),
@@ -320,7 +321,7 @@ def test_a_wrong_header_is_refused(change: Any, says: str, tmp_path: Path) -> No
 def test_the_header_as_it_is_is_accepted(tmp_path: Path) -> None:
     # What the changes above are made to: without one the same way of writing gives a good file.
     header, arrays = _saved(tmp_path / "network")
-    (tmp_path / "copy").write_bytes(safetensors.numpy.save(arrays, {"accelsim": json.dumps(header)}))
+    (tmp_path / "copy").write_bytes(sealed(safetensors.numpy.save(arrays, {"accelsim": json.dumps(header)})))
     assert_same(Network.load(tmp_path / "copy"), everything())
 
 
@@ -333,7 +334,7 @@ def test_cut_and_foreign_files_are_refused(tmp_path: Path) -> None:
         with pytest.raises(FormatError, match=str(path)):
             Network.load(path)
     path.write_bytes(safetensors.numpy.save({"a": np.zeros(3)}))
-    with pytest.raises(FormatError, match="damaged"):
+    with pytest.raises(FormatError, match="not a saved network"):
         Network.load(path)
     with pytest.raises(FormatError, match="no such file"):
         Network.load(tmp_path / "nothing")
