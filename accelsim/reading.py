@@ -119,7 +119,7 @@ class _Loader(yaml.SafeLoader):
         self._level += 1
         self._nodes += 1
         if self._level > _LEVELS or self._nodes > _VALUES:
-            line = _line(self.peek_event().start_mark)
+            line = _line(self.peek_event().start_mark)  # type: ignore[no-untyped-call]
             raise ValueError(f"{line}nested more than {_LEVELS} levels deep, or more than {_VALUES:,} values")
         node: yaml.Node | None = super().compose_node(parent, index)
         self._level -= 1

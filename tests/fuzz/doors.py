@@ -46,12 +46,12 @@ class Door:
     enter: Callable[[Path], None]
 
 
-class NotInOrder(AssertionError):
+class WrongOutcomeError(AssertionError):
     """A file had an outcome that none may have."""
 
 
 def check(door: Door, content: bytes, place: Path) -> str:
-    """What came of it: "accepted", or the words of the error. Raises NotInOrder for any other outcome."""
+    """What came of it: "accepted", or the words of the error. Raises WrongOutcomeError for any other outcome."""
     path = place / f"{door.name}.input"
     path.write_bytes(content)
     try:
@@ -62,11 +62,11 @@ def check(door: Door, content: bytes, place: Path) -> str:
         _check_words(message, path, inside=isinstance(error, MachineError))
         return message
     except Exception as error:
-        raise NotInOrder(f"{type(error).__name__}: {str(error)[:300]}") from error
+        raise WrongOutcomeError(f"{type(error).__name__}: {str(error)[:300]}") from error
     finally:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         if peak > MEMORY + _started:
-            raise NotInOrder(f"{peak >> 20} MiB of memory")
+            raise WrongOutcomeError(f"{peak >> 20} MiB of memory")
     return "accepted"
 
 
@@ -90,11 +90,13 @@ def _alarm() -> Iterator[None]:
 def _check_words(message: str, path: Path, *, inside: bool) -> None:
     """Short, in a few lines, about the file (or, of a program that was read, about what the machine did)."""
     if not message.strip() or len(message) > 2000 or message.count("\n") > 14:
-        raise NotInOrder(f"an error of {len(message)} characters in {message.count(chr(10))} lines: {message[:200]!r}")
+        raise WrongOutcomeError(
+            f"an error of {len(message)} characters in {message.count(chr(10))} lines: {message[:200]!r}"
+        )
     if not inside and path.name not in message:
-        raise NotInOrder(f"an error that does not name the file: {message[:300]!r}")
+        raise WrongOutcomeError(f"an error that does not name the file: {message[:300]!r}")
     if "Traceback" in message or "internal" in message:
-        raise NotInOrder(f"an error meant for others: {message[:300]!r}")
+        raise WrongOutcomeError(f"an error meant for others: {message[:300]!r}")
 
 
 # Saved networks and programs: bytes, and the tree in the header or the arrays, with the checksum made good.
@@ -174,7 +176,7 @@ def enter_assembly(path: Path) -> None:
         raise AccelsimError(str(error)) from None
     again = accelsim.assemble(program.assembly())
     if again != program:
-        raise NotInOrder("what was assembled comes back another from its own text")
+        raise WrongOutcomeError("what was assembled comes back another from its own text")
     _run(program)
 
 
@@ -186,7 +188,7 @@ def _run(program: accelsim.Program) -> None:
         timed = accelsim.simulate(program, accelerator=machine)
         x = tuple(np.zeros(port.shape, np.dtype(port.affine.dtype)) for port in program.inputs)
         if accelsim.simulate(program, x, accelerator=machine).cycles != timed.cycles:
-            raise NotInOrder("other cycles with data than without")
+            raise WrongOutcomeError("other cycles with data than without")
     finally:
         forget()
 
@@ -195,7 +197,7 @@ def enter_configuration(path: Path) -> None:
     """Read it; what is accepted comes back from its own plain data."""
     machine = accelsim.Accelerator.from_yaml(path)
     if accelsim.Accelerator.from_dict(machine.to_dict()) != machine:
-        raise NotInOrder("what was read comes back another from its own data")
+        raise WrongOutcomeError("what was read comes back another from its own data")
 
 
 def configuration_changed(random: Random, content: bytes) -> bytes:

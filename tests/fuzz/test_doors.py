@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .doors import DOORS, REGRESSIONS, NotInOrder, check, mutated
+from .doors import DOORS, REGRESSIONS, WrongOutcomeError, check, mutated
 
 #: Inputs of a test, and tests of a door: 10^4 inputs in all for `make test`, 10^6 for `make test-full`.
 INPUTS = 250
@@ -33,7 +33,7 @@ def test_a_mutated_file_is_taken_rightly_or_refused_in_words(door: str, batch: i
         content = mutated(DOORS[door], seed)
         try:
             outcomes.add(check(DOORS[door], content, tmp_path) == "accepted")
-        except NotInOrder as error:
+        except WrongOutcomeError as error:
             found = REGRESSIONS / f"{door}-{seed}"
             found.write_bytes(content)
             pytest.fail(f"{error}\nthe input is {found}: it is a test from now on")
