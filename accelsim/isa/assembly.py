@@ -32,7 +32,8 @@ from accelsim.reading import from_json, shown
 from .decoding import INSTRUCTIONS
 from .fields import Field
 from .instructions import Instruction
-from .program import Part, Port, Probe, Program, Segment, port_from_dict
+from .ports import Part, Port, Probe, port_from_dict
+from .program import Program, Segment
 
 _KINDS = {kind.mnemonic: kind for kind in INSTRUCTIONS}
 _TYPES: dict[str, Any] = {"u8": np.uint8, "i8": np.int8, "i32": np.dtype("<i4"), "f32": np.dtype("<f4")}

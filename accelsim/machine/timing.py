@@ -15,7 +15,7 @@ import simpy
 from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
 from accelsim.isa import INSTRUCTION_BYTES, Halt, Instruction, Memory, Program, Region, Unit, decode, instruction_text
-from accelsim.isa.program import DRAM_BYTES
+from accelsim.isa.ports import DRAM_BYTES
 from accelsim.limits import DEFAULT, Limits
 
 from .collector import collector_at_rest

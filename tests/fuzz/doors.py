@@ -143,7 +143,7 @@ def _sealed(header: bytes, data: bytes) -> bytes:
         return content
 
 
-SAVED = (mutations.bytes_changed, header_changed, header_changed, header_changed, arrays_changed)
+SAVED = (*[mutations.bytes_changed] * 3, *[header_changed] * 4, arrays_changed)
 
 
 def enter_network(path: Path) -> None:
