@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
-
+from accelsim.container import kind_of
 from accelsim.errors import ModelError
 from accelsim.network import Network
 
@@ -140,14 +138,7 @@ def _description(item: Any) -> str:
 
 def saved_kind(argument: str) -> str | None:
     """What a file that this package wrote holds; None for every other file, and for no file."""
-    if not Path(argument).is_file():
-        return None
-    try:
-        with safetensors.safe_open(argument, "numpy") as file:
-            kind = json.loads((file.metadata() or {})["accelsim"])["format"]
-    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError):
-        return None
-    return str(kind)
+    return kind_of(argument)
 
 
 def stdout_free() -> contextlib.redirect_stdout[Any]:

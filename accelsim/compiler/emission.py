@@ -11,6 +11,7 @@ import numpy as np
 from accelsim.errors import CompileError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Instruction, Memory, Part, Segment
+from accelsim.limits import over
 
 from .operations import Lowered
 from .residency import Placement
@@ -131,11 +132,20 @@ class Passed(NamedTuple):
 
 
 class Emitter:
-    """The instructions so far, in an order that is right for units that do not overlap."""
+    """The instructions so far, in an order that is right for units that do not overlap.
+
+    Raises CompileError where there are more than `most_instructions`.
+    """
 
     def __init__(
-        self, lowered: Lowered, accelerator: Accelerator, placement: Placement, passing: Collection[str]
+        self,
+        lowered: Lowered,
+        accelerator: Accelerator,
+        placement: Placement,
+        passing: Collection[str],
+        most_instructions: int,
     ) -> None:
+        self._most = most_instructions
         self.lowered, self.accelerator, self.placement = lowered, accelerator, placement
         self.instructions: list[Instruction] = []
         self.layer_of: list[int] = []
@@ -160,10 +170,13 @@ class Emitter:
         """Append instructions of the current layer."""
         self.instructions += instructions
         self.layer_of += [self.layer] * len(instructions)
+        if len(self.instructions) > self._most:
+            raise CompileError(over("instructions", len(self.instructions), self._most, "the program up to here"))
 
     def emit_all(self, instructions: Iterable[Instruction]) -> None:
         """Append what a generator makes."""
-        self.emit(*instructions)
+        for instruction in instructions:
+            self.emit(instruction)
 
     @contextmanager
     def as_layer(self, layer: int) -> Iterator[None]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from accelsim.errors import CompileError
+from accelsim.limits import DEFAULT, Limits, over
 from accelsim.network import (
     Add,
     AveragePool,
@@ -38,6 +39,7 @@ from accelsim.network import (
     Softmax,
     Unfold,
 )
+from accelsim.network.costs import given_bytes
 from accelsim.network.substitution import LayerUnit
 
 from .forms import Form, channels_last, common_loops, dense, order_of
@@ -52,10 +54,10 @@ class Lowering:
     """What has been lowered so far. `forms[value]` says where a value's elements lie, `units[layer]` how a layer of
     sums is requantised."""
 
-    def __init__(self, network: Network, units: Mapping[str, LayerUnit]) -> None:
-        self.network, self.units = network, units
+    def __init__(self, network: Network, units: Mapping[str, LayerUnit], limits: Limits) -> None:
+        self.network, self.units, self.limits = network, units, limits
         self.operations: list[Operation] = []
-        self.layers: list[str] = []
+        self.layers: dict[str, int] = {}
         self.tensors: dict[str, int] = {}
         self.forms: dict[str, Form] = {}
         self._consumers: dict[str, list[Node]] = {}
@@ -65,9 +67,7 @@ class Lowering:
 
     def layer(self, name: str) -> int:
         """The number of the layer called `name`, a new one if there is none."""
-        if name not in self.layers:
-            self.layers.append(name)
-        return self.layers.index(name)
+        return self.layers.setdefault(name, len(self.layers))
 
     def new_tensor(self, name: str, shape: Sequence[int], order: Sequence[int]) -> Form:
         """A new stored tensor of a value, its axes in memory in `order`."""
@@ -100,7 +100,15 @@ class Lowering:
         if loops is not None:
             copies = [(source.offset, target.offset, tuple(loops))]
         else:
+            needed = 48 * target.size
+            if needed > self.limits.memory:
+                raise CompileError(
+                    over("memory", needed, self.limits.memory, f"{node.name}: a copy element by element")
+                )
             copies = self._element_loops(source, target)
+            allowed = self.limits.instructions_for(given_bytes(self.network))
+            if len(copies) > allowed:
+                raise CompileError(over("instructions", len(copies), allowed, f"{node.name}: a copy"))
         layer = self.layer(node.name)
         for start, into, walk in copies:
             self.operations.append(Copy(layer, (source.tensor, start), (target.tensor, into), walk))
@@ -169,12 +177,12 @@ def view_of(form: Form) -> View:
     return View(form.tensor, sizes, pitches, form.offset)  # type: ignore[arg-type]
 
 
-def lower(network: Network, units: Mapping[str, LayerUnit]) -> Lowered:
+def lower(network: Network, units: Mapping[str, LayerUnit], limits: Limits = DEFAULT) -> Lowered:
     """The operations of a network; `units`: how each layer of sums is requantised.
 
     Raises CompileError for a node that there is no operation for, and for a layer whose constants do not fit.
     """
-    state = Lowering(network, units)
+    state = Lowering(network, units, limits)
     for name in network.inputs:
         shape = network.values[name].shape
         order = channels_last(len(shape)) if state.wants_channels_last(name) else tuple(range(len(shape)))

@@ -23,7 +23,9 @@ from dataclasses import replace
 from accelsim.errors import AssemblyError, CompileError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Halt, Instruction, Port, Probe, Program, Region
+from accelsim.limits import DEFAULT, Limits
 from accelsim.network import Network
+from accelsim.network.costs import given_bytes
 from accelsim.network.substitution import layer_units
 
 from .emission import Emitter
@@ -45,21 +47,24 @@ from .tiling import choose
 from .tuning import Compilation, Decisions, fastest
 
 
-def compile(network: Network, accelerator: Accelerator, *, effort: int = 1) -> Program:
+def compile(network: Network, accelerator: Accelerator, *, effort: int = 1, limits: Limits = DEFAULT) -> Program:
     """The program that computes `network` on `accelerator`, the same one every time.
 
     `effort` 0, 1 or 2: how many ways to cut a layer are compared. Raises CompileError naming the layer, the memory and
-    what is missing where a network cannot run.
+    what is missing where a network cannot run, and for a program of more instructions than the `limits` allow.
     """
-    return compile_with_plans(network, accelerator, effort=effort).program
+    return compile_with_plans(network, accelerator, effort=effort, limits=limits).program
 
 
-def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: int = 1) -> Compilation:
+def compile_with_plans(
+    network: Network, accelerator: Accelerator, *, effort: int = 1, limits: Limits = DEFAULT
+) -> Compilation:
     """As `compile`, with the decisions beside the program."""
     if effort not in (0, 1, 2):
         raise CompileError(f"effort={effort!r}: allowed are 0, 1 and 2")
     units = layer_units(network, accelerator.requant_unit.arithmetic)
-    lowered = lower(network, units)
+    lowered = lower(network, units, limits)
+    most = limits.instructions_for(given_bytes(network))
 
     def build(decisions: Decisions, known: set[Hashable]) -> Compilation | None:
         view = decisions.view(accelerator)
@@ -72,7 +77,7 @@ def compile_with_plans(network: Network, accelerator: Accelerator, *, effort: in
         cuts = tuple(None if plan is None else plan.decided() for _, plan in plans)
         if not _new((view.buffers, placement.key, fused, cuts, decisions.gap), known):
             return None
-        emitter = _emitted(lowered, view, placement, fusions, plans)
+        emitter = _emitted(lowered, view, placement, fusions, plans, most)
         probes = _probes(emitter, network)
         order = _order(emitter, probes)
         emitted = tuple(emitter.instructions)
@@ -123,10 +128,11 @@ def _emitted(
     placement: Placement,
     fusions: Mapping[int, Fusion],
     plans: Sequence[tuple[str, MatrixPlan | None]],
+    most_instructions: int,
 ) -> Emitter:
     """The instructions of every operation."""
     passing = [target_of(lowered.operations[index]) for index in fusions]
-    emitter = Emitter(lowered, accelerator, placement, passing)
+    emitter = Emitter(lowered, accelerator, placement, passing, most_instructions)
     for index, operation in enumerate(lowered.operations):
         if index - 1 in fusions:
             continue

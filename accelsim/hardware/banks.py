@@ -23,6 +23,9 @@ def _fullest_bank(count: int, pitch: int, runs: int, step: int, banks: int) -> i
     return int(np.bincount(((run * step + element * pitch) % banks).ravel()).max())
 
 
+_COUNTERS = 1 << 16
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Up to R consecutive reduction indices: the `rows` they take and the `cycles` of one activation access."""
@@ -36,11 +39,21 @@ def chunks(taps: tuple[int, int], pitches: tuple[int, int], channels: int, rows:
     return _chunks(*taps, *(pitch % banks for pitch in pitches), channels, rows, banks)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _chunks(height: int, width: int, line: int, pixel: int, channels: int, rows: int, banks: int) -> tuple[Chunk, ...]:
     tap_y, tap_x, channel = np.ogrid[:height, :width, :channels]
     bank = ((tap_y * line + tap_x * pixel + channel) % banks).ravel()
-    return tuple(
-        Chunk(len(part), int(np.bincount(part).max()))
-        for part in (bank[start : start + rows] for start in range(0, len(bank), rows))
-    )
+    full, rest = divmod(len(bank), rows)
+    made: dict[int, Chunk] = {}
+    parts: list[Chunk] = []
+    # As many chunks at a time as have few counters: one for each bank.
+    step = max(1, _COUNTERS // banks)
+    for start in range(0, full, step):
+        several = bank[start * rows : min(start + step, full) * rows].reshape(-1, rows)
+        counters = np.arange(len(several))[:, None] * banks + several
+        fullest = np.bincount(counters.ravel(), minlength=len(several) * banks).reshape(-1, banks).max(axis=1)
+        for cycles in fullest.tolist():
+            parts.append(made.setdefault(cycles, Chunk(rows, cycles)))
+    if rest:
+        parts.append(Chunk(rest, int(np.bincount(bank[full * rows :]).max())))
+    return tuple(parts)

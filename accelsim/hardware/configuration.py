@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
 from accelsim.arithmetic.fixed_point import MOST_MULTIPLIER_BITS
 from accelsim.arithmetic.units import ARITHMETICS
 from accelsim.errors import ConfigurationError
+from accelsim.reading import CONFIGURATION_BYTES, from_yaml, read_text, shown
 
 from .dram_timings import PRESETS, DramTimings
 
@@ -21,15 +21,19 @@ _UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, 
 def _size(value: Any) -> Any:
     """Bytes from an integer or a text such as `128KiB`; anything else is left for pydantic to refuse."""
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+)\s*([A-Za-z]*)\s*", value)
+        match = re.fullmatch(r" *([0-9]{1,12}) *([A-Za-z]*) *", value)
         if match is None or match[2].upper() not in _UNITS:
-            raise ValueError(f"{value!r} is no size; write bytes as an integer, or as 128KiB, 1MiB")
+            raise ValueError(f"{shown(value)} is no size; write bytes as an integer, or as 128KiB, 1MiB")
         return int(match[1]) * _UNITS[match[2].upper()]
     return value
 
 
 Bytes = Annotated[int, BeforeValidator(_size), Field(gt=0, le=2**32)]
 Count = Annotated[int, Field(ge=1, le=4096)]
+
+
+#: Wrong values that one error names.
+_EXPLAINED = 12
 
 
 class _Part(BaseModel):
@@ -183,8 +187,8 @@ class Accelerator(_Part):
     `clock_mhz` turns cycles into seconds in reports, and the clocks of a banked DRAM into cycles; else it changes none.
     """
 
-    name: str
-    clock_mhz: Annotated[float, Field(gt=0, strict=False)] = 500.0
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    clock_mhz: Annotated[float, Field(ge=0.001, le=1e6, allow_inf_nan=False)] = 500.0
     mac_array: MacArray
     buffers: Buffers
     requant_unit: RequantUnit = RequantUnit()
@@ -206,20 +210,21 @@ class Accelerator(_Part):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise ConfigurationError("\n".join(_explain(where, item) for item in error.errors())) from None
+            found = error.errors(include_url=False, include_context=False)
+            lines = [_explain(where, item) for item in found[:_EXPLAINED]]
+            if len(found) > _EXPLAINED:
+                lines.append(f"{where}: {len(found) - _EXPLAINED} more are wrong")
+            raise ConfigurationError("\n".join(lines)) from None
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Accelerator:
         """Read a YAML file. Raises ConfigurationError for a file that is missing, not YAML, or not a configuration."""
         try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text"
-            raise ConfigurationError(f"{path}: cannot be read ({reason}); give the path of a YAML file") from None
-        try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigurationError(f"{path}: not YAML: {error}") from None
+            data = from_yaml(read_text(path, CONFIGURATION_BYTES))
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{path}: cannot be read ({error}); give a YAML file like configs/*.yaml"
+            ) from None
         return cls.from_dict(data, str(path))
 
     def to_dict(self) -> dict[str, Any]:
@@ -248,9 +253,9 @@ def _keys(data: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def _explain(where: str, item: Any) -> str:
-    key = ".".join(str(part) for part in item["loc"]) or "the file"
+    key = ".".join(shown(part)[1:-1] if isinstance(part, str) else str(part) for part in item["loc"]) or "the file"
     if item["type"] == "extra_forbidden":
         return f"{where}: {key}: unknown key; remove it or correct its spelling"
     if item["type"] == "missing":
         return f"{where}: {key}: missing; it must be given"
-    return f"{where}: {key}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
+    return f"{where}: {key}: {item['msg'].removeprefix('Value error, ')} (got {shown(item['input'])})"

@@ -41,10 +41,12 @@ def preloads(
     y, x, channel = np.ogrid[:height, :width, :channels]
     first = ((y * wide + x) * together + channel).ravel()
     pixel, group = np.ogrid[:abreast, :groups]
-    chunk = (first[:, None] + (pixel * stride * together + group * channels).ravel()) // rows
     count = -(-height * wide * together // rows)
-    met = np.unique(np.arange(len(first))[:, None] * count + chunk)
-    return tuple(np.bincount(met % count, minlength=count).tolist())
+    # Of one index the chunks rise with the column's offset, so those that differ from the one before are all there are.
+    chunk = (first[:, None] + np.sort((pixel * stride * together + group * channels).ravel())) // rows
+    met = np.ones(chunk.shape, bool)
+    np.not_equal(chunk[:, 1:], chunk[:, :-1], out=met[:, 1:])
+    return tuple(np.bincount(chunk[met], minlength=count).tolist())
 
 
 def weight_runs(array: MacArray, abreast: int, kernel_width: int, stride: int) -> int:

@@ -17,7 +17,8 @@ from .instructions import (
     Region,
     Store,
 )
-from .program import Part, Port, Probe, Program, Segment
+from .ports import Part, Port, Probe
+from .program import Program, Segment
 from .requantization import (
     REQUANTIZATIONS,
     RequantFixed,

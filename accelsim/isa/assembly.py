@@ -2,7 +2,8 @@
 
 One statement a line, `;` starts a comment. An instruction is its mnemonic and `field=value` pairs; fields with a
 default may be left out. Values are integers (decimal, 0x, or a name given by `.define`), binary32 numbers, or names of
-an enumeration joined by `+`. Directives:
+an enumeration joined by `+`. A NAME is a word, or a text in double quotes as JSON writes it, a `;` as \\u003b.
+What is named or set is so once. Directives:
 
     .program NAME                    .layer NAME (of the instructions that follow)
     .define NAME VALUE               .accelerator {...} (a configuration as JSON)
@@ -18,23 +19,31 @@ from __future__ import annotations
 
 import enum
 import json
-import shlex
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from accelsim.errors import AccelsimError, AssemblyError
 from accelsim.hardware import Accelerator
+from accelsim.reading import from_json, shown
 
 from .decoding import INSTRUCTIONS
 from .fields import Field
 from .instructions import Instruction
-from .program import Part, Port, Probe, Program, Segment, port_from_dict
+from .ports import Part, Port, Probe, port_from_dict
+from .program import Program, Segment
 
 _KINDS = {kind.mnemonic: kind for kind in INSTRUCTIONS}
 _TYPES: dict[str, Any] = {"u8": np.uint8, "i8": np.int8, "i32": np.dtype("<i4"), "f32": np.dtype("<f4")}
 _BYTES_A_LINE = 64
+_WORD = re.compile(r"[A-Za-z0-9_.:/@$%-]+")
+_DEFINED = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+_NUMBER = re.compile(r"[-+]?(0x[0-9a-f]+|0b[01]+|[0-9]+)", re.IGNORECASE)
+_TOKEN = re.compile(r'[ \t]*("(?:[^"\\]|\\.)*"|[^ \t"]+)(?=[ \t]|$)')
+#: Characters of an integer: more than any field takes.
+_DIGITS = 40
 
 
 def assemble(text: str, accelerator: Accelerator | None = None) -> Program:
@@ -43,24 +52,26 @@ def assemble(text: str, accelerator: Accelerator | None = None) -> Program:
     Raises AssemblyError with the line's number, its text and what is allowed there.
     """
     reader = _Reader()
-    for number, line in enumerate(text.splitlines(), 1):
-        statement = line.split(";", 1)[0].strip()
+    for number, line in enumerate(text.split("\n"), 1):
+        statement = line.split(";", 1)[0].strip(" \t\r")
         if not statement:
             continue
         try:
             reader.statement(statement)
         except AccelsimError as error:
-            raise AssemblyError(f"line {number}: {error}\n    {line.strip()}") from None
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
-            raise AssemblyError(f"line {number}: cannot be read ({error})\n    {line.strip()}") from None
+            raise AssemblyError(f"line {number}: {error}\n    {shown(line.strip())[1:-1]}") from None
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise AssemblyError(
+                f"line {number}: cannot be read ({shown(str(error))[1:-1]})\n    {shown(line.strip())[1:-1]}"
+            ) from None
     return reader.program(accelerator)
 
 
 def disassemble(program: Program, *, data: bool = True) -> str:
     """The text that assembles to `program`; without `data`, the data image is left out."""
-    lines = [f".program {shlex.quote(program.name)}"]
+    lines = [f".program {_quoted(program.name)}"]
     if program.accelerator is not None:
-        lines.append(f".accelerator {json.dumps(program.accelerator.to_dict())}")
+        lines.append(f".accelerator {_json(program.accelerator.to_dict())}")
     lines.append(f".code {program.code:#x}")
     lines += [_port_line(".input", port) for port in program.inputs]
     lines += [_port_line(".output", port) for port in program.outputs]
@@ -73,10 +84,13 @@ def disassemble(program: Program, *, data: bool = True) -> str:
         span = "" if probe.part is None else f" part={':'.join(map(str, probe.part))}"
         probes.setdefault(probe.instruction, []).append(_port_line(".value", probe.port) + span)
     layer = -1
+    if list(dict.fromkeys(program.layer_of)) != list(range(len(program.layers))):
+        # The order of the names is not that of their first instructions: here it is.
+        lines += [f".layer {_quoted(name)}" for name in program.layers]
     for index, instruction in enumerate(program.instructions):
         if program.layer_of[index] != layer:
             layer = program.layer_of[index]
-            lines.append(f".layer {shlex.quote(program.layers[layer])}")
+            lines.append(f".layer {_quoted(program.layers[layer])}")
         lines.append(instruction_text(instruction))
         lines += probes.get(index, ())
     return "\n".join(lines) + "\n"
@@ -103,9 +117,39 @@ def _value_text(item: Field, value: Any) -> str:
     return str(value.name.lower())
 
 
+def _json(value: Any) -> str:
+    """JSON in which no character ends the line or starts a comment."""
+    return json.dumps(value).replace(";", "\\u003b")
+
+
+def _quoted(name: str) -> str:
+    return name if _WORD.fullmatch(name) else _json(name)
+
+
+def _words(text: str) -> list[str]:
+    """The words of a statement, those in quotes read."""
+    words, at = [], 0
+    while at < len(text):
+        found = _TOKEN.match(text, at)
+        if found is None:
+            raise AssemblyError(f"{shown(text[at:])}: a name in quotes ends with a quote and a space")
+        words.append(from_json(found[1]) if found[1].startswith('"') else found[1])
+        at = found.end()
+    return words
+
+
+def _one(text: str, directive: str) -> str:
+    words = _words(text)
+    if len(words) != 1:
+        raise AssemblyError(
+            f"{directive}: takes one name, not {len(words)} words; put a name with spaces in double quotes"
+        )
+    return words[0]
+
+
 def _port_line(directive: str, port: Port) -> str:
     shape, stored, axes = ("x".join(map(str, sizes)) for sizes in (port.shape, port.stored, port.axes))
-    text = f"{directive} {shlex.quote(port.name)} address={port.address:#x} shape={shape} dtype={port.affine.dtype}"
+    text = f"{directive} {_quoted(port.name)} address={port.address:#x} shape={shape} dtype={port.affine.dtype}"
     text += f" scale={port.affine.scale!r} zero_point={port.affine.zero_point}"
     if port.stored != port.shape or list(port.axes) != list(range(len(port.axes))):
         text += f" stored={stored} axes={axes}"
@@ -122,7 +166,7 @@ class _Reader:
         self.accelerator: Accelerator | None = None
         self.names: dict[str, int] = {}
         self.instructions: list[Instruction] = []
-        self.layers: list[str] = []
+        self.layers: dict[str, int] = {}
         self.layer = -1
         self.layer_of: list[int] = []
         self.data: list[Segment] = []
@@ -130,6 +174,7 @@ class _Reader:
         self.outputs: list[Port] = []
         self.probes: list[Probe] = []
         self.code = -1
+        self.given: set[str] = set()
         self.directives: dict[str, Callable[[str], None]] = {
             ".program": self._program,
             ".accelerator": self._accelerator,
@@ -143,9 +188,14 @@ class _Reader:
         }
 
     def statement(self, text: str) -> None:
-        word, _, rest = text.partition(" ")
+        word, *parts = text.split(None, 1)
+        rest = parts[0] if parts else ""
         if word in self.directives:
-            self.directives[word](rest.strip())
+            if word in (".program", ".accelerator", ".code"):
+                if word in self.given:
+                    raise AssemblyError(f"{word}: is given twice; a program has one")
+                self.given.add(word)
+            self.directives[word](rest)
         elif word in _KINDS:
             if self.layer < 0:
                 self._layer("program")
@@ -153,7 +203,7 @@ class _Reader:
             self.layer_of.append(self.layer)
         else:
             known = ", ".join((*_KINDS, *self.directives))
-            raise AssemblyError(f"{word!r} is no instruction or directive; there are {known}")
+            raise AssemblyError(f"{shown(word)} is no instruction or directive; there are {known}")
 
     def program(self, accelerator: Accelerator | None) -> Program:
         return Program(
@@ -170,64 +220,83 @@ class _Reader:
         )
 
     def _program(self, rest: str) -> None:
-        (self.name,) = shlex.split(rest)
+        self.name = _one(rest, ".program")
 
     def _accelerator(self, rest: str) -> None:
-        self.accelerator = Accelerator.from_dict(json.loads(rest), ".accelerator")
+        self.accelerator = Accelerator.from_dict(from_json(rest), ".accelerator")
 
     def _define(self, rest: str) -> None:
-        name, value = rest.split()
-        self.names[name] = self._integer(value)
+        words = rest.split()
+        if len(words) != 2 or not _DEFINED.fullmatch(words[0]):
+            raise AssemblyError(".define: takes a name (a letter or _, then letters, digits, _ or .) and an integer")
+        if words[0] in self.names:
+            raise AssemblyError(f".define: {shown(words[0])} is {self.names[words[0]]} already; take another name")
+        self.names[words[0]] = self._integer(words[1])
 
     def _layer(self, rest: str) -> None:
-        (name,) = shlex.split(rest)
-        if name not in self.layers:
-            self.layers.append(name)
-        self.layer = self.layers.index(name)
+        self.layer = self.layers.setdefault(_one(rest, ".layer"), len(self.layers))
 
     def _data(self, rest: str) -> None:
-        address, kind, *values = rest.split()
+        address, kind, *values = rest.split() if len(rest.split(None, 2)) > 1 else ("", "", "")
+        if not values:
+            raise AssemblyError(f".data: takes an address, a type ({', '.join((*_TYPES, 'hex'))}) and values")
         if kind == "hex":
             content = bytes.fromhex("".join(values))
         elif kind == "f32":
-            content = np.array([np.float32(value) for value in values], _TYPES[kind]).tobytes()
+            content = np.array([_binary32(value) for value in values], _TYPES[kind]).tobytes()
         elif kind in _TYPES:
-            content = np.array([self._integer(value) for value in values], _TYPES[kind]).tobytes()
+            numbers, range_ = [self._integer(value) for value in values], np.iinfo(_TYPES[kind])
+            for number in numbers:
+                if not range_.min <= number <= range_.max:
+                    raise AssemblyError(f".data: {shown(number)} does not fit {kind} ({range_.min} to {range_.max})")
+            content = np.array(numbers, _TYPES[kind]).tobytes()
         else:
-            raise AssemblyError(f".data: {kind!r} is no type; it takes {', '.join((*_TYPES, 'hex'))}")
+            raise AssemblyError(f".data: {shown(kind)} is no type; it takes {', '.join((*_TYPES, 'hex'))}")
         self.data.append(Segment(self._integer(address), content))
 
     def _code(self, rest: str) -> None:
         self.code = self._integer(rest)
+        if self.code < 0:
+            raise AssemblyError(f".code: {self.code} is no address")
 
     def _value(self, rest: str) -> None:
         if not self.instructions:
             raise AssemblyError(".value: must stand after the instruction that completes the value")
-        *words, last = shlex.split(rest)
+        *words, last = _words(rest) or [""]
         part = None
         if last.startswith("part="):
             numbers = [self._integer(number) for number in last.removeprefix("part=").split(":")]
             if not 2 <= len(numbers) <= 4:
-                raise AssemblyError(f".value: {last} must be part=FIRST:LENGTH or part=FIRST:LENGTH:LINES:PITCH")
+                raise AssemblyError(f".value: {shown(last)} must be part=FIRST:LENGTH or part=FIRST:LENGTH:LINES:PITCH")
             part = Part(*numbers)
-            rest = shlex.join(words)
-        self.probes.append(Probe(self._port(rest), len(self.instructions) - 1, part))
+        else:
+            words.append(last)
+        self.probes.append(Probe(self._port_of(words), len(self.instructions) - 1, part))
 
     def _port(self, rest: str) -> Port:
-        name, *pairs = shlex.split(rest)
+        return self._port_of(_words(rest))
+
+    def _port_of(self, words: list[str]) -> Port:
+        if not words or not words[0]:
+            raise AssemblyError("the name of the tensor is missing")
+        name, *pairs = words
         item: dict[str, Any] = {"name": name}
         for key, value in self._pairs(pairs):
+            if key in item:
+                raise AssemblyError(f"{shown(name)}: {shown(key)} is given twice")
             if key in ("shape", "stored", "axes", "pitches"):
-                item[key] = tuple(int(size) for size in value.split("x"))
+                item[key] = tuple(_plain_integer(size) for size in value.split("x") if value)
             elif key in ("address", "zero_point"):
                 item[key] = self._integer(value)
-            elif key in ("dtype", "scale", "memory"):
+            elif key == "scale":
+                item[key] = float(value)
+            elif key in ("dtype", "memory"):
                 item[key] = value
             else:
-                raise AssemblyError(f"{name}: unknown key {key!r}")
+                raise AssemblyError(f"{shown(name)}: unknown key {shown(key)}")
         missing = [key for key in ("address", "shape", "dtype", "scale", "zero_point") if key not in item]
         if missing:
-            raise AssemblyError(f"{name}: {', '.join(missing)} missing")
+            raise AssemblyError(f"{shown(name)}: {', '.join(missing)} missing")
         return port_from_dict(item)
 
     def _instruction(self, kind: type[Instruction], rest: str) -> Instruction:
@@ -235,7 +304,7 @@ class _Reader:
         values: dict[str, Any] = {}
         for key, value in self._pairs(rest.split()):
             if key not in fields:
-                raise AssemblyError(f"{kind.mnemonic}: no field {key!r}; it has {', '.join(fields)}")
+                raise AssemblyError(f"{kind.mnemonic}: no field {shown(key)}; it has {', '.join(fields)}")
             if key in values:
                 raise AssemblyError(f"{kind.mnemonic}: {key} is given twice")
             values[key] = self._field(kind, fields[key], value)
@@ -246,7 +315,7 @@ class _Reader:
 
     def _field(self, kind: type[Instruction], item: Field, text: str) -> Any:
         if item.kind == "float":
-            return float(np.float32(text))
+            return float(_binary32(text))
         if isinstance(item.kind, str):
             return self._integer(text)
         result: Any = None
@@ -257,21 +326,34 @@ class _Reader:
                 member = item.kind[name.upper()]
             else:
                 allowed = ", ".join(str(member.name).lower() for member in item.kind)
-                raise AssemblyError(f"{kind.mnemonic}: {item.name}={text}: {name!r} is none of {allowed}")
+                raise AssemblyError(f"{kind.mnemonic}: {item.name}: {shown(name)} is none of {allowed}")
             result = member if result is None else result | member
         return item.kind(result)
 
     def _integer(self, text: str) -> int:
-        if text in self.names:
-            return self.names[text]
-        try:
-            return int(text, 0)
-        except ValueError:
-            raise AssemblyError(f"{text!r} is neither an integer nor a name given by .define") from None
+        return self.names[text] if text in self.names else _plain_integer(text)
 
     @staticmethod
-    def _pairs(words: list[str]) -> list[tuple[str, str]]:
+    def _pairs(words: Iterable[str]) -> list[tuple[str, str]]:
+        pairs = []
         for word in words:
-            if "=" not in word:
-                raise AssemblyError(f"{word!r}: expected field=value")
-        return [(word.split("=", 1)[0], word.split("=", 1)[1]) for word in words]
+            key, equals, value = word.partition("=")
+            if not equals:
+                raise AssemblyError(f"{shown(word)}: expected field=value")
+            pairs.append((key, value))
+        return pairs
+
+
+def _plain_integer(text: str) -> int:
+    if len(text) > _DIGITS or not _NUMBER.fullmatch(text):
+        raise AssemblyError(f"{shown(text)} is neither an integer nor a name given by .define")
+    digits = text.lstrip("+-").lower()
+    return int(text, {"0x": 16, "0b": 2}.get(digits[:2], 10))
+
+
+def _binary32(text: str) -> np.float32:
+    with np.errstate(over="ignore"):
+        value = np.float32(text)
+    if not np.isfinite(value):
+        raise AssemblyError(f"{shown(text)} is no finite binary32 number")
+    return value

@@ -32,9 +32,16 @@ _BY_OPCODE = {kind.opcode: kind for kind in INSTRUCTIONS}
 def decode(word: bytes) -> Instruction:
     """The instruction that `word` (INSTRUCTION_BYTES long) encodes. Raises AssemblyError if none does."""
     bits = int.from_bytes(word, "little")
+    if len(word) != INSTRUCTION_BYTES:
+        raise AssemblyError(f"{len(word)} bytes are left, which are no instruction; one has {INSTRUCTION_BYTES}")
     kind = _BY_OPCODE.get(bits & 15)
-    if kind is None or len(word) != INSTRUCTION_BYTES:
-        raise AssemblyError(f"word {word.hex()} is no instruction: opcode {bits & 15} of {len(word)} bytes")
+    if kind is None:
+        raise AssemblyError(f"word {word.hex()} is no instruction: there is no opcode {bits & 15}")
+    used = kind.fields()[-1]
+    if bits >> (used.offset + used.bits):
+        raise AssemblyError(
+            f"word {word.hex()}: {kind.mnemonic} ends at bit {used.offset + used.bits - 1}; the others are 0"
+        )
     values: dict[str, Any] = {}
     for item in kind.fields():
         part = (bits >> item.offset) & ((1 << item.bits) - 1)

@@ -122,6 +122,13 @@ class Halt(Instruction):
     unit = None
     mnemonic = "halt"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.wait or self.signal:
+            raise AssemblyError(
+                "halt: has no unit, so it neither waits nor signals; the run ends when every unit has finished anyway"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Transfer(Instruction):
@@ -426,6 +433,11 @@ class Add(_Binary):
     minimum: int = signed(9, "lower clamp")
     maximum: int = signed(9, "upper clamp")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_clamps(self, self.minimum, self.maximum)
+        check_steps(self, self.steps)
+
 
 @dataclass(frozen=True, kw_only=True)
 class AddFixed(_Binary):
@@ -445,6 +457,10 @@ class AddFixed(_Binary):
     minimum: int = signed(9, "lower clamp")
     maximum: int = signed(9, "upper clamp")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_clamps(self, self.minimum, self.maximum)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Multiply(_Binary):
@@ -461,6 +477,11 @@ class Multiply(_Binary):
     zero_point: int = signed(9, "output zero point")
     minimum: int = signed(9, "lower clamp")
     maximum: int = signed(9, "upper clamp")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_clamps(self, self.minimum, self.maximum)
+        check_steps(self, self.steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -500,8 +521,18 @@ class Pool(_Window):
     steps: Step = choice(Step, 10, "steps of the requantisation of a sum", Step(0))
     factor: float = binary32("constant of the multiplier or the divisor step", 1.0)
     zero_point: int = signed(9, "output zero point", 0)
-    minimum: int = signed(9, "lower clamp", -128)
+    minimum: int = signed(9, "lower clamp", 0)
     maximum: int = signed(9, "upper clamp", 255)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.reduction == Reduction.SUM:
+            check_clamps(self, self.minimum, self.maximum)
+            check_steps(self, self.steps)
+            if self.steps & Step.DIVISOR and not self.factor:
+                raise AssemblyError(
+                    "pool: factor=0 is the divisor of every sum; give the number of a window's elements"
+                )
 
     def reads(self) -> tuple[Region, ...]:
         return self._touched()
@@ -509,6 +540,28 @@ class Pool(_Window):
     def writes(self) -> tuple[Region, ...]:
         lines = (self.images, self.out_image_pitch), (self.out_height, self.out_line_pitch)
         return rows(self.out, (*lines, (self.out_width, self.out_pixel_pitch)), self.channels)
+
+
+def check_clamps(instruction: Instruction, minimum: int, maximum: int) -> None:
+    """Raise AssemblyError for codes that are none of one byte: the memory would hold others."""
+    if not (0 <= minimum <= maximum <= 255 or -128 <= minimum <= maximum <= 127):
+        raise AssemblyError(
+            f"{instruction.mnemonic}: minimum={minimum} maximum={maximum}; codes rise from minimum to maximum within "
+            "0..255 or within -128..127"
+        )
+
+
+def check_steps(instruction: Instruction, steps: Step) -> None:
+    """Raise AssemblyError for steps of which one would be left out without a word."""
+    wrong = None
+    if steps & Step.BIAS and steps & Step.FUSED_BIAS:
+        wrong = "bias and fused_bias are two forms of one step"
+    elif steps & Step.FUSED_ZERO_POINT and steps & Step.ZERO_POINT_FIRST:
+        wrong = "fused_zero_point and zero_point_first are two forms of one step"
+    elif steps & Step.FUSED_ZERO_POINT and not steps & Step.MULTIPLIER:
+        wrong = "fused_zero_point is the multiplier's addition; it takes multiplier"
+    if wrong is not None:
+        raise AssemblyError(f"{instruction.mnemonic}: steps={str(steps.name).lower().replace('|', '+')}: {wrong}")
 
 
 def _positive(instruction: Instruction, *names: str) -> None:

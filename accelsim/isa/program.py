@@ -2,133 +2,48 @@
 
 from __future__ import annotations
 
-import json
-import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from accelsim.arithmetic.affine import Affine
-from accelsim.errors import AssemblyError, ConfigurationError, FormatError
+from accelsim.container import brief, check_same, pack, unpack
+from accelsim.errors import AccelsimError, AssemblyError, FormatError
 from accelsim.hardware import Accelerator
+from accelsim.reading import shown
 
 from .decoding import decode
 from .fields import INSTRUCTION_BYTES, Memory
-from .instructions import Instruction, Region
+from .instructions import Instruction
+from .ports import DRAM_BYTES, Part, Port, Probe, check_name, port_from_dict, port_to_dict
 
-_FORMAT = "accelsim-program"
-_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Port:
-    """Where a tensor lies: `stored` is its shape in memory (one byte an element), `axes` the permutation that brings
-    the stored axes into PyTorch's order, `shape` PyTorch's shape after that. `pitches`: bytes along each stored axis of
-    a tensor that is not dense."""
-
-    name: str
-    address: int
-    shape: tuple[int, ...]
-    stored: tuple[int, ...]
-    axes: tuple[int, ...]
-    affine: Affine
-    memory: Memory = Memory.DRAM
-    pitches: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.pitches and len(self.pitches) != len(self.stored):
-            raise AssemblyError(f"{self.name}: pitches={self.pitches} must be one for each axis of {self.stored}")
-        if sorted(self.axes) != list(range(len(self.stored))) or np.prod(self.shape) != np.prod(self.stored):
-            raise AssemblyError(
-                f"{self.name}: stored={self.stored} axes={self.axes} do not make up the shape {self.shape}; "
-                "axes must be a permutation of the stored axes, and the sizes must agree"
-            )
-
-    @property
-    def bytes(self) -> int:
-        """Size in memory, from the first to the last."""
-        if self.pitches:
-            return 1 + sum((size - 1) * pitch for size, pitch in zip(self.stored, self.pitches, strict=True))
-        return int(np.prod(self.stored, dtype=np.int64))
-
-    def to_memory(self, codes: np.ndarray) -> np.ndarray:
-        """Codes (runs, *shape) as bytes (runs, bytes)."""
-        runs = codes.shape[0]
-        permuted = codes.reshape(runs, *(self.stored[axis] for axis in self.axes))
-        inverse = np.argsort(self.axes)
-        stored = permuted.transpose(0, *(int(axis) + 1 for axis in inverse))
-        return np.ascontiguousarray(stored).reshape(runs, -1).view(np.uint8)
-
-    def from_memory(self, raw: np.ndarray) -> np.ndarray:
-        """Bytes (runs, bytes) as codes (runs, *shape) of the port's dtype; a view of them where the order allows."""
-        runs = raw.shape[0]
-        stored = np.ascontiguousarray(raw).view(self.affine.dtype).reshape(runs, *self.stored)
-        return stored.transpose(0, *(axis + 1 for axis in self.axes)).reshape(runs, *self.shape)
-
-
-class Part(NamedTuple):
-    """Bytes of a value as it is stored: `lines` rows of `length`, `pitch` apart, from byte `first` on."""
-
-    first: int
-    length: int
-    lines: int = 1
-    pitch: int = 0
-
-    @property
-    def size(self) -> int:
-        """How many bytes they are."""
-        return self.lines * self.length
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A value that can be read out, unseen by the machine, when instruction number `instruction` has completed.
-
-    A value that is never whole in one place has several probes: each sees the bytes of a `part`, which lie one after
-    the other from the port's address on then. Raises AssemblyError for a part that the value does not have.
-    """
-
-    port: Port
-    instruction: int
-    part: Part | None = None
-
-    def __post_init__(self) -> None:
-        part = self.part
-        if part is None:
-            return
-        apart = part.lines == 1 or part.pitch >= part.length
-        end = part.first + (part.lines - 1) * part.pitch + part.length
-        if min(part) < 0 or not part.size or not apart or end > math.prod(self.port.stored):
-            raise AssemblyError(
-                f"{self.port.name}: {part} is no part of its {math.prod(self.port.stored)} bytes; rows of one byte or "
-                "more, none of them over another, must lie within the value"
-            )
-
-    @property
-    def region(self) -> Region:
-        """The hull of the bytes that are read."""
-        size = self.port.bytes if self.part is None else self.part.size
-        return Region(self.port.memory, self.port.address, self.port.address + size)
+_KIND = "accelsim-program"
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Bytes of the data image."""
+    """Bytes of the data image. Raises AssemblyError for an address outside DRAM."""
 
     address: int
     content: bytes
+
+    def __post_init__(self) -> None:
+        if type(self.address) is not int or not 0 <= self.address <= DRAM_BYTES - len(self.content):
+            raise AssemblyError(
+                f".data: {len(self.content)} bytes at {shown(self.address)}; DRAM's addresses are 0 to "
+                f"{DRAM_BYTES - 1:#x}"
+            )
 
 
 @dataclass(frozen=True)
 class Program:
     """Instructions and data image. `layer_of[i]` is the index in `layers` of instruction i's layer.
 
-    The words lie in DRAM at `code`. Raises AssemblyError when parts of the image overlap.
+    The words lie in DRAM at `code` (-1: behind everything else). Raises AssemblyError when parts of the image overlap,
+    for marks of layers and values of instructions that do not exist, and for a name given twice.
     """
 
     name: str
@@ -143,36 +58,81 @@ class Program:
     code: int = -1
 
     def __post_init__(self) -> None:
+        self._check_layers()
+        self._check_ports()
+        if type(self.code) is not int or not -1 <= self.code < DRAM_BYTES:
+            raise AssemblyError(
+                f"{self.name}: code at {shown(self.code)}; DRAM's addresses are 0 to {DRAM_BYTES - 1:#x}"
+            )
+        object.__setattr__(self, "data", _join(self.data))
+        extents = [(item.address, item.address + len(item.content), "a .data segment") for item in self.data]
+        extents += [(port.address, port.address + port.bytes, f"input {port.name}") for port in self._dram(self.inputs)]
+        ports = self._dram((*self.inputs, *self.outputs, *(probe.port for probe in self.probes)))
+        end = max([0, *(stop for _, stop, _ in extents), *(port.address + port.bytes for port in ports)])
+        if self.code < 0:
+            object.__setattr__(self, "code", -(-end // INSTRUCTION_BYTES) * INSTRUCTION_BYTES)
+        code = (self.code, self.code + INSTRUCTION_BYTES * len(self.instructions), "the code")
+        outputs = [
+            (port.address, port.address + port.bytes, f"output {port.name}") for port in self._dram(self.outputs)
+        ]
+        for apart in ([*extents, code], *([code, output] for output in outputs)):
+            _check_apart(self.name, apart)
+
+    def _check_layers(self) -> None:
+        check_name(self.name)
+        for name in self.layers:
+            check_name(name)
+        if len(set(self.layers)) != len(self.layers):
+            raise AssemblyError(f"{self.name}: two layers have one name; give each its own")
         if len(self.layer_of) != len(self.instructions):
             raise AssemblyError(
                 f"{self.name}: {len(self.instructions)} instructions but {len(self.layer_of)} layer marks"
             )
-        object.__setattr__(self, "data", _join(self.data))
-        extents = [(item.address, item.address + len(item.content), "a .data segment") for item in self.data]
-        extents += [(port.address, port.address + port.bytes, f"input {port.name}") for port in self.inputs]
-        end = max([0, *(stop for _, stop, _ in extents), *(port.address + port.bytes for port in self._dram_ports())])
-        if self.code < 0:
-            object.__setattr__(self, "code", -(-end // INSTRUCTION_BYTES) * INSTRUCTION_BYTES)
-        extents.append((self.code, self.code + INSTRUCTION_BYTES * len(self.instructions), "the code"))
-        extents.sort()
-        for (_, stop, what), (start, _, other) in pairwise(extents):
-            if start < stop:
-                raise AssemblyError(f"{self.name}: {other} at {start:#x} overlaps {what}, which ends at {stop:#x}")
+        for index, layer in enumerate(self.layer_of):
+            if not 0 <= layer < len(self.layers):
+                raise AssemblyError(
+                    f"{self.name}: instruction {index} is of layer {layer}; there are {len(self.layers)}"
+                )
+
+    def _check_ports(self) -> None:
+        names = [port.name for port in self.inputs]
+        if len(set(names)) != len(names):
+            raise AssemblyError(f"{self.name}: two inputs have one name ({', '.join(names)}); give each its own")
+        for port in (*self.inputs, *self.outputs):
+            port.check_apart()
+        values: dict[str, Port] = {}
+        for probe in self.probes:
+            port, first = probe.port, values.setdefault(probe.port.name, probe.port)
+            if (port.shape, port.stored, port.axes, port.affine) != (
+                first.shape,
+                first.stored,
+                first.axes,
+                first.affine,
+            ):
+                raise AssemblyError(
+                    f"{self.name}: two values are called {port.name}; parts of one value differ in no size"
+                )
+            if type(probe.instruction) is not int or not 0 <= probe.instruction < len(self.instructions):
+                raise AssemblyError(
+                    f"{self.name}: value {probe.port.name} is seen after instruction {shown(probe.instruction)}; "
+                    f"there are {len(self.instructions)}"
+                )
 
     def __hash__(self) -> int:
         # Cheap, where the instructions and the image are long; equality looks at everything.
         return hash((self.name, self.code, len(self.instructions)))
 
-    def _dram_ports(self) -> tuple[Port, ...]:
-        probes = (probe.port for probe in self.probes if probe.port.memory == Memory.DRAM)
-        return (*self.inputs, *self.outputs, *probes)
+    @staticmethod
+    def _dram(ports: Iterable[Port]) -> list[Port]:
+        return [port for port in ports if port.memory == Memory.DRAM]
 
     @property
     def dram_bytes(self) -> int:
         """How much DRAM the program spans: data, code, ports and everything its instructions touch."""
         ends = [self.code + INSTRUCTION_BYTES * len(self.instructions)]
         ends += [item.address + len(item.content) for item in self.data]
-        ends += [port.address + port.bytes for port in self._dram_ports()]
+        ports = self._dram((*self.inputs, *self.outputs, *(probe.port for probe in self.probes)))
+        ends += [port.address + port.bytes for port in ports]
         for instruction in self.instructions:
             touched = (*instruction.reads(), *instruction.writes())
             ends += [region.stop for region in touched if region.memory == Memory.DRAM]
@@ -194,58 +154,46 @@ class Program:
 
     def save(self, path: str | Path) -> None:
         """Write one file: safetensors with the words and the data image, the rest as JSON in its metadata."""
-        header = {
-            "format": _FORMAT,
-            "version": _VERSION,
+        header, arrays = self._contents()
+        Path(path).write_bytes(pack(_KIND, header, arrays))
+
+    def _contents(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What a file holds: plain data, and arrays by name."""
+        header: dict[str, Any] = {
             "name": self.name,
             "accelerator": None if self.accelerator is None else self.accelerator.to_dict(),
             "layers": self.layers,
-            "inputs": [_port_to_dict(port) for port in self.inputs],
-            "outputs": [_port_to_dict(port) for port in self.outputs],
+            "inputs": [port_to_dict(port) for port in self.inputs],
+            "outputs": [port_to_dict(port) for port in self.outputs],
             "probes": [
-                {"instruction": probe.instruction, "part": probe.part, **_port_to_dict(probe.port)}
+                {"instruction": probe.instruction, "part": probe.part, **port_to_dict(probe.port)}
                 for probe in self.probes
             ],
             "code": self.code,
             "segments": [segment.address for segment in self.data],
         }
-        tensors = {
+        arrays: dict[str, np.ndarray] = {
             "words": np.frombuffer(self.words(), np.uint8),
             "layer_of": np.array(self.layer_of, np.int32),
             **{f"data.{i}": np.frombuffer(segment.content, np.uint8) for i, segment in enumerate(self.data)},
         }
-        Path(path).write_bytes(safetensors.numpy.save(tensors, {"accelsim": json.dumps(header)}))
+        return header, arrays
 
     @classmethod
     def load(cls, path: str | Path) -> Program:
         """Read a saved program. Raises FormatError naming the file when it is missing, damaged or of another kind."""
+        header, arrays = unpack(path, _KIND, "accelsim compile --out")
         try:
-            with safetensors.safe_open(path, "numpy") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        except FileNotFoundError:
-            raise FormatError(f"{path}: no such file") from None
-        except (OSError, safetensors.SafetensorError) as error:
-            raise FormatError(f"{path}: not a saved program ({error}); `accelsim compile --out` writes one") from None
-        try:
-            header = json.loads(metadata["accelsim"])
-            if header["format"] != _FORMAT:
-                raise FormatError(f"{path}: holds a {header['format']!r}, not a program")
-            if header["version"] != _VERSION:
-                raise FormatError(f"{path}: version {header['version']} of the format; this release reads {_VERSION}")
-            words = tensors["words"].tobytes()
+            words = arrays["words"].tobytes()
             accelerator = header["accelerator"]
-            return cls(
+            program = cls(
                 name=header["name"],
-                accelerator=None if accelerator is None else Accelerator.from_dict(accelerator, str(path)),
-                instructions=tuple(
-                    decode(words[i : i + INSTRUCTION_BYTES]) for i in range(0, len(words), INSTRUCTION_BYTES)
-                ),
+                accelerator=None if accelerator is None else Accelerator.from_dict(accelerator, "accelerator"),
+                instructions=tuple(_decoded(words)),
                 layers=tuple(header["layers"]),
-                layer_of=tuple(int(i) for i in tensors["layer_of"]),
+                layer_of=tuple(int(i) for i in arrays["layer_of"]),
                 data=tuple(
-                    Segment(int(address), tensors[f"data.{i}"].tobytes())
-                    for i, address in enumerate(header["segments"])
+                    Segment(address, arrays[f"data.{i}"].tobytes()) for i, address in enumerate(header["segments"])
                 ),
                 inputs=tuple(port_from_dict(item) for item in header["inputs"]),
                 outputs=tuple(port_from_dict(item) for item in header["outputs"]),
@@ -255,36 +203,27 @@ class Program:
                 ),
                 code=header["code"],
             )
-        except (KeyError, TypeError, ValueError, AttributeError, AssemblyError, ConfigurationError) as error:
+            check_same((header, arrays), program._contents())
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, AccelsimError) as error:
             raise FormatError(
-                f"{path}: damaged program file ({type(error).__name__}: {error}); write it again"
+                f"{path}: damaged program file ({type(error).__name__}: {brief(str(error))}); write it again"
             ) from None
+        return program
 
 
-def _port_to_dict(port: Port) -> dict[str, Any]:
-    affine = port.affine
-    return {
-        "name": port.name,
-        "memory": port.memory.name.lower(),
-        "address": port.address,
-        "shape": port.shape,
-        "stored": port.stored,
-        "axes": port.axes,
-        "dtype": affine.dtype,
-        "scale": affine.scale,
-        "zero_point": affine.zero_point,
-        **({"pitches": port.pitches} if port.pitches else {}),
-    }
+def _decoded(words: bytes) -> Iterator[Instruction]:
+    for index in range(0, len(words), INSTRUCTION_BYTES):
+        try:
+            yield decode(words[index : index + INSTRUCTION_BYTES])
+        except AssemblyError as error:
+            raise AssemblyError(f"instruction {index // INSTRUCTION_BYTES}: {error}") from None
 
 
-def port_from_dict(item: dict[str, Any]) -> Port:
-    """A port from plain data. `stored` and `axes` may be left out for a tensor stored in PyTorch's order."""
-    shape = tuple(item["shape"])
-    stored = tuple(item.get("stored", shape))
-    affine = Affine(float(item["scale"]), int(item["zero_point"]), item["dtype"])
-    axes = tuple(item.get("axes", range(len(stored))))
-    memory = Memory[item.get("memory", "dram").upper()]
-    return Port(item["name"], int(item["address"]), shape, stored, axes, affine, memory, tuple(item.get("pitches", ())))
+def _check_apart(name: str, extents: list[tuple[int, int, str]]) -> None:
+    extents.sort()
+    for (_, stop, what), (start, _, other) in pairwise(extents):
+        if start < stop:
+            raise AssemblyError(f"{name}: {other} at {start:#x} overlaps {what}, which ends at {stop:#x}")
 
 
 def _join(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from accelsim.arithmetic.requantize import CONSTANTS, Step
-from accelsim.errors import AssemblyError
 
 from .fields import Memory, Unit, choice, signed, unsigned
-from .instructions import Instruction, Region, _positive, rows
+from .instructions import Instruction, Region, _positive, check_clamps, check_steps, rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +39,7 @@ class _Requantization(Instruction):
     def __post_init__(self) -> None:
         super().__post_init__()
         _positive(self, "images", "out_height", "out_width", "channels")
+        check_clamps(self, self.minimum, self.maximum)
 
     @property
     def pixels(self) -> int:
@@ -80,6 +80,10 @@ class Requantize(_Requantization):
     steps: Step = choice(Step, 10, "steps of the pipeline that act")
     zero_point: int = signed(9, "output zero point")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_steps(self, self.steps)
+
     @property
     def planes(self) -> int:
         return _planes(self.steps)
@@ -109,13 +113,6 @@ class RequantThresholds(_Requantization):
 
     opcode = 11
     mnemonic = "requant_thresholds"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.planes <= 255:
-            raise AssemblyError(
-                f"requant_thresholds: minimum={self.minimum}, maximum={self.maximum}; 0 to 255 thresholds are possible"
-            )
 
     @property
     def planes(self) -> int:

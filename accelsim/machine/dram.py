@@ -11,14 +11,19 @@ bytes that something is wanted of.
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import simpy
+from numpy.typing import NDArray
 
 _FOREVER = 1 << 62
+
+#: Rows whose places are worked out one by one: faster up to some thousands, and no more than the widest bus has bytes.
+_FEW_ROWS = 4096
 
 #: Rows of `length` bytes at a DRAM address, repeated by (count, pitch) loops: (address, length, loops).
 Rows = tuple[int, int, tuple[tuple[int, int], ...]]
@@ -229,12 +234,37 @@ def cycles_of(dram: int, length: int, loops: tuple[tuple[int, int], ...], width:
 
 @lru_cache(maxsize=1 << 14)
 def _cycles(offset: int, length: int, loops: tuple[tuple[int, int], ...], width: int, part: int) -> int:
-    starts = np.array([offset], np.int64)
-    rows = 1
+    counts = [count for count, _ in loops]
+    if math.prod(counts) <= _FEW_ROWS:
+        starts = np.array([offset], np.int64)
+        for count, pitch in loops:
+            starts = (starts[:, None] + np.arange(count, dtype=np.int64) * pitch).ravel()
+        return int(_parts(starts % width, length, width, part).sum())
+    # How many rows begin at each place of a beat: there are more rows than places.
+    begins = np.zeros(width, np.int64)
+    begins[offset] = 1
     for count, pitch in loops:
-        if pitch == 0:
-            rows *= count
-        else:
-            starts = (starts[:, None] + np.arange(count, dtype=np.int64) * pitch).ravel() % width
+        begins = _repeated(begins, count, pitch)
+    return int((_parts(np.arange(width), length, width, part) * begins).sum())
+
+
+def _parts(starts: NDArray[np.int64], length: int, width: int, part: int) -> NDArray[np.int64]:
+    """Cycles of a row of `length` bytes that begins at each of these places of a beat."""
     beat, place = np.divmod(starts + length - 1, width)
-    return rows * int((beat * -(-width // part) + place // part - starts // part + 1).sum())
+    parts: NDArray[np.int64] = beat * -(-width // part) + place // part - starts // part + 1
+    return parts
+
+
+def _repeated(starts: NDArray[np.int64], count: int, pitch: int) -> NDArray[np.int64]:
+    """How many rows begin at each place, when `count` turns, `pitch` apart, repeat those of `starts`."""
+    width = len(starts)
+    period = width // math.gcd(pitch, width)
+    # Along a cycle of places `pitch` apart, whole rounds come to each of them, and the rest to those in a window.
+    rounds, rest = divmod(count, period)
+    cycle = (np.arange(width // period)[:, None] + np.arange(period) * pitch) % width
+    along = starts[cycle]
+    before = np.cumsum(np.concatenate([along[:, period - rest :], along], axis=1), axis=1)
+    window = before[:, rest:] - before[:, :period] if rest else 0
+    result = np.empty_like(starts)
+    result[cycle] = along.sum(axis=1, keepdims=True) * rounds + window
+    return result

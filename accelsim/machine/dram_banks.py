@@ -16,6 +16,7 @@ changes bank group with every burst and row once in `groups * row_bytes`.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
@@ -33,6 +34,9 @@ from .dram import _FOREVER, Ending, Requester, Rows, _order, cycles_of
 ENTRIES = 32
 
 _LONG_AGO = -(1 << 40)
+
+#: Bursts of a request that is kept for the next one like it.
+_FEW = 1 << 13
 
 
 class Command(NamedTuple):
@@ -94,6 +98,9 @@ class Controller:
         timings = self.timings
         while self._due <= seen:
             self._refresh()
+            if self.log is None:
+                # Of the refreshes of a long rest the last ones alone matter: all rows are closed.
+                self._due += max(0, (seen - self._due) // timings.refi - 1) * timings.refi
         group, bank, row = self.place(burst)
         if len(self._taken) > 4 * ENTRIES:
             self._taken = {clock for clock in self._taken if clock >= seen}
@@ -292,10 +299,12 @@ class BankedArbiter:
 
 def bursts_of(address: int, length: int, loops: tuple[tuple[int, int], ...], size: int) -> list[int]:
     """The bursts that rows lie in, in order; one that a row ends in and the next begins in counts once."""
-    return _bursts(address, length, tuple((count, pitch) for count, pitch in loops if count > 1), size)
+    loops = tuple((count, pitch) for count, pitch in loops if count > 1)
+    # Only short lists are worth keeping: as many long ones would take all the memory there is.
+    few = math.prod(count for count, _ in loops) * (length // size + 2) <= _FEW
+    return (_kept_bursts if few else _bursts)(address, length, loops, size)
 
 
-@lru_cache(maxsize=256)
 def _bursts(address: int, length: int, loops: tuple[tuple[int, int], ...], size: int) -> list[int]:
     starts = np.array([address], np.int64)
     for count, pitch in loops:
@@ -307,3 +316,6 @@ def _bursts(address: int, length: int, loops: tuple[tuple[int, int], ...], size:
     offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     bursts: list[int] = (np.repeat(first, counts) + offsets).tolist()
     return bursts
+
+
+_kept_bursts = lru_cache(maxsize=256)(_bursts)

@@ -13,6 +13,7 @@ import numpy as np
 
 from accelsim.isa import Add, AddFixed, Instruction, Load, Lookup, Mac, Memory, Multiply, Pool, Store
 from accelsim.isa.instructions import _Binary, _Lines, _Transfer, _Window, inside
+from accelsim.isa.places import Runs, runs, shared, visited_twice
 from accelsim.isa.requantization import _Requantization
 
 
@@ -44,37 +45,26 @@ class Block(NamedTuple):
             array.strides[:-1] + pitches,
         )
 
-    def covers_hull(self) -> bool:
-        """Whether the block is every place from `start` to `stop`, each once."""
-        return int(np.prod(self.sizes)) == self.stop - self.start and self.repeats() is None
+    @property
+    def runs(self) -> Runs:
+        """The set of these places."""
+        return runs(self.start, self.sizes, self.pitches)
+
+    def distinct(self) -> Block:
+        """The same places with fewer repetitions: none, where the pitches nest."""
+        found = self.runs
+        outer = found.axes[::-1]
+        sizes, pitches = tuple(size for _, size in outer), tuple(pitch for pitch, _ in outer)
+        return Block(self.memory, found.start, (*sizes, found.length), (*pitches, 1))
 
     def repeats(self) -> int | None:
         """A place that occurs more than once, or None."""
-        axes = sorted((pitch, size) for size, pitch in zip(self.sizes, self.pitches, strict=True) if size > 1)
-        reach = 1
-        for pitch, size in axes:
-            if pitch < reach:
-                break
-            reach = pitch * (size - 1) + reach
-        else:
-            return None
-        counts = np.bincount(self.view(np.arange(self.stop - self.start), self.start).ravel())
-        return self.start + int(np.argmax(counts > 1)) if counts.max() > 1 else None
+        return visited_twice(self.start, self.sizes, self.pitches)
 
 
 def share_a_place(a: Block, b: Block) -> int | None:
     """The first place that two blocks have in common, or None."""
-    low, high = max(a.start, b.start), min(a.stop, b.stop)
-    if a.memory != b.memory or low >= high:
-        return None
-    if a.covers_hull() and b.covers_hull():
-        return low
-    origin = min(a.start, b.start)
-    marks = np.zeros((2, max(a.stop, b.stop) - origin), bool)
-    a.view(marks[0], origin)[...] = True
-    b.view(marks[1], origin)[...] = True
-    both = np.flatnonzero(marks[0] & marks[1])
-    return origin + int(both[0]) if both.size else None
+    return None if a.memory != b.memory else shared(a.runs, b.runs)
 
 
 def reads(instruction: Instruction) -> tuple[Block, ...]:
@@ -241,7 +231,11 @@ def _touched(
     )
     if not single:
         return ()
-    every = np.unique(np.concatenate([first + np.arange(count) * step for first, count, step in single]))
+    # Coordinates are below `limit`, a field of 16 bits.
+    marks = np.zeros(limit, bool)
+    for first, count, step in single:
+        marks[first : first + (count - 1) * step + 1 : step or 1] = True
+    every = np.flatnonzero(marks)
     steps = np.diff(every)
     if len(every) == 1 or (steps == steps[0]).all():
         return ((int(every[0]), len(every), int(steps[0]) if len(every) > 1 else 0),)

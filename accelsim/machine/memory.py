@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +19,22 @@ from .operands import Operands
 
 #: One part of an instruction's work on the data.
 Action = Callable[[], None]
+
+
+#: From this size on an array takes single pages, where it is touched, instead of as many as the system likes.
+_SPARSE_BYTES = 1 << 26
+#: Linux: address space without memory set aside for it. Python has the name since 3.13.
+_MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
+
+
+def untouched(size: int, dtype: type[Any]) -> np.ndarray:
+    """`size` zeros, of which those that are never touched cost no more than their addresses."""
+    length = size * np.dtype(dtype).itemsize
+    if length < _SPARSE_BYTES or not _MAP_NORESERVE:
+        return np.zeros(size, dtype)
+    pages = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
+    pages.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(pages, dtype)
 
 
 class Storage:
@@ -31,12 +50,11 @@ class Storage:
         self.size = size
         self.runs = runs
         try:
-            self._written = np.zeros(size, bool)
-            self._common = np.zeros((1, size), dtype)
-            # Memory that is never touched costs no more than its addresses.
+            self._written = untouched(size, bool)
+            self._common = untouched(size, dtype)[None]
             self._own = np.empty((runs, size if runs > 1 else 0), dtype)
             self._differs = np.zeros(size if runs > 1 else 0, bool)
-        except MemoryError:
+        except (MemoryError, OSError, ValueError, OverflowError):
             raise MachineError(
                 f"the {memory.name.lower()} memory spans {size} places in {runs} runs, more than there is room for; "
                 "use lower addresses or fewer runs"
@@ -44,10 +62,14 @@ class Storage:
 
     def first_unwritten(self, block: Block) -> int | None:
         """The lowest place of the block that was never written, or None."""
+        block = block.distinct()
+        block = block._replace(sizes=(1, *block.sizes), pitches=(0, *block.pitches))
         written = block.view(self._written)
         if written.all():
             return None
-        return int(block.view(np.arange(block.stop - block.start), block.start)[~written].min()) + block.start
+        missing = np.nonzero(~written.all(axis=-1))
+        starts = sum(axis * pitch for axis, pitch in zip(missing, block.pitches[:-1], strict=True))
+        return block.start + int((starts + np.argmin(written[missing], axis=-1)).min())
 
     def readable(self, blocks: Iterable[Block], actions: list[Action]) -> np.ndarray:
         """An array (1 or runs, size) that holds the places of all the blocks; 1 where they are equal in all runs.
@@ -83,15 +105,18 @@ class Storage:
 class LargestSums:
     """For each accumulator a bound of its magnitude that holds for any data; before its first sum, all that fits."""
 
+    #: What fits an accumulator; kept are the differences to it, so that what is never touched costs nothing.
+    _FITS = 1 << 31
+
     def __init__(self, words: int) -> None:
-        self._bounds = np.full(words, 1 << 31, np.int64)
+        self._bounds = untouched(words, np.int64)
 
     def target(self, block: Block, largest: int, *, add: bool) -> int:
         """Sums up to `largest` are written to the block, or added to what it holds: the bound from then on."""
         bounds = block.view(self._bounds)
         if add:
-            largest += int(bounds.max())
-        bounds[...] = largest
+            largest += int(bounds.max()) + self._FITS
+        bounds[...] = largest - self._FITS
         return largest
 
 

@@ -14,11 +14,13 @@ import numpy as np
 from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Instruction, Mac, Memory, Part, Port, Probe, Program
+from accelsim.limits import DEFAULT, Limits
 from accelsim.network.inputs import Slot, prepare
 from accelsim.network.output import Output
 
 from . import timing
 from .collector import collector_at_rest
+from .costs import check_data, check_timing
 from .execution import Execution, check_fields
 from .hazards import check_races, check_same_weights, check_writes
 from .layers import layer_results
@@ -32,7 +34,9 @@ _ROOM = 1 << 26
 _GATHERED = 1 << 22
 
 
-def simulate(program: Program, x: Any = None, *, accelerator: Accelerator | None = None) -> Result:
+def simulate(
+    program: Program, x: Any = None, *, accelerator: Accelerator | None = None, limits: Limits = DEFAULT
+) -> Result:
     """Run `program` on `accelerator` (by default the one that it was compiled for).
 
     `x`: an input for each of the program's, a tuple for several (`()` for a program whose data image holds all that it
@@ -41,31 +45,34 @@ def simulate(program: Program, x: Any = None, *, accelerator: Accelerator | None
     everything but `outputs` and `values` is the same.
 
     Raises InputError for an input that does not fit, and MachineError, naming the instruction, for a program that the
-    machine does not run: out of bounds, deadlock, a race, a byte that was never written, an overflow.
+    machine does not run: out of bounds, deadlock, a race, a byte that was never written, an overflow, or more than the
+    `limits` allow.
     """
     accelerator = accelerator or program.accelerator
     if accelerator is None:
         raise MachineError(f"{program.name}: the program names no accelerator; pass simulate(..., accelerator=...)")
     if x is None:
-        return _prepared(program, accelerator).result
-    codes, runs = prepare(x, [Slot(port.name, port.shape, port.affine) for port in program.inputs])
-    return _prepared(program, accelerator).run(codes, runs)
+        return _prepared(program, accelerator, limits).result
+    codes, runs = prepare(x, [Slot(port.name, port.shape, port.affine) for port in program.inputs], limits)
+    return _prepared(program, accelerator, limits).run(codes, runs)
 
 
 class _Prepared:
     """A program on an accelerator with everything done that does not depend on data: its run in time, and the work of
     its instructions on the memories, bound to them when the first data arrive."""
 
-    def __init__(self, program: Program, accelerator: Accelerator) -> None:
+    def __init__(self, program: Program, accelerator: Accelerator, limits: Limits) -> None:
         with collector_at_rest():
-            self.result = _timed(program, program.instructions, accelerator)
-        self._program = program
+            self.result = _timed(program, program.instructions, accelerator, limits)
+        self._program, self._limits = program, limits
         self._executions: dict[int, Execution] = {}
         self._memories_in_use = Lock()
 
     @cached_property
     def _places(self) -> dict[Memory, int]:
-        return sizes(self._program, self.result.accelerator)
+        places = sizes(self._program, self.result.accelerator)
+        check_data(self._program, places, self._limits)
+        return places
 
     @cached_property
     def _gathered(self) -> int:
@@ -150,14 +157,15 @@ def _output(port: Port, codes: np.ndarray) -> Output:
     return Output(port.name, merged, port.affine.scale, port.affine.zero_point)
 
 
-def _timed(program: Program, instructions: tuple[Instruction, ...], accelerator: Accelerator) -> Result:
+def _timed(program: Program, instructions: tuple[Instruction, ...], accelerator: Accelerator, limits: Limits) -> Result:
     """Everything that does not depend on data."""
     timing.check_end(program, instructions)
     touched = tuple((instruction.reads(), instruction.writes()) for instruction in instructions)
     timing.check_bounds(program, instructions, touched, accelerator)
+    check_timing(program, accelerator, limits)
     check_fields(instructions, accelerator)
     check_writes(instructions, touched)
-    run = timing.run(program, instructions, accelerator)
+    run = timing.run(program, instructions, accelerator, limits=limits)
     check_races(instructions, touched, run.spans, run.opened)
     check_same_weights(instructions, run.spans)
     traffic = tuple(traffic_of(instruction, accelerator) for instruction in instructions)

@@ -15,6 +15,8 @@ import simpy
 from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
 from accelsim.isa import INSTRUCTION_BYTES, Halt, Instruction, Memory, Program, Region, Unit, decode, instruction_text
+from accelsim.isa.ports import DRAM_BYTES
+from accelsim.limits import DEFAULT, Limits
 
 from .collector import collector_at_rest
 from .units import NAMES, SEMAPHORE_LIMIT, Machine, Span
@@ -73,15 +75,17 @@ def check_bounds(
     }
     # Regions count four bytes a word, however wide the words are.
     sizes[Memory.ACCUMULATOR] = 4 * buffers.accumulator.words
+    sizes[Memory.DRAM] = DRAM_BYTES
     code = program.code, program.code + INSTRUCTION_BYTES * len(instructions)
     for index, (reads, writes) in enumerate(touched):
         for region in (*reads, *writes):
-            size = sizes.get(region.memory)
-            if size is not None and (region.start < 0 or region.stop > size):
+            size = sizes[region.memory]
+            if region.start < 0 or region.stop > size:
                 name = region.memory.name.lower()
                 raise MachineError(
                     f"{describe(index, instructions[index])}: touches bytes {region.start:#x}..{region.stop - 1:#x} of "
-                    f"the {name} memory, which ends at {size - 1:#x}; use lower addresses or a larger {name} buffer"
+                    f"the {name} memory, which ends at {size - 1:#x}; use lower addresses"
+                    + ("" if region.memory == Memory.DRAM else f" or a larger {name} buffer")
                 )
         for region in writes:
             if region.memory == Memory.DRAM and region.start < code[1] and code[0] < region.stop:
@@ -92,14 +96,19 @@ def check_bounds(
 
 
 def run(
-    program: Program, instructions: tuple[Instruction, ...], accelerator: Accelerator, shuffle: Random | None = None
+    program: Program,
+    instructions: tuple[Instruction, ...],
+    accelerator: Accelerator,
+    shuffle: Random | None = None,
+    limits: Limits = DEFAULT,
 ) -> Timing:
     """Run the machine. `shuffle` starts its processes in random order and visits those of one cycle in random order.
 
-    Raises MachineError for a deadlock, for tokens that nobody took, and for a semaphore that overflows.
+    Raises MachineError for a deadlock, for tokens that nobody took, for a semaphore that overflows, and for more cycles
+    than the limit.
     """
     env = simpy.Environment() if shuffle is None else _ShuffledEnvironment(shuffle)
-    machine = Machine(env, accelerator, instructions, program.code)
+    machine = Machine(env, accelerator, instructions, program.code, limits.cycles)
     processes = list(machine.processes())
     if shuffle is not None:
         shuffle.shuffle(processes)

@@ -9,8 +9,10 @@ from typing import Any
 
 import simpy
 
+from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
 from accelsim.isa import INSTRUCTION_BYTES, Instruction, Load, Memory, Store, Unit, Units
+from accelsim.limits import over
 
 from .clock import Ledger, Process, Queue, Tokens
 from .dataflow import late_tokens, mac_occupancy
@@ -39,12 +41,21 @@ class Span:
 
 
 class Machine:
-    """The state that the processes share, and the processes. `instructions` are the decoded words at `code`."""
+    """The state that the processes share, and the processes. `instructions` are the decoded words at `code`.
+
+    Running them raises MachineError for a run of more than `most_cycles`.
+    """
 
     def __init__(
-        self, env: simpy.Environment, accelerator: Accelerator, instructions: tuple[Instruction, ...], code: int
+        self,
+        env: simpy.Environment,
+        accelerator: Accelerator,
+        instructions: tuple[Instruction, ...],
+        code: int,
+        most_cycles: int,
     ) -> None:
         self.env = env
+        self.most_cycles = most_cycles
         self.accelerator = accelerator
         self.instructions = instructions
         self.code = code
@@ -235,6 +246,8 @@ class Machine:
     def _complete(self, index: int, instruction: Instruction, start: int, end: int) -> None:
         """Write down when the instruction ran, and put its tokens, to be seen when it has ended."""
         assert instruction.unit is not None
+        if end > self.most_cycles:
+            raise MachineError(over("cycles", end, self.most_cycles, f"the run up to the end of instruction {index}"))
         self.spans[index] = (start, end)
         for target in _members(instruction.signal):
             self.semaphores[instruction.unit, target].put(end)

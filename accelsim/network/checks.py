@@ -49,8 +49,23 @@ _KEEP_THE_MAP = (MaxPool, AveragePool, Reshape, Permute, Slice, Concatenate, Unf
 _TWO = (Add, Multiply, Matmul, ResidualLayer)
 
 
+#: Axes of a value: arithmetic adds a few, and numpy has 64.
+_MOST_AXES = 24
+#: Elements of a value: what the machine's 40-bit DRAM addresses reach.
+_MOST_ELEMENTS = 1 << 40
+#: What strides, dilations, paddings and divisors come to at most.
+_LARGEST = (1 << 31) - 1
+#: Rows of a sum or a product that PyTorch has a vector loop for each of.
+_MOST_ROWS = 1 << 20
+
+
 def check(network: Network) -> None:
     """Raises ModelError naming the value or node at fault, what is wrong with it and what would be right."""
+    made = {*network.inputs, *(node.name for node in network.nodes)}
+    _require(len(set(network.inputs)) == len(network.inputs), "an input is named twice")
+    _require(network.outputs, "it has no output")
+    unmade = [name for name in network.values if name not in made]
+    _require(not unmade, f"value {unmade[:1]}: neither an input nor made by a node")
     for name, value in network.values.items():
         _check_value(name, value)
     for node in network.nodes:
@@ -68,7 +83,12 @@ def _require(holds: object, message: str) -> None:
 def _check_value(name: str, value: Value) -> None:
     where, rank = f"value {name!r}", len(value.shape)
     _require(value.name == name, f"{where}: is called {value.name!r} itself")
+    _require(rank <= _MOST_AXES, f"{where}: {rank} axes; {_MOST_AXES} at most")
     _require(min(value.shape, default=1) > 0, f"{where}: shape {value.shape}; every size must be at least 1")
+    _require(
+        math.prod(value.shape) <= _MOST_ELEMENTS,
+        f"{where}: shape {value.shape} is of more than {_MOST_ELEMENTS:,} elements",
+    )
     _require(
         sorted(value.order) == list(range(rank)), f"{where}: order {value.order} does not name each of {rank} axes once"
     )
@@ -142,13 +162,17 @@ def _windows(sizes: Shape, kernel: Sequence[int], node: Convolution | MaxPool | 
     for name, field in {"kernel": tuple(kernel), "stride": node.stride, "dilation": dilation}.items():
         _require(len(field) == rank, f"{name} {field} for {rank} axes")
         _require(min(field) > 0, f"{name} {field}: below 1")
+        _require(max(field) <= _LARGEST, f"{name} {field}: above {_LARGEST:,}")
     _require(len(node.padding) == rank, f"padding {node.padding} for {rank} axes")
     _require(min(map(min, node.padding)) >= 0, f"padding {node.padding}: below 0")
+    _require(max(map(max, node.padding)) <= _LARGEST, f"padding {node.padding}: above {_LARGEST:,}")
     spans = [(size - 1) * step + 1 for size, step in zip(kernel, dilation, strict=True)]
-    return tuple(
-        (size + sum(pad) - span) // step + 1
-        for size, pad, span, step in zip(sizes, node.padding, spans, node.stride, strict=True)
-    )
+    windows = list(zip(sizes, node.padding, spans, node.stride, strict=True))
+    if not isinstance(node, Convolution):
+        for size, (before, after), span, step in windows:
+            last = (size + before + after - span) // step * step - before
+            _require(before < span and last < size, f"padding {node.padding}: a window holds nothing but padding")
+    return tuple((size + sum(pad) - span) // step + 1 for size, pad, span, step in windows)
 
 
 def _image(shapes: list[Shape]) -> tuple[int, int, Shape]:
@@ -180,6 +204,7 @@ def _(node: Convolution, network: Network, shapes: list[Shape]) -> Shape:
     if node.transposed:
         extra = node.output_padding or (0,) * len(sizes)
         _require(len(extra) == len(sizes), f"output_padding {extra} for {len(sizes)} axes")
+        _require(all(0 <= more <= _LARGEST for more in extra), f"output_padding {extra}")
         spatial = tuple(
             (size - 1) * step - sum(pad) + (taps - 1) * rate + 1 + more
             for size, step, pad, taps, rate, more in zip(
@@ -211,6 +236,10 @@ def _(node: ResidualLayer, network: Network, shapes: list[Shape]) -> Shape:
 def _(node: Add | Multiply, network: Network, shapes: list[Shape]) -> Shape:
     size = network.values[node.name].size
     _require(node.row is None or 0 <= node.row <= size, f"row {node.row}: its value has {size} elements")
+    _require(
+        not node.row or (size % node.row == 0 and size // node.row <= _MOST_ROWS),
+        f"row {node.row}: its value has {size} elements, which are no whole number of rows up to {_MOST_ROWS:,}",
+    )
     return _broadcast(shapes)
 
 
@@ -245,7 +274,7 @@ def _(node: MaxPool, network: Network, shapes: list[Shape]) -> Shape:
 def _(node: AveragePool, network: Network, shapes: list[Shape]) -> Shape:
     images, channels, sizes = _image(shapes)
     given = network.values[node.name].shape
-    _require(node.divisor is None or node.divisor > 0, f"divisor {node.divisor}")
+    _require(node.divisor is None or 0 < node.divisor <= _LARGEST, f"divisor {node.divisor}")
     match node.kind:
         case "window":
             return (images, channels, *_windows(sizes, node.kernel, node))
@@ -275,7 +304,7 @@ def _(node: Slice, network: Network, shapes: list[Shape]) -> Shape:
     _check_axis(node.axis, len(shape))
     size = shape[node.axis]
     _require(
-        0 <= node.start < node.stop <= size and node.step > 0,
+        0 <= node.start < node.stop <= size and 0 < node.step <= _LARGEST,
         f"{node.start}:{node.stop}:{node.step} of an axis of {size}",
     )
     return (*shape[: node.axis], len(range(node.start, node.stop, node.step)), *shape[node.axis + 1 :])
@@ -297,7 +326,8 @@ def _(node: Unfold, network: Network, shapes: list[Shape]) -> Shape:
     _check_axis(node.axis, len(shape))
     size = shape[node.axis]
     _require(
-        0 < node.size <= size and node.step > 0, f"windows of {node.size}, {node.step} apart, of an axis of {size}"
+        0 < node.size <= size and 0 < node.step <= _LARGEST,
+        f"windows of {node.size}, {node.step} apart, of an axis of {size}",
     )
     return (*shape[: node.axis], (size - node.size) // node.step + 1, *shape[node.axis + 1 :], node.size)
 
@@ -316,6 +346,11 @@ def _(node: Bilinear, network: Network, shapes: list[Shape]) -> Shape:
     images, channels, sizes = _image(shapes)
     given = network.values[node.name].shape
     _require(len(sizes) == 2 and len(given) == 4, f"a bilinear resize from {shapes[0]} to {given}")
+    for size, made, factor in zip(sizes, given[2:], node.factors, strict=True):
+        _require(
+            factor is None or abs(size * factor - made) <= 1,
+            f"factors {node.factors} do not bring {sizes} to {given[2:]}",
+        )
     return (images, channels, *given[2:])
 
 

@@ -7,6 +7,7 @@ set (`accelsim.arithmetic`).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import KernelSet
 from accelsim.errors import ModelError
+from accelsim.limits import DEFAULT, Limits
 
 from .output import Output
 
@@ -38,7 +40,7 @@ class Value:
     @property
     def size(self) -> int:
         """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     def lies_as(self, order: tuple[int, ...]) -> bool:
         """Whether PyTorch takes it for contiguous with its axes in `order`: axes of one element have no say."""
@@ -294,21 +296,21 @@ class Network:
                 return node
         raise ModelError(f"no layer is named {name!r}; the layers are {', '.join(node.name for node in self.nodes)}")
 
-    def run(self, x: Any) -> list[Output]:
+    def run(self, x: Any, *, limits: Limits = DEFAULT) -> list[Output]:
         """The outputs for `x` by the integer reference executor.
 
         `x`: floats (quantised on the way in) or codes, a tuple for several inputs; the first axis may be a multiple of
-        the network's. Raises InputError.
+        the network's. Raises InputError, and ModelError where one batch takes more than the `limits`.
         """
         from .reference import run
 
-        return run(self, x)
+        return run(self, x, limits)
 
-    def trace(self, x: Any) -> dict[str, np.ndarray]:
-        """The codes of every value for `x`, by name."""
+    def trace(self, x: Any, *, limits: Limits = DEFAULT) -> dict[str, np.ndarray]:
+        """The codes of every value for `x`, by name; raises as `run`."""
         from .reference import trace
 
-        return trace(self, x)
+        return trace(self, x, limits)
 
     def apply(self, name: str, values: dict[str, np.ndarray]) -> np.ndarray:
         """The codes that node `name` makes of its inputs, taken from `values`."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from accelsim.arithmetic.affine import Affine, Quantization, quantize
 from accelsim.errors import InputError
+from accelsim.limits import DEFAULT, Limits, over
 
 
 class Slot(NamedTuple):
@@ -20,12 +21,12 @@ class Slot(NamedTuple):
     rounding: Quantization = "fused"
 
 
-def prepare(x: Any, slots: Sequence[Slot]) -> tuple[list[np.ndarray], int]:
+def prepare(x: Any, slots: Sequence[Slot], limits: Limits = DEFAULT) -> tuple[list[np.ndarray], int]:
     """Codes (runs, *shape) for each slot, and the number of runs.
 
     `x`: an array (or what numpy makes one of, or a quantised tensor), a tuple of them for several slots. An array's
     first axis may be a multiple of the slot's: the batch is then cut into that many runs. Raises InputError naming the
-    input, what was given and what is expected.
+    input, what was given and what is expected; an array that repeats what it holds may take the limit of memory.
     """
     given = x if isinstance(x, tuple) else (x,)
     if len(given) != len(slots):
@@ -33,7 +34,7 @@ def prepare(x: Any, slots: Sequence[Slot]) -> tuple[list[np.ndarray], int]:
         raise InputError(f"{len(given)} inputs given, {len(slots)} expected ({names}); pass a tuple with one for each")
     prepared, runs = [], {}
     for part, slot in zip(given, slots, strict=True):
-        codes = _codes(part, slot)
+        codes = _codes(part, slot, limits)
         count = _runs(codes.shape, slot)
         runs[slot.name] = count
         prepared.append(codes.reshape(count, *slot.shape))
@@ -43,7 +44,7 @@ def prepare(x: Any, slots: Sequence[Slot]) -> tuple[list[np.ndarray], int]:
     return prepared, next(iter(runs.values()), 1)
 
 
-def _codes(part: Any, slot: Slot) -> np.ndarray:
+def _codes(part: Any, slot: Slot, limits: Limits) -> np.ndarray:
     if getattr(part, "is_quantized", False):  # PyTorch's quantised tensor, which numpy does not know
         given = (part.q_scale(), part.q_zero_point())
         if given != (slot.affine.scale, slot.affine.zero_point):
@@ -51,11 +52,17 @@ def _codes(part: Any, slot: Slot) -> np.ndarray:
                 f"input {slot.name!r}: quantised with scale {given[0]} and zero point {given[1]}; expected "
                 f"{slot.affine.scale} and {slot.affine.zero_point}"
             )
+        _runs(tuple(part.shape), slot)
+        held = part.untyped_storage().nbytes()
+        _check_size(slot, part.numel(), held, limits)
         part = part.int_repr()
     try:
         array = np.asarray(part)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"input {slot.name!r}: no array can be made of it ({error}); detach tensors first") from None
+    _runs(array.shape, slot)
+    held = array.itemsize + sum((size - 1) * abs(step) for size, step in zip(array.shape, array.strides, strict=True))
+    _check_size(slot, array.size, held, limits)
     if array.dtype == slot.affine.dtype:
         return array
     if array.dtype.kind != "f":
@@ -65,6 +72,13 @@ def _codes(part: Any, slot: Slot) -> np.ndarray:
     if np.isnan(array).any():
         raise InputError(f"input {slot.name!r}: holds NaN, which has no code")
     return quantize(array, slot.affine, slot.rounding)
+
+
+def _check_size(slot: Slot, elements: int, held: int, limits: Limits) -> None:
+    """Codes, numbers and what is worked out on the way take about 16 bytes an element."""
+    needed, allowed = 16 * elements, limits.memory_for(2 * held)
+    if needed > allowed:
+        raise InputError(over("memory", needed, allowed, f"input {slot.name!r}: {elements:,} elements"))
 
 
 def _runs(shape: tuple[int, ...], slot: Slot) -> int:

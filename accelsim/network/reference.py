@@ -18,8 +18,10 @@ from accelsim.arithmetic.matmul import matmul
 from accelsim.arithmetic.normalization import group_norm, layer_norm
 from accelsim.arithmetic.softmax import softmax
 from accelsim.errors import ModelError
+from accelsim.limits import DEFAULT, Limits
 
 from . import rounding
+from .costs import GATHERED, check_run
 from .graph import (
     Add,
     AveragePool,
@@ -53,9 +55,13 @@ def slots(network: Network) -> list[Slot]:
     return [Slot(value.name, value.shape, value.affine, rounding) for value in values]
 
 
-def trace(network: Network, x: Any) -> dict[str, np.ndarray]:
-    """Codes of every value, batches concatenated along the first axis. Raises InputError."""
-    inputs, runs = prepare(x, slots(network))
+def trace(network: Network, x: Any, limits: Limits = DEFAULT) -> dict[str, np.ndarray]:
+    """Codes of every value, batches concatenated along the first axis.
+
+    Raises InputError, and ModelError for a network that takes more than the `limits`.
+    """
+    check_run(network, limits)
+    inputs, runs = prepare(x, slots(network), limits)
     parts: list[dict[str, np.ndarray]] = []
     for run in range(runs):
         values = dict(zip(network.inputs, (codes[run] for codes in inputs), strict=True))
@@ -65,9 +71,9 @@ def trace(network: Network, x: Any) -> dict[str, np.ndarray]:
     return parts[0] if runs == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def run(network: Network, x: Any) -> list[Output]:
+def run(network: Network, x: Any, limits: Limits = DEFAULT) -> list[Output]:
     """The outputs for `x`: floats (quantised on the way in) or codes; a tuple for several inputs."""
-    values = trace(network, x)
+    values = trace(network, x, limits)
     return [_output(network, name, values[name]) for name in network.outputs]
 
 
@@ -142,12 +148,28 @@ def _convolve(node: Convolution, x: np.ndarray, weights: np.ndarray) -> np.ndarr
     steps = (slice(None), slice(None), *(slice(None, None, stride) for stride in node.stride))
     taps = tuple(slice(None, None, dilation) for dilation in node.dilation)
     windows = windows[(*steps, *taps)]
+    images, channels, lines, *rest = windows.shape
+    # A few lines at a time: windows that overlap are many times what they are windows of.
+    line = channels * math.prod(rest)
+    step = max(1, min(lines, GATHERED // line))
+    together = max(1, GATHERED // (line * lines)) if step == lines else 1
+    result = np.empty((images, weights.shape[0], lines, *rest[: len(kernel) - 1]), np.int32)
+    for image in range(0, images, together):
+        for first in range(0, lines, step):
+            place = np.s_[image : image + together, :, first : first + step]
+            result[place] = _sums(node, windows[place], weights)
+    return result
+
+
+def _sums(node: Convolution, windows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Sums of windows (N, C, *out, *kernel): int32 (N, O, *out)."""
     n, channels, *rest = windows.shape
-    out = rest[: len(kernel)]
+    rank = weights.ndim - 2
+    out = rest[:rank]
     grouped = windows.reshape(n, node.groups, channels // node.groups, *rest)
     # (groups, n * positions, channels of a group * taps)
-    order = (1, 0, *range(3, 3 + len(kernel)), 2, *range(3 + len(kernel), 3 + 2 * len(kernel)))
-    gathered = grouped.transpose(order).reshape(node.groups, n * int(np.prod(out)), -1)
+    order = (1, 0, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
+    gathered = grouped.transpose(order).reshape(node.groups, n * math.prod(out), -1)
     matrix = weights.reshape(node.groups, weights.shape[0] // node.groups, -1).astype(np.float64)
     sums = gathered @ matrix.transpose(0, 2, 1)
     result = sums.reshape(node.groups, n, *out, -1)

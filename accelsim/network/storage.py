@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import ENGINES, PT2E, KernelSet
+from accelsim.container import brief, check_same, pack, unpack
 from accelsim.errors import FormatError, ModelError
+from accelsim.reading import shown
 
 from . import graph
 from .checks import check
 from .graph import Network, Node, Value
 
-_FORMAT = "accelsim-network"
-_VERSION = 1
+_KIND = "accelsim-network"
 _KINDS: dict[str, type[Node]] = {kind.__name__: kind for kind in Node.__subclasses__()}
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 _CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -29,11 +27,41 @@ _CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
 def save(network: Network, path: str | Path) -> None:
     """Write `network` to `path`."""
+    header, arrays = _contents(network)
+    Path(path).write_bytes(pack(_KIND, header, arrays))
+
+
+def load(path: str | Path) -> Network:
+    """Read a network. Raises FormatError for a file that is missing, damaged (see `checks`), of another kind, newer."""
+    header, arrays = unpack(path, _KIND, "accelsim extract --out")
+    try:
+        if header["engine"] not in (*ENGINES, PT2E):
+            known = ", ".join((*ENGINES, PT2E))
+            raise FormatError(f"{path}: unknown engine {shown(header['engine'])}; there are {known}")
+        values = [_typed(Value, item) for item in header["values"]]
+        network = Network(
+            engine=header["engine"],
+            kernels=_typed(KernelSet, header["kernels"]),
+            values={value.name: value for value in values},
+            nodes=tuple(_node(item, arrays) for item in header["nodes"]),
+            inputs=_names(header["inputs"]),
+            outputs=_names(header["outputs"]),
+            name=_name(header["name"]),
+            notes=_names(header["notes"]),
+        )
+        check(network)
+        check_same((header, arrays), _contents(network))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, ModelError) as error:
+        reason = brief(str(error)) if isinstance(error, ValidationError) else str(error)
+        raise FormatError(f"{path}: damaged network file ({type(error).__name__}: {reason}); write it again") from None
+    return network
+
+
+def _contents(network: Network) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What a file holds of a network: plain data, and arrays by name."""
     arrays: dict[str, np.ndarray] = {}
     nodes = [{"node": type(node).__name__, **_plain(node, node.name, arrays)} for node in network.nodes]
     header = {
-        "format": _FORMAT,
-        "version": _VERSION,
         "name": network.name,
         "engine": network.engine,
         "kernels": asdict(network.kernels),
@@ -43,44 +71,17 @@ def save(network: Network, path: str | Path) -> None:
         "outputs": network.outputs,
         "notes": network.notes,
     }
-    Path(path).write_bytes(safetensors.numpy.save(arrays, {"accelsim": json.dumps(header)}))
+    return header, arrays
 
 
-def load(path: str | Path) -> Network:
-    """Read a network. Raises FormatError for a file that is missing, damaged (see `checks`), of another kind, newer."""
-    try:
-        with safetensors.safe_open(path, "numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except FileNotFoundError:
-        raise FormatError(f"{path}: no such file") from None
-    except (OSError, safetensors.SafetensorError) as error:
-        raise FormatError(f"{path}: not a saved network ({error}); `accelsim extract --out` writes one") from None
-    try:
-        header = json.loads(metadata["accelsim"])
-        if header["format"] != _FORMAT:
-            raise FormatError(f"{path}: holds a {header['format']!r}, not a network")
-        if header["version"] != _VERSION:
-            raise FormatError(f"{path}: version {header['version']} of the format; this release reads {_VERSION}")
-        if header["engine"] not in (*ENGINES, PT2E):
-            known = ", ".join((*ENGINES, PT2E))
-            raise FormatError(f"{path}: unknown engine {header['engine']!r}; there are {known}")
-        values = [_typed(Value, item) for item in header["values"]]
-        network = Network(
-            engine=header["engine"],
-            kernels=_typed(KernelSet, header["kernels"]),
-            values={value.name: value for value in values},
-            nodes=tuple(_node(item, arrays) for item in header["nodes"]),
-            inputs=tuple(header["inputs"]),
-            outputs=tuple(header["outputs"]),
-            name=header["name"],
-            notes=tuple(header["notes"]),
-        )
-        check(network)
-    except (KeyError, TypeError, ValueError, ValidationError, ModelError) as error:
-        reason = str(error).replace("\n", " ")
-        raise FormatError(f"{path}: damaged network file ({type(error).__name__}: {reason}); write it again") from None
-    return network
+def _name(item: Any) -> str:
+    if not isinstance(item, str):
+        raise TypeError(f"{shown(item)} is no name")
+    return item
+
+
+def _names(items: Any) -> tuple[str, ...]:
+    return tuple(_name(item) for item in items)
 
 
 def _plain(item: Any, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from accelsim.arithmetic.certificate import Certificate, prove
 from accelsim.arithmetic.reachable import Reachable, reachable
 from accelsim.arithmetic.units import Requantizer, UnitRule, requantizer
 from accelsim.hardware.configuration import Arithmetic
+from accelsim.limits import DEFAULT
 
 from . import rounding
+from .costs import check_run
 from .graph import Convolution, Linear, Network, Softmax
 from .inputs import prepare
 from .reference import accumulators, apply, channels_in_place, slots
@@ -133,6 +135,7 @@ def trace_substituted(
     The other nodes are those of `others`: the same graph under another engine or kernel set. A softmax stays the
     network's own, since only QNNPACK's has an integer rule.
     """
+    check_run(network, DEFAULT)
     inputs, runs = prepare(x, slots(network))
     rules = {node.name: choose(node) for node in matrix_nodes(network)}
     parts: list[dict[str, np.ndarray]] = []

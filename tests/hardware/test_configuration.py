@@ -56,7 +56,7 @@ def test_sizes_are_read_with_their_units(text: str | int, size: int) -> None:
         ("buffers.accumulator.banks", None, "valid integer"),
         ("requant_unit.arithmetic", "guesswork", "float32_exact"),
         ("dram.bytes_per_cycle", 0, "greater than or equal to 1"),
-        ("clock_mhz", 0, "greater than 0"),
+        ("clock_mhz", 0, "greater than or equal to 0.001"),
     ],
 )
 def test_an_impossible_value_is_refused_by_key_value_and_limit(key: str, value: object, said: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -15,7 +16,9 @@ import safetensors.numpy
 
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import KernelSet
+from accelsim.container import sealed
 from accelsim.errors import FormatError, ModelError
+from accelsim.limits import Limits
 from accelsim.network import (
     Add,
     AveragePool,
@@ -148,7 +151,7 @@ def assert_refused(change: Any, says: str, path: Path) -> None:
     """A saved network with `change` made to its header and its arrays is refused, in words that match `says`."""
     header, arrays = _saved(path)
     change(header, arrays)
-    path.write_bytes(safetensors.numpy.save(arrays, {"accelsim": json.dumps(header)}))
+    path.write_bytes(sealed(safetensors.numpy.save(arrays, {"accelsim": json.dumps(header)})))
     with pytest.raises(FormatError, match=says) as caught:
         Network.load(path)
     assert str(path) in str(caught.value)
@@ -220,8 +223,8 @@ def _first(to: Any) -> Any:
     [
         (_value("x", "scale", 0.0, "affine"), "value 'x': scale .0.*above 0"),
         (_value("x", "scale", -0.1, "affine"), "value 'x': scale"),
-        (_value("x", "scale", float("nan"), "affine"), "value 'x': scale .nan"),
-        (_value("x", "scale", float("inf"), "affine"), "value 'x': scale .inf"),
+        (_value("x", "scale", float("nan"), "affine"), "NaN is no finite number"),
+        (_value("x", "scale", float("inf"), "affine"), "Infinity is no finite number"),
         (_value("x", "scale", 1e-60, "affine"), "in binary32 too"),
         (_value("x", "zero_point", 256, "affine"), r"zero point 256 is no uint8 code \(0 to 255\)"),
         (_value("x", "zero_point", -1, "affine"), "zero point -1"),
@@ -320,7 +323,7 @@ def test_a_wrong_header_is_refused(change: Any, says: str, tmp_path: Path) -> No
 def test_the_header_as_it_is_is_accepted(tmp_path: Path) -> None:
     # What the changes above are made to: without one the same way of writing gives a good file.
     header, arrays = _saved(tmp_path / "network")
-    (tmp_path / "copy").write_bytes(safetensors.numpy.save(arrays, {"accelsim": json.dumps(header)}))
+    (tmp_path / "copy").write_bytes(sealed(safetensors.numpy.save(arrays, {"accelsim": json.dumps(header)})))
     assert_same(Network.load(tmp_path / "copy"), everything())
 
 
@@ -333,7 +336,7 @@ def test_cut_and_foreign_files_are_refused(tmp_path: Path) -> None:
         with pytest.raises(FormatError, match=str(path)):
             Network.load(path)
     path.write_bytes(safetensors.numpy.save({"a": np.zeros(3)}))
-    with pytest.raises(FormatError, match="damaged"):
+    with pytest.raises(FormatError, match="not a saved network"):
         Network.load(path)
     with pytest.raises(FormatError, match="no such file"):
         Network.load(tmp_path / "nothing")
@@ -367,3 +370,85 @@ def test_a_graph_must_be_whole() -> None:
         replace(network, values={name: value for name, value in network.values.items() if name != "sum"})
     with pytest.raises(ModelError, match=r"no layer is named 'conv9'; the layers are up, down"):
         network.node("conv9")
+
+
+def test_every_bit_of_a_saved_network_counts(tmp_path: Path) -> None:
+    path = tmp_path / "network"
+    everything().save(path)
+    whole = path.read_bytes()
+    for place in np.random.default_rng(0).choice(8 * len(whole), 1000, replace=False):
+        changed = bytearray(whole)
+        changed[place // 8] ^= 1 << int(place) % 8
+        path.write_bytes(changed)
+        with pytest.raises(FormatError, match=r"network: |network; "):
+            Network.load(path)
+
+
+def test_a_flipped_bit_is_called_damage_and_an_older_format_by_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "network"
+    everything().save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(FormatError, match="damaged: its checksum differs, so some bit has changed; write it again"):
+        Network.load(path)
+    path.write_bytes(whole.replace(b'\\"version\\": 2', b'\\"version\\": 1'))
+    with pytest.raises(FormatError, match="version 1 of the format; this release reads 2: write it again"):
+        Network.load(path)
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "a\0b", "\ud800", "/"])
+def test_what_is_no_file_is_refused(path: str) -> None:
+    with pytest.raises(FormatError):
+        Network.load(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FormatError, match="a pipe, not a file"):
+        Network.load(tmp_path / "pipe")
+
+
+def _doubling(times: int) -> Network:
+    affine = Affine(0.1, 7, "uint8")
+    nodes = [Concatenate(f"c{i}", (f"c{i - 1}" if i else "x",) * 2, 1) for i in range(times)]
+    values = {name: Value(name, (1, 1 << i), affine, (0, 1)) for i, name in enumerate(["x", *(n.name for n in nodes)])}
+    return Network("fbgemm", KernelSet("avx2", "vnni"), values, tuple(nodes), ("x",), (nodes[-1].name,), "n")
+
+
+def test_thirty_doublings_are_refused_before_they_are_made() -> None:
+    small = _doubling(3)
+    assert small.run(np.array([[5]], np.uint8))[0].quantized.tolist() == [[5] * 8]
+    with pytest.raises(ModelError, match=r"all its values together takes 2,147,483,647 bytes; .*--limit-memory"):
+        _doubling(30).run(np.array([[5]], np.uint8))
+    with pytest.raises(ModelError, match=r"limits=Limits\(operations="):
+        _doubling(16).run(np.array([[5]], np.uint8), limits=Limits(operations=1))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (_value("x", "shape", [True, 4, 6, 6]), "written"),
+        (_value("x", "shape", [1, 4, 6, "6"]), "written"),
+        (_value("x", "zero_point", 7.0, "affine"), "written"),
+        (_value("x", "shape", [1 << 40, 4, 6, 6]), "more than 1,099,511,627,776 elements"),
+        (_value("x", "shape", [1] * 30), "30 axes; 24 at most"),
+        (_node("sum", "row", 5), "no whole number of rows"),
+        (_node("most", "padding", [[0, 2], [1, 0]]), "nothing but padding"),
+        (_node("mean", "stride", [1 << 31, 1]), "above 2,147,483,647"),
+        (_node("cut", "step", 1 << 31), "of an axis of 8"),
+        (_node("large", "factors", [1e-30, None]), "do not bring"),
+        (_change("inputs", to=["x", "x"]), "an input is named twice"),
+        (_change("outputs", to=[]), "it has no output"),
+        (_change("notes", to=[7]), "7 is no name"),
+        (_change("surprise", to=1), "surprise"),
+    ],
+)
+def test_what_would_be_read_past_is_refused(change: Any, says: str, tmp_path: Path) -> None:
+    assert_refused(change, says, tmp_path / "network")
+
+
+def test_an_array_that_nothing_names_is_refused(tmp_path: Path) -> None:
+    def change(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        arrays["surprise"] = np.zeros(3)
+
+    assert_refused(change, "array 'surprise'", tmp_path / "network")
