@@ -279,8 +279,8 @@ def test_a_model_that_x86_inductor_quantizer_quantised_is_what_it_is_lowered_to(
             return self.last(x)
 
     torch.manual_seed(0)
-    # Codes that use less than a third of their range, and zero points of 0, keep pairs of products within int16: kernels
-    # without VNNI saturate there.
+    # Codes that use less than a third of their range, and zero points of 0, keep pairs of products within int16, where
+    # kernels without VNNI saturate.
     x = torch.rand(16, 3, 8, 8)
     graph = torch.export.export(Net().eval(), (x[:2],)).module()
     quantizer = inductor.X86InductorQuantizer()
