@@ -2,7 +2,7 @@
 
 One statement a line, `;` starts a comment. An instruction is its mnemonic and `field=value` pairs; fields with a
 default may be left out. Values are integers (decimal, 0x, or a name given by `.define`), binary32 numbers, or names of
-an enumeration joined by `+`. Directives:
+an enumeration joined by `+`. A name of unusual characters stands between double quotes, as in JSON. Directives:
 
     .program NAME                    .layer NAME (of the instructions that follow)
     .define NAME VALUE               .accelerator {...} (a configuration as JSON)
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import enum
 import json
-import shlex
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +31,7 @@ from .decoding import INSTRUCTIONS
 from .fields import Field
 from .instructions import Instruction
 from .program import Part, Port, Probe, Program, Segment, port_from_dict
+from .words import quoted, statement, words
 
 _KINDS = {kind.mnemonic: kind for kind in INSTRUCTIONS}
 _TYPES: dict[str, Any] = {"u8": np.uint8, "i8": np.int8, "i32": np.dtype("<i4"), "f32": np.dtype("<f4")}
@@ -43,12 +44,10 @@ def assemble(text: str, accelerator: Accelerator | None = None) -> Program:
     Raises AssemblyError with the line's number, its text and what is allowed there.
     """
     reader = _Reader()
-    for number, line in enumerate(text.splitlines(), 1):
-        statement = line.split(";", 1)[0].strip()
-        if not statement:
-            continue
+    for number, line in enumerate(re.split("\r\n|\r|\n", text), 1):
         try:
-            reader.statement(statement)
+            if told := statement(line):
+                reader.statement(told)
         except AccelsimError as error:
             raise AssemblyError(f"line {number}: {error}\n    {line.strip()}") from None
         except (ValueError, KeyError, TypeError, OverflowError) as error:
@@ -58,7 +57,7 @@ def assemble(text: str, accelerator: Accelerator | None = None) -> Program:
 
 def disassemble(program: Program, *, data: bool = True) -> str:
     """The text that assembles to `program`; without `data`, the data image is left out."""
-    lines = [f".program {shlex.quote(program.name)}"]
+    lines = [f".program {quoted(program.name)}"]
     if program.accelerator is not None:
         lines.append(f".accelerator {json.dumps(program.accelerator.to_dict())}")
     lines.append(f".code {program.code:#x}")
@@ -76,7 +75,7 @@ def disassemble(program: Program, *, data: bool = True) -> str:
     for index, instruction in enumerate(program.instructions):
         if program.layer_of[index] != layer:
             layer = program.layer_of[index]
-            lines.append(f".layer {shlex.quote(program.layers[layer])}")
+            lines.append(f".layer {quoted(program.layers[layer])}")
         lines.append(instruction_text(instruction))
         lines += probes.get(index, ())
     return "\n".join(lines) + "\n"
@@ -105,7 +104,7 @@ def _value_text(item: Field, value: Any) -> str:
 
 def _port_line(directive: str, port: Port) -> str:
     shape, stored, axes = ("x".join(map(str, sizes)) for sizes in (port.shape, port.stored, port.axes))
-    text = f"{directive} {shlex.quote(port.name)} address={port.address:#x} shape={shape} dtype={port.affine.dtype}"
+    text = f"{directive} {quoted(port.name)} address={port.address:#x} shape={shape} dtype={port.affine.dtype}"
     text += f" scale={port.affine.scale!r} zero_point={port.affine.zero_point}"
     if port.stored != port.shape or list(port.axes) != list(range(len(port.axes))):
         text += f" stored={stored} axes={axes}"
@@ -136,8 +135,8 @@ class _Reader:
             ".define": self._define,
             ".layer": self._layer,
             ".data": self._data,
-            ".input": lambda rest: self.inputs.append(self._port(rest)),
-            ".output": lambda rest: self.outputs.append(self._port(rest)),
+            ".input": lambda rest: self.inputs.append(self._port(words(rest))),
+            ".output": lambda rest: self.outputs.append(self._port(words(rest))),
             ".value": self._value,
             ".code": self._code,
         }
@@ -170,7 +169,7 @@ class _Reader:
         )
 
     def _program(self, rest: str) -> None:
-        (self.name,) = shlex.split(rest)
+        (self.name,) = words(rest)
 
     def _accelerator(self, rest: str) -> None:
         self.accelerator = Accelerator.from_dict(json.loads(rest), ".accelerator")
@@ -180,7 +179,7 @@ class _Reader:
         self.names[name] = self._integer(value)
 
     def _layer(self, rest: str) -> None:
-        (name,) = shlex.split(rest)
+        (name,) = words(rest)
         if name not in self.layers:
             self.layers.append(name)
         self.layer = self.layers.index(name)
@@ -203,18 +202,19 @@ class _Reader:
     def _value(self, rest: str) -> None:
         if not self.instructions:
             raise AssemblyError(".value: must stand after the instruction that completes the value")
-        *words, last = shlex.split(rest)
+        *parts, last = words(rest)
         part = None
         if last.startswith("part="):
             numbers = [self._integer(number) for number in last.removeprefix("part=").split(":")]
             if not 2 <= len(numbers) <= 4:
                 raise AssemblyError(f".value: {last} must be part=FIRST:LENGTH or part=FIRST:LENGTH:LINES:PITCH")
             part = Part(*numbers)
-            rest = shlex.join(words)
-        self.probes.append(Probe(self._port(rest), len(self.instructions) - 1, part))
+        else:
+            parts.append(last)
+        self.probes.append(Probe(self._port(parts), len(self.instructions) - 1, part))
 
-    def _port(self, rest: str) -> Port:
-        name, *pairs = shlex.split(rest)
+    def _port(self, parts: list[str]) -> Port:
+        name, *pairs = parts
         item: dict[str, Any] = {"name": name}
         for key, value in self._pairs(pairs):
             if key in ("shape", "stored", "axes", "pitches"):

@@ -13,6 +13,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from accelsim import files
 from accelsim.arithmetic.affine import Affine
 from accelsim.errors import AssemblyError, ConfigurationError, FormatError
 from accelsim.hardware import Accelerator
@@ -193,7 +194,10 @@ class Program:
         return disassemble(self, data=data)
 
     def save(self, path: str | Path) -> None:
-        """Write one file: safetensors with the words and the data image, the rest as JSON in its metadata."""
+        """Write one file: safetensors with the words and the data image, the rest as JSON in its metadata.
+
+        Raises WriteError.
+        """
         header = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -214,7 +218,7 @@ class Program:
             "layer_of": np.array(self.layer_of, np.int32),
             **{f"data.{i}": np.frombuffer(segment.content, np.uint8) for i, segment in enumerate(self.data)},
         }
-        Path(path).write_bytes(safetensors.numpy.save(tensors, {"accelsim": json.dumps(header)}))
+        files.write(path, safetensors.numpy.save(tensors, {"accelsim": json.dumps(header)}))
 
     @classmethod
     def load(cls, path: str | Path) -> Program:

@@ -12,6 +12,7 @@ import safetensors
 import safetensors.numpy
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from accelsim import files
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import ENGINES, PT2E, KernelSet
 from accelsim.errors import FormatError, ModelError
@@ -28,7 +29,7 @@ _CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
 
 def save(network: Network, path: str | Path) -> None:
-    """Write `network` to `path`."""
+    """Write `network` to `path`. Raises WriteError."""
     arrays: dict[str, np.ndarray] = {}
     nodes = [{"node": type(node).__name__, **_plain(node, node.name, arrays)} for node in network.nodes]
     header = {
@@ -43,7 +44,7 @@ def save(network: Network, path: str | Path) -> None:
         "outputs": network.outputs,
         "notes": network.notes,
     }
-    Path(path).write_bytes(safetensors.numpy.save(arrays, {"accelsim": json.dumps(header)}))
+    files.write(path, safetensors.numpy.save(arrays, {"accelsim": json.dumps(header)}))
 
 
 def load(path: str | Path) -> Network:
@@ -89,6 +90,7 @@ def _plain(item: Any, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, A
     for field in fields(item):
         value, key = getattr(item, field.name), f"{prefix}.{field.name}"
         if isinstance(value, np.ndarray):
+            key = json.dumps(key)[1:-1]  # names of arrays are UTF-8, names of nodes whatever Python's text holds
             arrays[key] = np.ascontiguousarray(value)
             plain[field.name] = {"array": key}
         else:
