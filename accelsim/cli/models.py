@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from accelsim.network import Network
 
 from .output import progress
 from .status import CallError
+from .streams import stdout_free
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,3 @@ def saved_kind(argument: str) -> str | None:
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError):
         return None
     return str(kind)
-
-
-def stdout_free() -> contextlib.redirect_stdout[Any]:
-    """stdout carries the result alone, whatever a model's module prints while it trains."""
-    return contextlib.redirect_stdout(sys.stderr)
