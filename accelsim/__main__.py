@@ -22,7 +22,13 @@ def main() -> None:
         signal.signal(signal.SIGINT, _leave)
     from accelsim.cli import main as run
 
-    run()
+    try:
+        run()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            # All is said and put away. The interpreter's own end would be the signal where it hit code below Python.
+            os._exit(INTERRUPTED)
+        raise
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def file_name(text: str) -> str:
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".-").rstrip(".")[:_LONGEST_FILE_NAME]
     if plain.partition(".")[0].upper() in _DEVICES:
         plain = f"_{plain}"
-    if plain == text:
+    if plain and plain == text:
         return plain
     mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{plain[: _LONGEST_FILE_NAME - 9].strip('_.-') or 'unnamed'}-{mark}"

@@ -95,14 +95,15 @@ def _check_call(source: Source, model: str, names: list[str], element: int) -> N
     """Raises CallError for layers and elements that the network does not have, or without an input."""
     network = source.network
     able = [node.name for node in network.nodes if isinstance(node, Convolution | Linear)]
+    some = ", ".join(able) or "convolutions and linear layers, of which this network has none"
     for name in names:
         if name not in {node.name for node in network.nodes}:
-            raise CallError(f"--layers {name}: no such layer; explain takes {', '.join(able)}")
+            raise CallError(f"--layers {name}: no such layer; explain takes {some}")
         if name not in able:
             kind = type(network.node(name)).__name__
-            raise CallError(f"--layers {name}: is a {kind}; explain takes {', '.join(able)}")
+            raise CallError(f"--layers {name}: is a {kind}; explain takes {some}")
     if not names:
-        raise CallError(f"--layers: no layer given; explain takes {', '.join(able)}")
+        raise CallError(f"--layers: no layer given; explain takes {some}")
     size = network.values[names[0]].size
     if not 0 <= element < size:
         raise CallError(f"--element {element}: {names[0]}'s output has {size:,} elements; give 0 to {size - 1}")
