@@ -87,13 +87,16 @@ def file_name(text: str) -> str:
 
     A name that has to be changed gets a part of its hash, so that two such names do not become one.
     """
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".-").rstrip(".")[:_LONGEST_FILE_NAME]
-    if plain.partition(".")[0].upper() in _DEVICES:
-        plain = f"_{plain}"
-    if plain and plain == text:
-        return plain
+    harmless = re.fullmatch(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?", text)
+    if harmless and not _is_device(text):
+        return text
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", text)[: _LONGEST_FILE_NAME - 10].strip("_.-") or "unnamed"
     mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{plain[: _LONGEST_FILE_NAME - 9].strip('_.-') or 'unnamed'}-{mark}"
+    return f"{'_' if _is_device(plain) else ''}{plain}-{mark}"
+
+
+def _is_device(name: str) -> bool:
+    return name.partition(".")[0].upper() in _DEVICES
 
 
 def json_text(document: Any, indent: int | None = None) -> str:

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 import accelsim
 from accelsim.errors import AccelsimError
+from accelsim.escaping import printable
 
 from .output import say, write_text
 from .status import INTERRUPTED, WRONG_CALL, WRONG_OUTPUTS, status_of
@@ -35,7 +36,24 @@ class _Commands(TyperGroup):
                 os.fsencode(word)
             except ValueError as error:
                 ctx.fail(f"{word!r} cannot be a word of a command: {error}")
-        return super().parse_args(ctx, args)
+        with _words_shown():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _words_shown():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _words_shown() -> Iterator[None]:
+    """An error of the parser quotes words of the call; it does so as a terminal can show them."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            said = printable(error.format_message(), lines=True)
+            error.format_message = lambda: said
+        raise
 
 
 application = typer.Typer(

@@ -52,7 +52,7 @@ def extract(
         raise CallError(f"--format {format}: says how --out is written; give --out too")
     if out is not None:
         check_out(format, out) if format is not None else check_writable(out)
-    if zipfile.is_zipfile(model) and saved_kind(model) is None:
+    if Path(model).is_file() and zipfile.is_zipfile(model) and saved_kind(model) is None:
         from accelsim.frontend.state_dict import is_state_dict, read_state_dict
 
         if is_state_dict(model):

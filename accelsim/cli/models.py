@@ -14,6 +14,7 @@ from typing import Any
 import safetensors
 
 from accelsim.errors import ModelError
+from accelsim.escaping import whole_characters
 from accelsim.network import Network
 
 from .output import progress
@@ -72,6 +73,8 @@ def _script(argument: str, x: Any) -> Any:
     """A TorchScript model from a file."""
     if not Path(argument).is_file():
         raise CallError(f"{argument}: not a file; give module:callable, a TorchScript file or a saved network")
+    if whole_characters(argument) != argument:
+        raise CallError(f"{argument}: PyTorch opens only files whose names are UTF-8; rename it")
     from accelsim.frontend.load import load_script
 
     model = load_script(argument)

@@ -86,7 +86,8 @@ def _safetensors(bundle: Bundle, path: Path, put: Write) -> list[_Place]:
     keys = Distinct()
     places = [_Place(path, keys.of(whole_characters(tensor.name))) for tensor in bundle.tensors]
     arrays = {
-        place.key: np.ascontiguousarray(tensor.array) for place, tensor in zip(places, bundle.tensors, strict=True)
+        place.key: np.ascontiguousarray(tensor.array).reshape(tensor.array.shape)  # which makes a row of a scalar
+        for place, tensor in zip(places, bundle.tensors, strict=True)
     }
     put(path, safetensors.numpy.save(arrays, {"manifest": json_text(bundle.manifest)}))
     return places

@@ -174,7 +174,7 @@ def _beside(example: LayerExample) -> str:
         verdict = "equal" if example.reference_code == example.code else "DIFFERENT"
         return (
             f"**Beside the integer reference.** It gives {example.reference_code} at {where}: {verdict}. "
-            "(PyTorch's own value is not known here: no PyTorch model was given, or the model keeps this value in float.)"
+            "(PyTorch's own value is not known here: no PyTorch model was given, or it keeps this value in float.)"
         )
     verdict = "equal" if example.torch_code == example.code else "DIFFERENT"
     return f"**Beside PyTorch.** `int_repr()` at {where} is {example.torch_code}: {verdict}."

@@ -50,7 +50,8 @@ def save(figure: Figure, path: str | Path) -> tuple[Path, ...]:
     paths = picture_paths(path)
     make_folder(paths[0].parent)
     with replacing() as put, rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a name in letters that the font does not have
+        # Names in letters that the font does not have, or so long that little room is left.
+        warnings.filterwarnings("ignore", "Glyph .* missing from|constrained_layout not applied")
         for file in paths:
             content = io.BytesIO()
             form = "svg" if file.suffix == ".svg" else "png"

@@ -104,3 +104,11 @@ def test_what_cannot_be_worked_is_said(layers: list[str], element: int, said: st
     network = linear_network()
     with pytest.raises(ModelError, match=said):
         work_through(network, layers, element, network.trace(X))
+
+
+def test_a_value_that_pytorch_keeps_in_float_has_no_code_beside_it() -> None:
+    network = linear_network()
+    codes = network.trace(X)
+    page = to_markdown(work_through(network, ["fc1"], 0, codes, {"fc2": codes["fc2"]}))
+    assert f"It gives {codes['fc1'][0, 0]} at [0, 0] of fc1: equal" in page
+    assert "it keeps this value in float" in page
