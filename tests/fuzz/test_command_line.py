@@ -123,7 +123,7 @@ def test_no_command_line_gets_past_a_message(place: Path, seed: int) -> None:
     draw, known = random.Random(seed), options()
     assert {"--input", "--layers", "--markdown"} <= set(known["explain"])
     statuses = set()
-    for _ in range(250):
+    for _ in range(150):
         words = mutated(draw, known)
         called = call(*words)
         statuses.add(called.status)
