@@ -1,8 +1,18 @@
 """The errors a user meets. Each message says what is wrong, where, and what to do about it."""
 
+from .escaping import printable, shortened
+
+_LONGEST = 4000
+
 
 class AccelsimError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    A message may quote what stands in a file; it is made fit for a terminal, and cut where it is endless.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(shortened(message, _LONGEST), lines=True))
 
 
 class ConfigurationError(AccelsimError):
@@ -35,3 +45,7 @@ class MachineError(AccelsimError):
 
 class SweepError(AccelsimError):
     """A sweep's parameters or its store are wrong."""
+
+
+class WriteError(AccelsimError):
+    """A file cannot be written, or a picture not drawn."""

@@ -4,24 +4,64 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
-from collections.abc import Callable
-from typing import Annotated, ParamSpec
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Annotated, Any, ParamSpec
 
 import typer
+from typer.core import TyperGroup
 
 import accelsim
 from accelsim.errors import AccelsimError
+from accelsim.escaping import printable
 
-from .output import say
+from .output import say, write_text
 from .status import INTERRUPTED, WRONG_CALL, WRONG_OUTPUTS, status_of
+from .streams import drop_stdout, open_streams
 
 _Parameters = ParamSpec("_Parameters")
 
+
+class _Commands(TyperGroup):
+    """The sub-commands, for words that the system can take as names."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for word in args:
+            try:
+                if "\0" in word:
+                    raise ValueError("it holds a NUL character")
+                os.fsencode(word)
+            except ValueError as error:
+                ctx.fail(f"{word!r} cannot be a word of a command: {error}")
+        with _words_shown():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _words_shown():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _words_shown() -> Iterator[None]:
+    """An error of the parser quotes words of the call; it does so as a terminal can show them."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            said = printable(error.format_message(), lines=True)
+            error.format_message = lambda: said
+        raise
+
+
 application = typer.Typer(
     name="accelsim",
+    cls=_Commands,
     help="Run quantised PyTorch models on a simulated compute unit, equal to PyTorch in every bit. "
-    "Exit status: 0 all is well, 1 the model or the outputs are wrong, 2 the call is wrong.",
+    "Exit status: 0 all is well, 1 the model or the outputs are wrong, 2 the call is wrong or a file cannot be "
+    "written.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,7 +74,7 @@ def _options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
 ) -> None:
     if version:
-        print(accelsim.__version__)
+        write_text(f"{accelsim.__version__}\n")
         raise typer.Exit
 
 
@@ -43,34 +83,70 @@ def guarded(command: Callable[_Parameters, int]) -> Callable[_Parameters, None]:
 
     @functools.wraps(command)
     def run(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> None:
-        try:
-            status = command(*args, **kwargs)
-        except AccelsimError as error:
-            say(f"error: {error}")
-            status = status_of(error)
-        except OSError as error:
-            # What the package itself reads raises its own errors; this is a file that cannot be written.
-            say(f"error: {error.filename or 'a file'}: {error.strerror or error}")
-            status = WRONG_CALL
-        except KeyboardInterrupt:
-            say("interrupted; finished work is kept")
-            status = INTERRUPTED
-        except Exception as error:
-            if os.environ.get("ACCELSIM_TRACEBACK"):
-                raise
-            say(
-                f"internal error, a bug in accelsim: {type(error).__name__}: {error}\n"
-                "With ACCELSIM_TRACEBACK=1 in the environment it says where; please report that."
-            )
-            status = WRONG_OUTPUTS
+        with _interrupts_raised():
+            status = _status(lambda: command(*args, **kwargs))
         raise typer.Exit(status)
 
     return run
 
 
+def _status(command: Callable[[], int]) -> int:
+    """The exit status of a command, or of the error that ends it, which is said."""
+    try:
+        return command()
+    except AccelsimError as error:
+        say(f"error: {error}")
+        return status_of(error)
+    except OSError as error:
+        # What the package reads and writes raises its own errors; this comes from what it uses.
+        place = f"{error.filename}: " if error.filename else ""
+        say(f"error: {place}{error.strerror or error}; the system refused what a library asked of it")
+        return WRONG_CALL
+    except MemoryError as error:
+        say(f"error: out of memory{f' ({error})' if str(error) else ''}; give smaller inputs, or a smaller model")
+        return WRONG_CALL
+    except KeyboardInterrupt:
+        say("interrupted; finished work is kept")
+        return INTERRUPTED
+    except Exception as error:
+        if os.environ.get("ACCELSIM_TRACEBACK"):
+            raise
+        say(
+            f"internal error, a bug in accelsim: {type(error).__name__}: {error}\n"
+            "With ACCELSIM_TRACEBACK=1 in the environment it says where; please report that."
+        )
+        return WRONG_OUTPUTS
+    except BaseException as error:  # SystemExit, or a class of the model's own
+        say(f"error: the model's code ended the program ({type(error).__name__}: {error}); it must return instead")
+        return WRONG_OUTPUTS
+
+
+@contextmanager
+def _interrupts_raised() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt while a command works. Before and after it, the process just ends."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def main() -> None:
-    """Entry of the console script."""
-    # `module:callable` finds modules in the current directory, as `python -m` does.
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    application(prog_name="accelsim")
+    """Run the program with the words of this process."""
+    open_streams()
+    # `module:callable` finds modules in the current directory, as `python -m` does; one that was removed holds none.
+    with suppress(OSError):
+        if os.getcwd() not in sys.path and "" not in sys.path:
+            sys.path.insert(0, os.getcwd())
+    try:
+        application(prog_name="accelsim")
+    except AccelsimError as error:
+        say(f"error: {error}")
+        sys.exit(status_of(error))
+    except OSError as error:  # of the help, which typer prints by itself
+        drop_stdout()
+        say(f"error: standard output cannot be written ({(error.strerror or str(error)).lower()})")
+        sys.exit(WRONG_CALL)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from accelsim.files import check_writable
 from accelsim.hardware import Accelerator
 
 from .application import application, guarded
@@ -28,6 +29,7 @@ def assemble(
     as_json: Json = False,
 ) -> int:
     """Assemble a program from text and save it."""
+    check_writable(out)
     program = assemble_file(text, None if config is None else Accelerator.from_yaml(config))
     program.save(out)
     summary = program_summary(program) | {"out": str(out)}

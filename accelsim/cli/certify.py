@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from accelsim.export import write_certificates
+from accelsim.export import check_certificates_out, write_certificates
 from accelsim.report.certification import certification_table
 from accelsim.report.certification import certify as certify_network
 
 from .application import application, guarded
 from .models import open_model
 from .options import Engine, Json, Lanes, Model
-from .output import progress, write_json, write_tables
+from .output import Failures, progress, write_json, write_tables
 from .status import OK
 
 
@@ -33,11 +33,16 @@ def certify(
     as_json: Json = False,
 ) -> int:
     """Find fixed-point constants that equal the engine's roundings for every accumulator, or what they get wrong."""
+    if out is not None:
+        check_certificates_out(out)
     network = open_model(model, engine, lanes).network
     with progress("certifying") as advance:
         layers = certify_network(network, multiplier_bits, advance)
+    failures, written = Failures(), None
     if out is not None:
-        write_certificates(network, {name: found for name, (_, found) in layers.items()}, out)
+        with failures.kept():
+            write_certificates(network, {name: found for name, (_, found) in layers.items()}, out)
+            written = str(out)
     rows = [summary for summary, _ in layers.values()]
     if as_json:
         document = [{**dataclasses.asdict(row), "share": row.share} for row in rows]
@@ -47,10 +52,11 @@ def certify(
                 "engine": network.engine,
                 "multiplier_bits": multiplier_bits,
                 "layers": document,
-                "out": None if out is None else str(out),
+                "out": written,
             }
         )
-        return OK
-    written = "" if out is None else f"written to {out}"
-    write_tables(certification_table(network, rows, multiplier_bits), written)
-    return OK
+    else:
+        write_tables(
+            certification_table(network, rows, multiplier_bits), "" if written is None else f"written to {written}"
+        )
+    return failures.status(OK)

@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 from accelsim.compiler.dump import PASSES, dump
+from accelsim.files import check_writable
 from accelsim.hardware import Accelerator
 
 from .application import application, guarded
 from .arithmetic import certificates, certificates_table, uncertified
 from .models import open_model
 from .options import Config, Effort, Engine, Input, Json, Lanes, Model, one_of, read_inputs
-from .output import progress, write_json, write_tables, write_text
+from .output import Failures, progress, write_json, write_tables, write_text
 from .programs import plan_table, program_summary, program_table
 from .status import OK
 
@@ -49,13 +50,17 @@ def compile(
     from accelsim.compiler import compile_with_plans
     from accelsim.compiler.sums import sum_bits
 
+    check_writable(out)
     accelerator = Accelerator.from_yaml(config)
     network = open_model(model, engine, lanes, read_inputs(inputs)).network
     with progress("compile"):
         compilation = compile_with_plans(network, accelerator, effort=effort)
     program = compilation.program
-    program.save(out)
-    summary = program_summary(program) | {"out": str(out)}
+    failures, written = Failures(), None
+    with failures.kept():
+        program.save(out)
+        written = str(out)
+    summary = program_summary(program) | {"out": written}
     needed = sum_bits(network) if explain else {}
     plans = [
         {
@@ -82,5 +87,5 @@ def compile(
             *([plan_table(plans, accelerator.buffers.accumulator.bits)] if explain else []),
         ]
         tables += certificates_table(network, proved, accelerator)
-        write_tables(*tables, "\n".join([*notes, f"written to {out}"]))
-    return OK
+        write_tables(*tables, "\n".join([*notes, *([] if written is None else [f"written to {written}"])]))
+    return failures.status(OK)

@@ -12,15 +12,17 @@ import typer
 from rich.markdown import Markdown
 from typer.core import TyperCommand
 
+from accelsim.files import check_writable, write
 from accelsim.network import Convolution, Linear
 from accelsim.report.pages import to_markdown
 from accelsim.report.worked_example import LayerExample, work_through
 
 from .application import application, guarded
-from .models import Source, open_model, stdout_free
+from .models import Source, open_model
 from .options import Engine, Input, Json, Lanes, Model, read_inputs
-from .output import write_json, write_tables
+from .output import Failures, write_json, write_tables
 from .status import OK, WRONG_OUTPUTS, CallError
+from .streams import stdout_free
 
 _TERMS_IN_TERMINAL = 64
 
@@ -64,20 +66,25 @@ def explain(
     as_json: Json = False,
 ) -> int:
     """Work through one output of each layer: sum, zero points, bias, roundings, fixed point, and PyTorch's own code."""
+    if markdown is not None:
+        check_writable(markdown)
     source = open_model(model, engine, lanes, read_inputs(inputs))
     names = [name for item in layers for name in item.split(",") if name]
     _check_call(source, model, names, element)
     codes = source.network.trace(source.x)
     examples = work_through(source.network, names, element, codes, _torch_codes(source))
+    failures, written = Failures(), ""
     if markdown is not None:
-        markdown.write_text(to_markdown(examples), encoding="utf-8")
+        with failures.kept():
+            write(markdown, to_markdown(examples))
+            written = f"written to {markdown}"
     if as_json:
         write_json({"network": source.network.name, "layers": [dataclasses.asdict(example) for example in examples]})
     else:
         write_tables(Markdown(to_markdown(examples, most_terms=_TERMS_IN_TERMINAL)))
-        if markdown is not None:
-            write_tables(f"written to {markdown}")
-    return OK if all(map(_agrees, examples)) else WRONG_OUTPUTS
+        if written:
+            write_tables(written)
+    return failures.status(OK if all(map(_agrees, examples)) else WRONG_OUTPUTS)
 
 
 def _agrees(example: LayerExample) -> bool:
@@ -88,14 +95,15 @@ def _check_call(source: Source, model: str, names: list[str], element: int) -> N
     """Raises CallError for layers and elements that the network does not have, or without an input."""
     network = source.network
     able = [node.name for node in network.nodes if isinstance(node, Convolution | Linear)]
+    some = ", ".join(able) or "convolutions and linear layers, of which this network has none"
     for name in names:
         if name not in {node.name for node in network.nodes}:
-            raise CallError(f"--layers {name}: no such layer; explain takes {', '.join(able)}")
+            raise CallError(f"--layers {name}: no such layer; explain takes {some}")
         if name not in able:
             kind = type(network.node(name)).__name__
-            raise CallError(f"--layers {name}: is a {kind}; explain takes {', '.join(able)}")
+            raise CallError(f"--layers {name}: is a {kind}; explain takes {some}")
     if not names:
-        raise CallError(f"--layers: no layer given; explain takes {', '.join(able)}")
+        raise CallError(f"--layers: no layer given; explain takes {some}")
     size = network.values[names[0]].size
     if not 0 <= element < size:
         raise CallError(f"--element {element}: {names[0]}'s output has {size:,} elements; give 0 to {size - 1}")

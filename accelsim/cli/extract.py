@@ -11,7 +11,8 @@ import numpy as np
 import typer
 
 from accelsim.errors import ModelError
-from accelsim.export import FORMATS, network_bundle, tensors_bundle, write
+from accelsim.export import FORMATS, check_out, network_bundle, tensors_bundle, write
+from accelsim.files import check_writable
 from accelsim.report.comparison import UNIFORM, Comparison, compare, lanes_summary
 from accelsim.report.parameters import parameter_table, parameters
 from accelsim.report.tables import plain_table
@@ -19,7 +20,7 @@ from accelsim.report.tables import plain_table
 from .application import application, guarded
 from .models import Source, open_model, saved_kind
 from .options import Engine, Input, Json, Lanes, Model, read_inputs
-from .output import say, write_json, write_tables
+from .output import Failures, say, write_json, write_tables
 from .status import OK, CallError
 
 
@@ -49,7 +50,9 @@ def extract(
         raise CallError(f"--format {format}: no such format; there are {', '.join(FORMATS)}")
     if format is not None and out is None:
         raise CallError(f"--format {format}: says how --out is written; give --out too")
-    if zipfile.is_zipfile(model) and saved_kind(model) is None:
+    if out is not None:
+        check_out(format, out) if format is not None else check_writable(out)
+    if Path(model).is_file() and zipfile.is_zipfile(model) and saved_kind(model) is None:
         from accelsim.frontend.state_dict import is_state_dict, read_state_dict
 
         if is_state_dict(model):
@@ -57,12 +60,14 @@ def extract(
     source = open_model(model, engine, lanes, read_inputs(inputs))
     network = source.network
     changed = _changed_by_uniform_lanes(source)
-    written = []
-    if out is not None and format is not None:
-        written = write(network_bundle(network), format, out)
-    elif out is not None:
-        network.save(out)
-        written = [out]
+    written: list[Path] = []
+    failures = Failures()
+    with failures.kept():
+        if out is not None and format is not None:
+            written = write(network_bundle(network), format, out)
+        elif out is not None:
+            network.save(out)
+            written = [out]
     rows = parameters(network)
     if as_json:
         write_json(
@@ -73,17 +78,17 @@ def extract(
                 "parameters": [dataclasses.asdict(row) for row in rows],
                 "notes": network.notes,
                 "uniform_lanes": None if changed is None else dataclasses.asdict(changed),
-                "out": None if out is None else str(out),
+                "out": str(out) if written else None,
                 "written": [str(path) for path in written],
             }
         )
-        return OK
+        return failures.status(OK)
     kernels = f"{network.kernels.aten} and {network.kernels.matrix} kernels"
     write_tables(
         parameter_table(rows, f"{network.name}: {network.engine}, {kernels}"),
         "\n".join([*network.notes, *([] if changed is None else [lanes_summary(changed)]), *_said(written)]),
     )
-    return OK
+    return failures.status(OK)
 
 
 def _changed_by_uniform_lanes(source: Source) -> Comparison | None:
@@ -108,14 +113,19 @@ def _state_dict(model: str, arrays: dict[str, np.ndarray], format: str | None, o
     """List and write the arrays of a file that has no graph."""
     if out is not None and format is None:
         raise CallError(f"{model}: a state_dict has no graph to save as a network; say --format {', '.join(FORMATS)}")
-    written = [] if out is None or format is None else write(tensors_bundle(model, arrays), format, out)
+    written: list[Path] = []
+    failures = Failures()
+    if out is not None and format is not None:
+        with failures.kept():
+            written = write(tensors_bundle(model, arrays), format, out)
     if as_json:
         rows = [{"key": key, "shape": value.shape, "dtype": str(value.dtype)} for key, value in arrays.items()]
         write_json({"state_dict": model, "parameters": rows, "written": [str(path) for path in written]})
-        return OK
+        return failures.status(OK)
     table = plain_table(f"{model}: a state_dict, without a graph", ["key", "dtype", "shape", "min", "max"], left=3)
     for key, value in arrays.items():
         shape = "x".join(map(str, value.shape)) or "scalar"
-        table.add_row(key, str(value.dtype), shape, *(f"{end(value):g}" for end in (np.min, np.max)))
+        ends = (np.min, np.max) if value.size else ()
+        table.add_row(key, str(value.dtype), shape, *(f"{end(value):g}" for end in ends))
     write_tables(table, "\n".join(_said(written)))
-    return OK
+    return failures.status(OK)

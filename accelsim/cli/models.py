@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,12 @@ from typing import Any
 
 from accelsim.container import kind_of
 from accelsim.errors import ModelError
+from accelsim.escaping import whole_characters
 from accelsim.network import Network
 
 from .output import progress
 from .status import CallError
+from .streams import stdout_free
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def _script(argument: str, x: Any) -> Any:
     """A TorchScript model from a file."""
     if not Path(argument).is_file():
         raise CallError(f"{argument}: not a file; give module:callable, a TorchScript file or a saved network")
+    if whole_characters(argument) != argument:
+        raise CallError(f"{argument}: PyTorch opens only files whose names are UTF-8; rename it")
     from accelsim.frontend.load import load_script
 
     model = load_script(argument)
@@ -139,8 +142,3 @@ def _description(item: Any) -> str:
 def saved_kind(argument: str) -> str | None:
     """What a file that this package wrote holds; None for every other file, and for no file."""
     return kind_of(argument)
-
-
-def stdout_free() -> contextlib.redirect_stdout[Any]:
-    """stdout carries the result alone, whatever a model's module prints while it trains."""
-    return contextlib.redirect_stdout(sys.stderr)

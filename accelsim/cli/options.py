@@ -83,4 +83,6 @@ def _read_array(path: Path) -> np.ndarray:
         raise InputError(f"{path}: not an array ({error}); numpy.save writes one") from None
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path}: holds several arrays; give one .npy file for each input")
+    if not array.size:
+        raise InputError(f"{path}: shape {array.shape} has no elements; give at least one row")
     return array

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-import json
-import os
 import shutil
 import sys
 import threading
@@ -16,6 +15,12 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from accelsim.errors import AccelsimError, WriteError
+from accelsim.escaping import json_text, printable
+
+from .status import WRONG_CALL
+from .streams import write_stdout
+
 _WIDTH_WITHOUT_TERMINAL = 140
 
 
@@ -25,44 +30,62 @@ Advance = Callable[[int, int], None]
 
 def write_json(document: Any) -> None:
     """The one JSON document of a call."""
-    _write(json.dumps(document, indent=2, default=_plain, allow_nan=False) + "\n")
+    write_stdout(json_text(document, indent=2) + "\n")
 
 
 def write_tables(*parts: RenderableType) -> None:
     """Tables and lines for people, in colour on a terminal."""
-    terminal = sys.stdout.isatty()
+    terminal = sys.stdout is not None and sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else _WIDTH_WITHOUT_TERMINAL
-    console = Console(file=io.StringIO(), width=width, force_terminal=terminal, soft_wrap=False, highlight=False)
+    page = _Page()
+    console = Console(file=page, width=width, force_terminal=terminal, soft_wrap=False, highlight=False)
     for part in parts:
-        console.print(part, markup=False)
-    assert isinstance(console.file, io.StringIO)
-    text = console.file.getvalue()
-    _write(text if terminal else "\n".join(line.rstrip() for line in text.split("\n")))
+        console.print(Text(printable(part, lines=True)) if isinstance(part, str) else part, markup=False)
+    text = page.getvalue()
+    write_stdout(text if terminal else "\n".join(line.rstrip() for line in text.split("\n")))
 
 
 def write_text(text: str) -> None:
-    """Text as it is."""
-    _write(text)
+    """Text as it is, but for what a terminal would not show as characters."""
+    write_stdout(printable(text, lines=True))
 
 
 def say(message: str) -> None:
     """A remark beside the result, on stderr."""
-    print(message, file=sys.stderr)
+    with contextlib.suppress(OSError):  # a full or closed stderr cannot be told of
+        print(printable(message, lines=True), file=sys.stderr, flush=True)
 
 
-def _write(text: str) -> None:
-    """Write to stdout. A reader that has gone away (`| head`) is no error: the rest is dropped."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The interpreter flushes stdout once more at its end; that must find an open file.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+class Failures:
+    """What could not be written after the work: it is said once the rest of the result is out."""
+
+    def __init__(self) -> None:
+        self._errors: list[AccelsimError] = []
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """A file that cannot be written does not cost the rest of the result."""
+        try:
+            yield
+        except WriteError as error:
+            self._errors.append(error)
+
+    def __bool__(self) -> bool:
+        return bool(self._errors)
+
+    def status(self, status: int) -> int:
+        """The exit status of a command that would end with `status`; says what failed."""
+        for error in self._errors:
+            say(f"error: {error}")
+        return status or (WRONG_CALL if self._errors else status)
 
 
-def _plain(item: Any) -> Any:
-    """numpy's numbers and arrays as Python's."""
-    return item.tolist()
+class _Page(io.StringIO):
+    """Text for stdout: rich draws lines of what its encoding has."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
 class _Count(MofNCompleteColumn):
@@ -76,10 +99,10 @@ class _Count(MofNCompleteColumn):
 def progress(what: str) -> Iterator[Advance]:
     """A progress bar on stderr, if that is a terminal, once the work has taken a second."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), _Count(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), _Count(), TimeElapsedColumn())
     # The bar starts while stdout may be redirected, and must not put that back later.
     bar = Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
-    task = bar.add_task(what, total=None)
+    task = bar.add_task(printable(what), total=None)
     late = threading.Timer(1.0, bar.start)
     late.daemon = True
     if console.is_terminal:

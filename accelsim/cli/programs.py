@@ -17,6 +17,9 @@ from accelsim.report.tables import plain_table
 from .models import saved_kind
 from .status import CallError
 
+#: Of assembly, in bytes. The data image of ResNet-50 takes 50 MB.
+_LONGEST_TEXT = 1 << 27
+
 
 def is_program(argument: str) -> bool:
     """Whether the argument is a program rather than a model."""
@@ -33,7 +36,11 @@ def open_program(argument: str) -> Program:
 def assemble_file(path: Path, accelerator: Accelerator | None = None) -> Program:
     """The program that a text file spells out. Raises CallError for an unreadable file, AssemblyError for its text."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(_LONGEST_TEXT + 1)  # a device may never end
+        if len(content) > _LONGEST_TEXT:
+            raise CallError(f"{path}: more than {_LONGEST_TEXT >> 20} MiB of text; save a large program as words")
+        text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise CallError(f"{path}: cannot be read ({reason}); give a file of assembly text") from None

@@ -10,19 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from accelsim.errors import WriteError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Program
 from accelsim.network.substitution import LayerUnit, trace_on
 from accelsim.report import tables
 from accelsim.report.comparison import comparison_summary, comparison_table
+from accelsim.report.places import check_picture, default_path
 
 from .application import application, guarded
 from .arithmetic import Labels, effect, uncertified
-from .models import Source, open_model, stdout_free
+from .models import Source, open_model
 from .options import Config, Effort, Engine, Input, Json, Lanes, read_inputs
-from .output import progress, write_json, write_tables
+from .output import Failures, progress, write_json, write_tables
+from .pictures import draw
 from .programs import is_program, open_program
 from .status import OK, WRONG_OUTPUTS, CallError
+from .streams import stdout_free
 
 if TYPE_CHECKING:
     from accelsim.machine import Result
@@ -80,6 +84,8 @@ def run(
     """
     from accelsim.machine import simulate
 
+    if plot is not None:
+        check_picture(plot)
     accelerator = Accelerator.from_yaml(config)
     x = read_inputs(inputs)
     if is_program(what):
@@ -95,7 +101,8 @@ def run(
             result = simulate(job.program, job.x, accelerator=accelerator)
     verification = _verification(job, result)
     check = None if verification is not None else _check(job, result)
-    pictures, notes = _draw(result, plot)
+    failures = Failures()
+    pictures, notes = _draw(result, plot, failures)
     notes = (*job.notes, *notes)
     if as_json:
         document = result.to_dict()
@@ -122,7 +129,7 @@ def run(
             lines.append(f"pictures: {', '.join(map(str, pictures))}")
         write_tables(*parts, "\n".join(lines))
     wrong = (0 if check is None else check[1]) + (0 if verification is None else verification.mismatches)
-    return WRONG_OUTPUTS if wrong else OK
+    return failures.status(WRONG_OUTPUTS if wrong else OK)
 
 
 def _model(
@@ -175,13 +182,18 @@ def _check(job: _Run, result: Result) -> tuple[int, int] | None:
     return sum(b.size for _, b in codes), sum(int(np.count_nonzero(a != b)) for a, b in codes)
 
 
-def _draw(result: Result, plot: Path | None) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """The pictures written, and a note where they could not be written although nobody had asked for them."""
-    from accelsim.report.plots import save, utilization_figure
-
+def _draw(result: Result, plot: Path | None, failures: Failures) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """The pictures written, and a note where nobody had asked for them and their place cannot be written to."""
+    path = plot or default_path(result.name, "utilization")
     try:
-        return save(utilization_figure(result), plot or Path("results") / f"{result.name}_utilization.png"), ()
-    except OSError as error:
-        if plot is not None:
-            raise
-        return (), (f"no picture: {error.filename or 'results'}: {error.strerror}; name another place with --plot",)
+        check_picture(path)
+    except WriteError as error:
+        if plot is None:
+            return (), (f"no picture: {error}; --plot names another place",)
+
+    def figure() -> Any:
+        from accelsim.report.plots import utilization_figure
+
+        return utilization_figure(result)
+
+    return draw(figure, path, failures), ()

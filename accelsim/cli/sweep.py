@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from accelsim.hardware import Accelerator
+from accelsim.report.places import check_picture
 from accelsim.report.tables import sweep_table
-from accelsim.sweep import grid, run_sweep
+from accelsim.sweep import Sweep, grid, run_sweep
 
 from .application import application, guarded
 from .models import open_model
 from .options import Config, Effort, Engine, Input, Json, Lanes, Model, read_inputs
-from .output import progress, write_json, write_tables
+from .output import Failures, progress, write_json, write_tables
+from .pictures import draw
 from .status import OK, WRONG_OUTPUTS
 
 
@@ -48,21 +50,24 @@ def sweep(
     as_json: Json = False,
 ) -> int:
     """Time a model for all combinations of configuration values. Exit status 1 if none of them can run it."""
+    check_picture(plot)
     accelerator = Accelerator.from_yaml(config)
     grid(accelerator, settings)  # a wrong value is said before a model is trained and extracted
     network = open_model(model, engine, lanes, read_inputs(inputs)).network
     with progress("sweep") as on_progress:
         done = run_sweep(network, accelerator, settings, store=store, jobs=jobs, effort=effort, on_progress=on_progress)
-    from accelsim.report.plots import save
-    from accelsim.report.sweep_plots import sweep_figure
-
-    pictures = save(sweep_figure(done), plot)
+    failures = Failures()
+    pictures = draw(lambda: _figure(done), plot, failures)
     if as_json:
         write_json(done.to_dict() | {"store": str(store), "pictures": [str(path) for path in pictures]})
     else:
-        count = len(done.points)
-        write_tables(
-            sweep_table(done),
-            f"{count} points, {done.reused} of them from {store}; pictures: {', '.join(map(str, pictures))}",
-        )
-    return OK if done.best is not None else WRONG_OUTPUTS
+        line = f"{len(done.points)} points, {done.reused} of them from {store}"
+        line += f"; pictures: {', '.join(map(str, pictures))}" if pictures else ""
+        write_tables(sweep_table(done), line)
+    return failures.status(OK if done.best is not None else WRONG_OUTPUTS)
+
+
+def _figure(done: Sweep) -> Any:
+    from accelsim.report.sweep_plots import sweep_figure
+
+    return sweep_figure(done)

@@ -14,10 +14,11 @@ from accelsim.report.tables import verification_table
 
 from .application import application, guarded
 from .arithmetic import Labels, effect, uncertified
-from .models import open_model, saved_kind, stdout_free
+from .models import open_model, saved_kind
 from .options import Effort, Engine, Input, Json, Lanes, Model, read_inputs
 from .output import progress, write_json, write_tables
 from .status import OK, WRONG_OUTPUTS, CallError
+from .streams import stdout_free
 
 
 @application.command()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import re
 from typing import Any
 
 import numpy as np
 
+from accelsim.escaping import c_comment
+
 from .bundle import ACCUMULATOR, Bundle, Tensor
+from .names import Identifiers
 
 _TYPES = {
     "int8": "int8_t",
@@ -16,61 +18,51 @@ _TYPES = {
     "int16": "int16_t",
     "int32": "int32_t",
     "int64": "int64_t",
+    "uint16": "uint16_t",
+    "uint32": "uint32_t",
+    "uint64": "uint64_t",
 }
+_SUFFIXES = {"int64": "LL", "uint64": "ULL"}
 _LINE = 116
 
 
+def has_place(tensor: Tensor) -> bool:
+    """Whether the header holds a tensor: integers, at least one. The others stand in the manifest alone."""
+    return str(tensor.array.dtype) in _TYPES and bool(tensor.array.size)
+
+
 def c_header(bundle: Bundle) -> str:
-    """The text of the header. Arrays of floats stay in the manifest's company only."""
+    """The text of the header, with the tensors that have a place in it."""
     names = Identifiers()
     title = bundle.manifest.get("network", bundle.manifest.get("state_dict", ""))
     lines = [
-        f"/* The integers of {_comment(str(title))}. {ACCUMULATOR}.",
+        f"/* The integers of {c_comment(str(title))}. {ACCUMULATOR}.",
         "   A right shift of a negative number is arithmetic, as in every C compiler in use. */",
         "#pragma once",
         "#include <stdint.h>",
         "",
     ]
     for value, affine in bundle.manifest.get("values", {}).items():
-        lines.append(f"#define {names.of(value)}_ZERO_POINT ({affine['zero_point']})")
+        lines.append(f"#define {names.of(value, 'ZERO_POINT')} ({affine['zero_point']})")
     for owner, group in itertools.groupby(bundle.tensors, key=lambda tensor: tensor.owner):
-        arrays = {tensor.role: tensor for tensor in group if str(tensor.array.dtype) in _TYPES}
+        arrays = {tensor.role: tensor for tensor in group if has_place(tensor)}
         lines.append("")
         for tensor in arrays.values():
-            lines += _array(names.of(owner), tensor)
+            lines += _array(names.of(owner, tensor.role), tensor)
         if owner in bundle.clamps:
-            lines += _function(names.of(owner), *bundle.clamps[owner], arrays.get("thresholds"))
+            lines += _function(names, owner, *bundle.clamps[owner], arrays.get("thresholds"))
     return "\n".join([*lines, ""])
 
 
-class Identifiers:
-    """Names of nodes as C identifiers, each different from the others."""
-
-    def __init__(self) -> None:
-        self._given: dict[str, str] = {}
-
-    def of(self, name: str) -> str:
-        """The identifier of `name`, always the same."""
-        if name not in self._given:
-            plain = re.sub(r"\W", "_", name, flags=re.ASCII)
-            plain = plain if plain and not plain[0].isdigit() else f"_{plain}"
-            taken = set(self._given.values())
-            choices = itertools.chain([plain], (f"{plain}_{n}" for n in itertools.count(2)))
-            self._given[name] = next(choice for choice in choices if choice not in taken)
-        return self._given[name]
-
-
-def _comment(text: str) -> str:
-    return text.replace("*/", "* /")
-
-
-def _array(identifier: str, tensor: Tensor) -> list[str]:
+def _array(name: str, tensor: Tensor) -> list[str]:
     array = tensor.array
-    name = f"{identifier}_{tensor.role}" if tensor.role else identifier
     shape = "".join(f"[{size}]" for size in array.shape)
-    suffix = "LL" if array.dtype == np.int64 else ""
-    numbers = [f"{value}{suffix}" for value in array.reshape(-1).tolist()]
-    head = f"/* {_comment(tensor.meaning)} */"
+    suffix = _SUFFIXES.get(str(array.dtype), "")
+    least = np.iinfo(array.dtype).min
+    # C has no negative constants, and the least number's own is too large to be negated.
+    lowest = f"({least + 1}{suffix} - 1)" if array.dtype.itemsize >= 4 and least else str(least)
+    numbers = [f"{value}{suffix}" if value != least else lowest for value in array.reshape(-1).tolist()]
+    head = f"/* {c_comment(tensor.meaning)} */"
     if not array.ndim:
         return [head, f"static const {_TYPES[str(array.dtype)]} {name} = {numbers[0]};"]
     return [
@@ -96,22 +88,24 @@ def _wrapped(text: str) -> list[str]:
     return [*lines, text[start:]]
 
 
-def _function(name: str, low: int, high: int, thresholds: Tensor | None) -> list[str]:
+def _function(names: Identifiers, owner: str, low: int, high: int, thresholds: Tensor | None) -> list[str]:
     head = [
         f"/* The output code of channel c, {low} to {high}. */",
-        f"static inline int {name}_requantize(int32_t acc, int c) {{",
+        f"static inline int {names.of(owner, 'requantize')}(int32_t acc, int c) {{",
     ]
     if thresholds is not None:
+        table, count = names.of(owner, "thresholds"), thresholds.array.shape[1]
         return [
             *head,
             f"    int q = {low};",
-            f"    for (int i = 0; i < {thresholds.array.shape[1]}; i++) q += acc >= {name}_thresholds[c][i];",
+            f"    for (int i = 0; i < {count}; i++) q += acc >= {table}[c][i];",
             "    return q;",
             "}",
         ]
+    multiplier, offset, shift = (names.of(owner, role) for role in ("multiplier", "offset", "shift"))
     return [
         *head,
-        f"    int64_t q = ((int64_t)acc * {name}_multiplier[c] + {name}_offset[c]) >> {name}_shift[c];",
+        f"    int64_t q = ((int64_t)acc * {multiplier}[c] + {offset}[c]) >> {shift}[c];",
         f"    return q < {low} ? {low} : q > {high} ? {high} : (int)q;",
         "}",
     ]

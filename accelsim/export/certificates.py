@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
 
+from accelsim import files
 from accelsim.arithmetic.certificate import Certificate
 from accelsim.errors import FormatError
+from accelsim.escaping import json_text, whole_characters
 from accelsim.network import Network
 
 from .bundle import ACCUMULATOR
 
+_ENDINGS = (".json", ".safetensors")
+
+
+def check_certificates_out(out: str | Path) -> None:
+    """What can be said of `out` before there are certificates. Raises FormatError for its ending, and WriteError."""
+    if Path(out).suffix not in _ENDINGS:
+        raise FormatError(f"{out}: constants are written as .json or .safetensors; give the file one of these endings")
+    files.check_writable(out)
+
 
 def write_certificates(network: Network, certificates: Mapping[str, Certificate], out: str | Path) -> None:
-    """Write the constants of every layer to `out`, which ends in .json or .safetensors; FormatError for another.
+    """Write the constants of every layer to `out`, which ends in .json or .safetensors.
 
-    The JSON lists the ranges of accumulators that differ (half-open) of each channel that has any.
+    The JSON lists the ranges of accumulators that differ (half-open) of each channel that has any. Raises FormatError
+    for another ending, and WriteError.
     """
+    check_certificates_out(out)
     path = Path(out)
     head = {
         "format": "accelsim-certificates",
@@ -42,18 +54,16 @@ def write_certificates(network: Network, certificates: Mapping[str, Certificate]
                     str(channel): found.intervals(int(channel)) for channel in np.flatnonzero(found.differing)
                 },
             }
-        path.write_text(json.dumps({**head, "layers": layers}, indent=1) + "\n", encoding="utf-8")
-    elif path.suffix == ".safetensors":
+        files.write(path, json_text({**head, "layers": layers}, indent=1) + "\n")
+    else:
         arrays = {
-            f"{name}.{key}": np.ascontiguousarray(value)
+            whole_characters(f"{name}.{key}"): np.ascontiguousarray(value)
             for name, found in certificates.items()
             for key, value in _arrays(found).items()
         }
         clamps = {name: [f.constants.minimum, f.constants.maximum] for name, f in certificates.items()}
-        metadata = json.dumps({**head, "clamps": clamps})
-        path.write_bytes(safetensors.numpy.save(arrays, {"manifest": metadata}))
-    else:
-        raise FormatError(f"{path}: constants are written as .json or .safetensors; give the file one of these endings")
+        metadata = json_text({**head, "clamps": clamps})
+        files.write(path, safetensors.numpy.save(arrays, {"manifest": metadata}))
 
 
 def _arrays(found: Certificate) -> dict[str, np.ndarray]:

@@ -78,12 +78,16 @@ def _check_escape(escape: Escape | None, position: int) -> None:
 
 
 def tensors_of(x: Any) -> tuple[torch.Tensor, ...]:
-    """Inputs as tensors. Raises InputError for what is none."""
+    """Inputs as tensors. Raises InputError for what is none, or has no element."""
     parts = x if isinstance(x, tuple) else (x,)
     try:
-        return tuple(part if isinstance(part, torch.Tensor) else torch.as_tensor(np.asarray(part)) for part in parts)
+        tensors = tuple(part if isinstance(part, torch.Tensor) else torch.as_tensor(np.asarray(part)) for part in parts)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"no tensor can be made of the input ({error}); give a tensor or a tuple of tensors") from None
+    for number, tensor in enumerate(tensors):
+        if not tensor.numel():
+            raise InputError(f"input {number}: shape {tuple(tensor.shape)} has no elements; give at least one row")
+    return tensors
 
 
 def _visit(builder: Builder, call: Call) -> None:

@@ -2,8 +2,8 @@
 
 One statement a line, `;` starts a comment. An instruction is its mnemonic and `field=value` pairs; fields with a
 default may be left out. Values are integers (decimal, 0x, or a name given by `.define`), binary32 numbers, or names of
-an enumeration joined by `+`. A NAME is a word, or a text in double quotes as JSON writes it, a `;` as \\u003b.
-What is named or set is so once. Directives:
+an enumeration joined by `+`. A name of unusual characters stands between double quotes, as in JSON. What is named or
+set is so once. Directives:
 
     .program NAME                    .layer NAME (of the instructions that follow)
     .define NAME VALUE               .accelerator {...} (a configuration as JSON)
@@ -34,14 +34,13 @@ from .fields import Field
 from .instructions import Instruction
 from .ports import Part, Port, Probe, port_from_dict
 from .program import Program, Segment
+from .words import quoted, statement, words
 
 _KINDS = {kind.mnemonic: kind for kind in INSTRUCTIONS}
 _TYPES: dict[str, Any] = {"u8": np.uint8, "i8": np.int8, "i32": np.dtype("<i4"), "f32": np.dtype("<f4")}
 _BYTES_A_LINE = 64
-_WORD = re.compile(r"[A-Za-z0-9_.:/@$%-]+")
 _DEFINED = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _NUMBER = re.compile(r"[-+]?(0x[0-9a-f]+|0b[01]+|[0-9]+)", re.IGNORECASE)
-_TOKEN = re.compile(r'[ \t]*("(?:[^"\\]|\\.)*"|[^ \t"]+)(?=[ \t]|$)')
 #: Characters of an integer: more than any field takes.
 _DIGITS = 40
 
@@ -52,12 +51,10 @@ def assemble(text: str, accelerator: Accelerator | None = None) -> Program:
     Raises AssemblyError with the line's number, its text and what is allowed there.
     """
     reader = _Reader()
-    for number, line in enumerate(text.split("\n"), 1):
-        statement = line.split(";", 1)[0].strip(" \t\r")
-        if not statement:
-            continue
+    for number, line in enumerate(re.split("\r\n|\r|\n", text), 1):
         try:
-            reader.statement(statement)
+            if told := statement(line):
+                reader.statement(told)
         except AccelsimError as error:
             raise AssemblyError(f"line {number}: {error}\n    {shown(line.strip())[1:-1]}") from None
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
@@ -69,9 +66,9 @@ def assemble(text: str, accelerator: Accelerator | None = None) -> Program:
 
 def disassemble(program: Program, *, data: bool = True) -> str:
     """The text that assembles to `program`; without `data`, the data image is left out."""
-    lines = [f".program {_quoted(program.name)}"]
+    lines = [f".program {quoted(program.name)}"]
     if program.accelerator is not None:
-        lines.append(f".accelerator {_json(program.accelerator.to_dict())}")
+        lines.append(f".accelerator {json.dumps(program.accelerator.to_dict())}")
     lines.append(f".code {program.code:#x}")
     lines += [_port_line(".input", port) for port in program.inputs]
     lines += [_port_line(".output", port) for port in program.outputs]
@@ -86,11 +83,11 @@ def disassemble(program: Program, *, data: bool = True) -> str:
     layer = -1
     if list(dict.fromkeys(program.layer_of)) != list(range(len(program.layers))):
         # The order of the names is not that of their first instructions: here it is.
-        lines += [f".layer {_quoted(name)}" for name in program.layers]
+        lines += [f".layer {quoted(name)}" for name in program.layers]
     for index, instruction in enumerate(program.instructions):
         if program.layer_of[index] != layer:
             layer = program.layer_of[index]
-            lines.append(f".layer {_quoted(program.layers[layer])}")
+            lines.append(f".layer {quoted(program.layers[layer])}")
         lines.append(instruction_text(instruction))
         lines += probes.get(index, ())
     return "\n".join(lines) + "\n"
@@ -117,39 +114,18 @@ def _value_text(item: Field, value: Any) -> str:
     return str(value.name.lower())
 
 
-def _json(value: Any) -> str:
-    """JSON in which no character ends the line or starts a comment."""
-    return json.dumps(value).replace(";", "\\u003b")
-
-
-def _quoted(name: str) -> str:
-    return name if _WORD.fullmatch(name) else _json(name)
-
-
-def _words(text: str) -> list[str]:
-    """The words of a statement, those in quotes read."""
-    words, at = [], 0
-    while at < len(text):
-        found = _TOKEN.match(text, at)
-        if found is None:
-            raise AssemblyError(f"{shown(text[at:])}: a name in quotes ends with a quote and a space")
-        words.append(from_json(found[1]) if found[1].startswith('"') else found[1])
-        at = found.end()
-    return words
-
-
 def _one(text: str, directive: str) -> str:
-    words = _words(text)
-    if len(words) != 1:
+    parts = words(text)
+    if len(parts) != 1:
         raise AssemblyError(
-            f"{directive}: takes one name, not {len(words)} words; put a name with spaces in double quotes"
+            f"{directive}: takes one name, not {len(parts)} words; put a name with spaces in double quotes"
         )
-    return words[0]
+    return parts[0]
 
 
 def _port_line(directive: str, port: Port) -> str:
     shape, stored, axes = ("x".join(map(str, sizes)) for sizes in (port.shape, port.stored, port.axes))
-    text = f"{directive} {_quoted(port.name)} address={port.address:#x} shape={shape} dtype={port.affine.dtype}"
+    text = f"{directive} {quoted(port.name)} address={port.address:#x} shape={shape} dtype={port.affine.dtype}"
     text += f" scale={port.affine.scale!r} zero_point={port.affine.zero_point}"
     if port.stored != port.shape or list(port.axes) != list(range(len(port.axes))):
         text += f" stored={stored} axes={axes}"
@@ -262,7 +238,7 @@ class _Reader:
     def _value(self, rest: str) -> None:
         if not self.instructions:
             raise AssemblyError(".value: must stand after the instruction that completes the value")
-        *words, last = _words(rest) or [""]
+        *parts, last = words(rest) or [""]
         part = None
         if last.startswith("part="):
             numbers = [self._integer(number) for number in last.removeprefix("part=").split(":")]
@@ -270,16 +246,16 @@ class _Reader:
                 raise AssemblyError(f".value: {shown(last)} must be part=FIRST:LENGTH or part=FIRST:LENGTH:LINES:PITCH")
             part = Part(*numbers)
         else:
-            words.append(last)
-        self.probes.append(Probe(self._port_of(words), len(self.instructions) - 1, part))
+            parts.append(last)
+        self.probes.append(Probe(self._port_of(parts), len(self.instructions) - 1, part))
 
     def _port(self, rest: str) -> Port:
-        return self._port_of(_words(rest))
+        return self._port_of(words(rest))
 
-    def _port_of(self, words: list[str]) -> Port:
-        if not words or not words[0]:
+    def _port_of(self, parts: list[str]) -> Port:
+        if not parts or not parts[0]:
             raise AssemblyError("the name of the tensor is missing")
-        name, *pairs = words
+        name, *pairs = parts
         item: dict[str, Any] = {"name": name}
         for key, value in self._pairs(pairs):
             if key in item:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from accelsim import files
 from accelsim.container import brief, check_same, pack, unpack
 from accelsim.errors import AccelsimError, AssemblyError, FormatError
 from accelsim.hardware import Accelerator
@@ -153,9 +154,12 @@ class Program:
         return disassemble(self, data=data)
 
     def save(self, path: str | Path) -> None:
-        """Write one file: safetensors with the words and the data image, the rest as JSON in its metadata."""
+        """Write one file: safetensors with the words and the data image, the rest as JSON in its metadata.
+
+        Raises WriteError.
+        """
         header, arrays = self._contents()
-        Path(path).write_bytes(pack(_KIND, header, arrays))
+        files.write(path, pack(_KIND, header, arrays))
 
     def _contents(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What a file holds: plain data, and arrays by name."""

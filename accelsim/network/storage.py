@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -9,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from accelsim import files
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import ENGINES, PT2E, KernelSet
 from accelsim.container import brief, check_same, pack, unpack
@@ -26,9 +28,9 @@ _CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
 
 def save(network: Network, path: str | Path) -> None:
-    """Write `network` to `path`."""
+    """Write `network` to `path`. Raises WriteError."""
     header, arrays = _contents(network)
-    Path(path).write_bytes(pack(_KIND, header, arrays))
+    files.write(path, pack(_KIND, header, arrays))
 
 
 def load(path: str | Path) -> Network:
@@ -90,6 +92,7 @@ def _plain(item: Any, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, A
     for field in fields(item):
         value, key = getattr(item, field.name), f"{prefix}.{field.name}"
         if isinstance(value, np.ndarray):
+            key = json.dumps(key)[1:-1]  # names of arrays are UTF-8, names of nodes whatever Python's text holds
             arrays[key] = np.ascontiguousarray(value)
             plain[field.name] = {"array": key}
         else:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from accelsim.arithmetic.affine import Affine
+from accelsim.escaping import markdown, markdown_code
 
 from .worked_example import LayerExample
 
@@ -16,7 +17,7 @@ _WIDTH = 96
 
 def to_markdown(examples: Sequence[LayerExample], *, most_terms: int | None = None) -> str:
     """The page. Of sums longer than `most_terms` only that many terms are listed."""
-    title = f"# One output, worked through: {' and '.join(example.layer for example in examples)}"
+    title = f"# One output, worked through: {' and '.join(markdown(example.layer) for example in examples)}"
     conventions = (
         "`f32` rounds to binary32, `rne` to the nearest integer (half to even), `fma` rounds once. Every binary32 "
         "value is printed so that it can be read back exactly: the shortest decimal, and hexadecimal."
@@ -34,7 +35,7 @@ def _layer(
 ) -> Iterable[str]:
     channel = "channel" if example.kind == "Convolution" else "feature"
     place = f"element {example.element}, index {list(example.index)}, {channel} {example.channel}"
-    yield f"## {example.layer}: output {place}"
+    yield f"## {markdown(example.layer)}: output {place}"
     if before is not None:
         yield _consumed(example, before)
     yield "**Operands.** " + _operands(example)
@@ -55,27 +56,26 @@ def _layer(
     yield _beside(example)
     if after is not None:
         yield (
-            f"**What the next layer takes.** {after.layer} takes the code {example.code} itself, with "
+            f"**What the next layer takes.** {markdown(after.layer)} takes the code {example.code} itself, with "
             f"sx = {so!r} and zx = {example.output_affine.zero_point}: no real number is ever formed."
         )
 
 
 def _consumed(example: LayerExample, before: LayerExample) -> str:
-    way = [name for name in example.between if name != example.layer]
+    layer, from_layer = markdown(example.layer), markdown(before.layer)
+    way = [markdown(name) for name in example.between if name != example.layer]
     through = f" through {', '.join(way)}" if way else ""
     if example.handed_on is None:
-        return (
-            f"{before.layer}'s code does not reach this element unchanged; {example.layer} is worked by its own input."
-        )
+        return f"{from_layer}'s code does not reach this element unchanged; {layer} is worked by its own input."
     k = example.handed_on
     zx = example.input_affine.zero_point
     weight = example.weights[k]
     taken = before.code - zx
     return (
-        f"{before.layer}'s code {before.code} comes in{through} as term k = {k} of this sum: "
+        f"{from_layer}'s code {before.code} comes in{through} as term k = {k} of this sum: "
         f"(qx - zx) * qw = ({before.code} - {zx}) * {weight} = {taken * weight}."
         if not example.weight_zero_point
-        else f"{before.layer}'s code {before.code} comes in{through} as qx of term k = {k} of this sum."
+        else f"{from_layer}'s code {before.code} comes in{through} as qx of term k = {k} of this sum."
     )
 
 
@@ -84,8 +84,9 @@ def _operands(example: LayerExample) -> str:
     padding = f" {padded} of the inputs are padding; they enter as the zero point, shown in brackets." if padded else ""
     relu = ", with ReLU" if example.relu else ""
     return (
-        f"K = {len(example.inputs)} codes of `{example.input_name}` ({_affine(example.input_affine, 'x')}) and as many "
-        f"int8 weights (sw = {example.weight_scale!r}, zw = {example.weight_zero_point}); the output has "
+        f"K = {len(example.inputs)} codes of {markdown_code(example.input_name)} "
+        f"({_affine(example.input_affine, 'x')}) and as many int8 weights "
+        f"(sw = {example.weight_scale!r}, zw = {example.weight_zero_point}); the output has "
         f"{_affine(example.output_affine, 'o')}{relu}.{padding}"
     )
 
@@ -168,12 +169,12 @@ def _fixed_verdict(example: LayerExample) -> str:
 
 
 def _beside(example: LayerExample) -> str:
-    where = f"{list(example.index)} of {example.layer}"
+    where = f"{list(example.index)} of {markdown(example.layer)}"
     if example.torch_code is None:
         verdict = "equal" if example.reference_code == example.code else "DIFFERENT"
         return (
             f"**Beside the integer reference.** It gives {example.reference_code} at {where}: {verdict}. "
-            "(PyTorch's own value is not known here: no PyTorch model was given.)"
+            "(PyTorch's own value is not known here: no PyTorch model was given, or it keeps this value in float.)"
         )
     verdict = "equal" if example.torch_code == example.code else "DIFFERENT"
     return f"**Beside PyTorch.** `int_repr()` at {where} is {example.torch_code}: {verdict}."

@@ -2,63 +2,92 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from accelsim.errors import WriteError
+from accelsim.escaping import picture_text
+from accelsim.files import make_folder, replacing
+
 from .causes import colour, label, ordered
+from .places import picture_paths
 from .tables import duration, percent
 
 if TYPE_CHECKING:
-    from accelsim.machine import Result
+    from accelsim.machine import LayerResult, Result
 
 _READ, _WRITTEN = "#0072B2", "#E69F00"
 _GREY = "#444444"
+_OPTIONS: dict[str, dict[str, Any]] = {"png": {"dpi": 150}, "svg": {"metadata": {"Date": None}}}
 _STYLE: Any = {"svg.hashsalt": "accelsim", "svg.fonttype": "none"}  # the same picture is the same file
 
 
+#: Inches. At 150 dots an inch a picture as high takes 100 MB to draw.
+_HIGHEST = 120
+#: Bars in one picture; more could not be told apart.
+_MOST_BARS = 300
+
+
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, `width` x `height` inches, that lays itself out."""
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    """An empty figure, `width` x `height` inches (120 at most), that lays itself out."""
+    figure = Figure(figsize=(width, min(height, _HIGHEST)), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
-def save(figure: Figure, path: str | Path) -> tuple[Path, Path]:
-    """Write `figure` as PNG and as SVG beside each other, whatever the suffix of `path`; returns both paths."""
+def save(figure: Figure, path: str | Path) -> tuple[Path, ...]:
+    """Write `figure` as PNG and as SVG beside each other, whichever of them `path` names; returns what was written.
+
+    Raises WriteError where it cannot be drawn or written.
+    """
     from matplotlib import rc_context
 
-    stem = Path(path)
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    png, svg = stem.with_suffix(".png"), stem.with_suffix(".svg")
-    with rc_context(_STYLE):
-        figure.savefig(png, dpi=150)
-        figure.savefig(svg, metadata={"Date": None})
-    return png, svg
+    paths = picture_paths(path)
+    make_folder(paths[0].parent)
+    with replacing() as put, rc_context(_STYLE), warnings.catch_warnings():
+        # Names in letters that the font does not have, or so long that little room is left.
+        warnings.filterwarnings("ignore", "Glyph .* missing from|constrained_layout not applied")
+        for file in paths:
+            content = io.BytesIO()
+            form = "svg" if file.suffix == ".svg" else "png"
+            try:
+                figure.savefig(content, format=form, **_OPTIONS[form])
+            except Exception as error:  # whatever matplotlib and its fonts raise
+                raise WriteError(f"{file}: the picture cannot be drawn ({type(error).__name__}: {error})") from error
+            put(file, content.getvalue())
+    return paths
 
 
 def utilization_figure(result: Result) -> Figure:
     """By layer the MAC array's cycles, busy and stalled by cause, and by memory the bytes of the run."""
     layers = [layer for layer in result.layers if layer.cycles]
+    longest = sorted(range(len(layers)), key=lambda i: -layers[i].cycles)[:_MOST_BARS]
+    left_out = len(layers) - len(longest)
+    layers = [layers[i] for i in sorted(longest)]
     figure = new_figure(10, 3.5 + 0.36 * len(layers))
     cycles, traffic = figure.subplots(2, 1, height_ratios=(0.36 * len(layers) + 0.6, 2.1))
     array = result.accelerator.mac_array
     seconds = result.cycles / (result.accelerator.clock_mhz * 1e6)
     figure.suptitle(
-        f"{result.name} on {result.accelerator.name}: {result.cycles:,} cycles, {duration(seconds)} at "
-        f"{result.accelerator.clock_mhz:g} MHz, utilisation {percent(result.utilization)} "
+        f"{picture_text(result.name)} on {picture_text(result.accelerator.name)}: {result.cycles:,} cycles, "
+        f"{duration(seconds)} at {result.accelerator.clock_mhz:g} MHz, utilisation {percent(result.utilization)} "
         f"of {array.rows} x {array.columns} cells",
         fontsize=11,
         fontweight="bold",
     )
     _cycle_bars(cycles, layers)
+    if left_out:
+        cycles.set_title(f"the {len(layers)} longest layers; {left_out:,} shorter ones are left out", fontsize=9)
     _traffic_bars(traffic, result)
     return figure
 
 
-def _cycle_bars(axes: Any, layers: list[Any]) -> None:
+def _cycle_bars(axes: Any, layers: list[LayerResult]) -> None:
     places = list(range(len(layers)))
     left = [0] * len(layers)
     for cause in ("busy", *ordered(cause for layer in layers for cause in layer.stalls)):
@@ -72,7 +101,7 @@ def _cycle_bars(axes: Any, layers: list[Any]) -> None:
     for place, layer in zip(places, layers, strict=True):
         said = f" {percent(layer.utilization)}, {short(layer.macs).strip()} MACs" if layer.macs else " no MACs"
         axes.text(layer.cycles, place, said, va="center", fontsize=8.5, color=_GREY)
-    axes.set_yticks(places, [layer.name for layer in layers])
+    axes.set_yticks(places, [picture_text(layer.name) for layer in layers])
     axes.invert_yaxis()
     axes.set_xlim(0, max((layer.cycles for layer in layers), default=1) * 1.22)
     axes.set_xlabel("cycles of each layer, and what the MAC array did in them (% = utilisation)")

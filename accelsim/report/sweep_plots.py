@@ -11,6 +11,8 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from accelsim.escaping import picture_text
+
 from .plots import new_figure, short
 from .tables import value_text
 
@@ -49,7 +51,7 @@ def _value(point: Point, name: str) -> float:
 
 
 def _title(sweep: Sweep) -> str:
-    return f"{sweep.network} on variants of {sweep.accelerator.name}"
+    return f"{picture_text(sweep.network)} on variants of {picture_text(sweep.accelerator.name)}"
 
 
 def _heat_map(axes: Any, sweep: Sweep, down: Axis, across: Axis, fixed: dict[str, Any], measure: Any) -> None:
@@ -70,13 +72,12 @@ def _heat_map(axes: Any, sweep: Sweep, down: Axis, across: Axis, fixed: dict[str
         dark = measured[row, column] and (image.norm(value) if few else 1 - image.norm(value)) < 0.5
         said = text(value) if measured[row, column] else "cannot run"
         axes.text(column, row, said, ha="center", va="center", fontsize=9, color="white" if dark else "black")
-    axes.set_xticks(range(len(across.values)), [value_text(across.key, value) for value in across.values])
-    axes.set_yticks(range(len(down.values)), [value_text(down.key, value) for value in down.values])
+    axes.set_xticks(range(len(across.values)), [picture_text(value_text(across.key, value)) for value in across.values])
+    axes.set_yticks(range(len(down.values)), [picture_text(value_text(down.key, value)) for value in down.values])
     axes.set_xlabel(across.key)
     axes.set_ylabel(down.key)
-    axes.set_title(
-        ", ".join([title, *(f"{key} = {value_text(key, value)}" for key, value in fixed.items())]), fontsize=10
-    )
+    where = [f"{key} = {picture_text(value_text(key, value))}" for key, value in fixed.items()]
+    axes.set_title(", ".join([title, *where]), fontsize=10)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labelsize=9)
 
@@ -95,7 +96,7 @@ def _lines(sweep: Sweep) -> Figure:
             else:
                 said, height = "cannot run", 0.0
             axes.annotate(said, (place, height), (0, 6), textcoords="offset points", ha="center", fontsize=8.5)
-        axes.set_xticks(places, [value_text(axis.key, value) for value in axis.values])
+        axes.set_xticks(places, [picture_text(value_text(axis.key, value)) for value in axis.values])
         axes.set_xlim(-0.5, len(places) - 0.5)
         top = max((value for value in values if np.isfinite(value)), default=1.0)
         axes.set_ylim(0, 1.18 * top)

@@ -10,6 +10,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from accelsim.escaping import printable
+
 from .causes import label, ordered
 
 if TYPE_CHECKING:
@@ -32,14 +34,23 @@ def duration(seconds: float) -> str:
     return f"{seconds * 1e9:.3g} ns"
 
 
-def plain_table(title: str, columns: Iterable[str], *, left: int = 1, caption: str | None = None) -> Table:
+class PlainTable(Table):
+    """A table whose cells are text as it stands, fit for a terminal: no mark-up, no control characters."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """`cells`: a text a column."""
+        super().add_row(*(Text(printable(cell or "", lines=True)) for cell in cells), **options)
+
+
+def plain_table(title: str, columns: Iterable[str], *, left: int = 1, caption: str | None = None) -> PlainTable:
     """An empty table whose first `left` columns hold text and whose others hold numbers."""
     # A title may be wider than its table.
-    above = Text(title, "bold", no_wrap=True, overflow="ignore")
-    below = None if caption is None else Text(caption, "dim", no_wrap=True, overflow="ignore")
-    table = Table(title=above, title_justify="left", caption=below, caption_justify="left", box=box.SIMPLE_HEAD)
+    above = Text(printable(title), "bold", no_wrap=True, overflow="ignore")
+    below = None if caption is None else Text(printable(caption), "dim", no_wrap=True, overflow="ignore")
+    table = PlainTable(title=above, title_justify="left", caption=below, caption_justify="left", box=box.SIMPLE_HEAD)
     for index, name in enumerate(columns):
-        table.add_column(name, justify="left" if index < left else "right", overflow="fold", vertical="bottom")
+        side: Any = "left" if index < left else "right"
+        table.add_column(Text(printable(name, lines=True)), justify=side, overflow="fold", vertical="bottom")
     return table
 
 

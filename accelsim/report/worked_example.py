@@ -227,8 +227,14 @@ def _example(
         real=value.affine.scale * (code - value.affine.zero_point),
         fixed_point=fixed_point,
         reference_code=int(codes[node.name].reshape(-1)[element]),
-        torch_code=None if torch_codes is None else int(torch_codes[node.name].reshape(-1)[element]),
+        torch_code=_code_at(torch_codes, node.name, element),
     )
+
+
+def _code_at(codes: dict[str, np.ndarray] | None, name: str, element: int) -> int | None:
+    """One code, None where PyTorch makes no tensor of this value: it may keep a sum in float for the next operator."""
+    found = None if codes is None else codes.get(name)
+    return None if found is None else int(found.reshape(-1)[element])
 
 
 def channel_rule(rule: Requantization, channel: int) -> Requantization:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from accelsim.escaping import printable
+
 
 @dataclass(frozen=True)
 class LayerVerification:
@@ -51,9 +53,9 @@ class Verification:
     def rows(self) -> tuple[tuple[str, LayerVerification], ...]:
         """Every comparison in order, each with what a table calls it."""
         return (
-            *((f"input {row.name}", row) for row in self.inputs),
-            *((row.name, row) for row in self.layers),
-            *((f"output {row.name}", row) for row in self.outputs),
+            *((f"input {printable(row.name)}", row) for row in self.inputs),
+            *((printable(row.name), row) for row in self.layers),
+            *((f"output {printable(row.name)}", row) for row in self.outputs),
         )
 
     @property

@@ -21,6 +21,7 @@ import accelsim
 import accelsim.compiler
 from accelsim.compiler import Compilation
 from accelsim.isa import Load, Memory, Program, Segment
+from accelsim.report import sweep_plots
 
 from .calling import EDGE, call
 
@@ -318,7 +319,7 @@ def test_a_sweep_keeps_its_points_and_draws_them() -> None:
     assert again["points"] == document["points"]
 
 
-def test_what_cannot_be_written_is_a_wrong_call_and_costs_no_finished_point(folder: Path) -> None:
+def test_what_cannot_be_written_is_a_wrong_call_before_the_work(folder: Path) -> None:
     (folder / "taken").mkdir(exist_ok=True)
     for words in (
         ["extract", "net.accelsim", "--out", "taken"],
@@ -332,6 +333,21 @@ def test_what_cannot_be_written_is_a_wrong_call_and_costs_no_finished_point(fold
         assert "error: " in called.err
     words = ["sweep", EDGE, "net.accelsim", "--set", "dram.latency=1", "--store", "kept.sqlite", "--jobs", "1"]
     assert call(*words, "--plot", "net.accelsim/plot.png").status == 2
+    assert not Path("kept.sqlite").exists()
+
+
+def test_a_sweep_whose_picture_fails_keeps_its_points_and_shows_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(done: object) -> None:
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(sweep_plots, "sweep_figure", fails)
+    words = ["sweep", EDGE, "net.accelsim", "--set", "dram.latency=1", "--store", "kept.sqlite", "--jobs", "1"]
+    called = call(*words, "--plot", "map.png", "--json")
+    assert called.status == 2
+    assert json.loads(called.out)["points"][0]["cycles"] > 0
+    assert called.err == "error: map.png: the picture cannot be drawn (RuntimeError: no font)\n"
     assert finished("kept.sqlite") == [1]
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from accelsim.export import network_bundle, write
-from accelsim.export.c_header import Identifiers
+from accelsim.export.names import Identifiers
 
 from .layers import SIZE, network_of, torch_model
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import struct
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from accelsim.errors import WriteError
+from accelsim.report.places import check_picture
 from accelsim.report.plots import save, short, utilization_figure
 from accelsim.report.sweep_plots import sweep_figure
 from accelsim.sweep.grid import Axis
@@ -82,3 +87,30 @@ def test_a_sweep_in_which_nothing_runs_is_still_a_picture(tmp_path: Path) -> Non
     )
     said = texts(save(sweep_figure(Sweep("net", EDGE, axes, points, 0)), tmp_path / "n")[1])
     assert said.count("cannot run") == 8
+
+
+def test_names_of_any_characters_are_drawn_as_they_are(tmp_path: Path) -> None:
+    names = ["a$\\frac$", "\0\ud800\x1b", "<b>&", "漢\ufffe", "y" * 300]
+    made, (layer, *_) = result(), result().layers
+    odd = replace(made, name="$x$ $", layers=tuple(replace(layer, name=name) for name in names))
+    said = texts(save(utilization_figure(odd), tmp_path / "a")[1])
+    assert {"a$\\frac$", "\\x00\\ud800\\x1b", "<b>&", "漢\\ufffe", "y" * 59 + "…"} <= set(said)
+    assert any(text.startswith("$x$ $ on") for text in said)
+
+
+def test_of_very_many_layers_the_longest_are_drawn() -> None:
+    made, (layer, *_) = result(), result().layers
+    many = replace(made, layers=tuple(replace(layer, name=str(i), cycles=200 + i) for i in range(20_000)))
+    figure = utilization_figure(many)
+    assert figure.get_figheight() <= 120
+    shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert shown == [str(i) for i in range(19_700, 20_000)]
+    assert "19,700 shorter ones are left out" in figure.axes[0].get_title()
+
+
+@pytest.mark.parametrize("name", ["x.pdf", "model.v1", ".", "absent.png/x.gif"])
+def test_other_endings_are_refused_before_and_after(name: str, tmp_path: Path) -> None:
+    for attempt in (check_picture, lambda path: save(utilization_figure(result()), path)):
+        with pytest.raises(WriteError, match=r"\.png and \.svg"):
+            attempt(Path(name) if name == "." else tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

@@ -118,3 +118,11 @@ def test_a_sum_that_is_no_number_is_worked_through(bias: float, code: int) -> No
     network = replace(network, nodes=(biased, *network.nodes[1:]))
     (first,) = work_through(network, ["fc1"], 2, network.trace(X))
     assert first.code == code
+
+
+def test_a_value_that_pytorch_keeps_in_float_has_no_code_beside_it() -> None:
+    network = linear_network()
+    codes = network.trace(X)
+    page = to_markdown(work_through(network, ["fc1"], 0, codes, {"fc2": codes["fc2"]}))
+    assert f"It gives {codes['fc1'][0, 0]} at [0, 0] of fc1: equal" in page
+    assert "it keeps this value in float" in page
