@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Callable
 from typing import Annotated, ParamSpec
 
@@ -70,7 +69,4 @@ def guarded(command: Callable[_Parameters, int]) -> Callable[_Parameters, None]:
 
 def main() -> None:
     """Entry of the console script."""
-    # `module:callable` finds modules in the current directory, as `python -m` does.
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
     application(prog_name="accelsim")

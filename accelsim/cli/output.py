@@ -16,6 +16,8 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from .streams import results
+
 _WIDTH_WITHOUT_TERMINAL = 140
 
 
@@ -30,7 +32,8 @@ def write_json(document: Any) -> None:
 
 def write_tables(*parts: RenderableType) -> None:
     """Tables and lines for people, in colour on a terminal."""
-    terminal = sys.stdout.isatty()
+    stdout = results()
+    terminal = stdout is not None and stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else _WIDTH_WITHOUT_TERMINAL
     console = Console(file=io.StringIO(), width=width, force_terminal=terminal, soft_wrap=False, highlight=False)
     for part in parts:
@@ -52,12 +55,15 @@ def say(message: str) -> None:
 
 def _write(text: str) -> None:
     """Write to stdout. A reader that has gone away (`| head`) is no error: the rest is dropped."""
+    stdout = results()
+    if stdout is None:
+        return
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        stdout.write(text)
+        stdout.flush()
     except BrokenPipeError:
         # The interpreter flushes stdout once more at its end; that must find an open file.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
 
 
 def _plain(item: Any) -> Any:

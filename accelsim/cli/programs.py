@@ -14,13 +14,13 @@ from accelsim.hardware import Accelerator
 from accelsim.isa import INSTRUCTIONS, Program, assemble
 from accelsim.report.tables import plain_table
 
-from .models import saved_kind
+from .kinds import PROGRAM, saved_kind
 from .status import CallError
 
 
 def is_program(argument: str) -> bool:
     """Whether the argument is a program rather than a model."""
-    return argument.endswith(".asm") or saved_kind(argument) == "accelsim-program"
+    return argument.endswith(".asm") or saved_kind(argument) == PROGRAM
 
 
 def open_program(argument: str) -> Program:

@@ -13,7 +13,7 @@ from accelsim.sweep import grid, run_sweep
 
 from .application import application, guarded
 from .models import open_model
-from .options import Config, Effort, Engine, Input, Json, Lanes, Model, read_inputs
+from .options import Config, Effort, Engine, Input, Json, Lanes, Model, Trust, read_inputs
 from .output import progress, write_json, write_tables
 from .status import OK, WRONG_OUTPUTS
 
@@ -45,12 +45,13 @@ def sweep(
     lanes: Lanes = "host",
     inputs: Input = None,
     effort: Effort = 1,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> int:
     """Time a model for all combinations of configuration values. Exit status 1 if none of them can run it."""
     accelerator = Accelerator.from_yaml(config)
     grid(accelerator, settings)  # a wrong value is said before a model is trained and extracted
-    network = open_model(model, engine, lanes, read_inputs(inputs)).network
+    network = open_model(model, engine, lanes, read_inputs(inputs), trust=trust).network
     with progress("sweep") as on_progress:
         done = run_sweep(network, accelerator, settings, store=store, jobs=jobs, effort=effort, on_progress=on_progress)
     from accelsim.report.plots import save
