@@ -51,7 +51,7 @@ def read_array(path: Path) -> np.ndarray:
 
 def _bytes(shape: tuple[int, ...], dtype: np.dtype) -> int | None:
     """How large an array is; None where there can be none of this shape."""
-    if len(shape) > 32 or any(type(n) is not int or not 0 <= n < 2**31 for n in shape):
+    if len(shape) > 32 or any(type(n) is not int or not 0 <= n < 2**40 for n in shape):
         return None
     if math.prod(n for n in shape if n) * dtype.itemsize >= 2**62:
         return None

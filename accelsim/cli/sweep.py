@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from accelsim.errors import AccelsimError
 from accelsim.hardware import Accelerator
 from accelsim.report.tables import sweep_table
-from accelsim.sweep import grid, run_sweep
+from accelsim.sweep import Sweep, grid, run_sweep
 
 from .application import application, guarded
 from .models import open_model
 from .options import Config, Effort, Engine, Input, Json, Lanes, Model, Trust, read_inputs
-from .output import progress, write_json, write_tables
-from .status import OK, WRONG_OUTPUTS
+from .output import progress, say, write_json, write_tables
+from .status import INTERRUPTED, OK, WRONG_OUTPUTS
+
+_MEGABYTE = 2**20
 
 
 @application.command()
@@ -41,6 +45,21 @@ def sweep(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes; by default one for each processor.", show_default=False)
     ] = None,
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="MIB",
+            help="What each process may take at most; a point that needs more is a row that says so.",
+            show_default=False,
+        ),
+    ] = None,
+    retry: Annotated[
+        bool,
+        typer.Option(
+            "--retry", help="Run the points of the store again that crashed (killed, out of memory, or by a bug)."
+        ),
+    ] = False,
     engine: Engine = None,
     lanes: Lanes = "host",
     inputs: Input = None,
@@ -48,22 +67,80 @@ def sweep(
     trust: Trust = False,
     as_json: Json = False,
 ) -> int:
-    """Time a model for all combinations of configuration values. Exit status 1 if none of them can run it."""
+    """Time a model for all combinations of configuration values.
+
+    A point that cannot run, or whose process crashes, is a row with its reason, and the others go on. Exit status 1 if
+    no point can run, a point crashed, or the picture cannot be drawn.
+    """
     accelerator = Accelerator.from_yaml(config)
-    grid(accelerator, settings)  # a wrong value is said before a model is trained and extracted
+    count = len(grid(accelerator, settings)[1])  # a wrong value is said before a model is trained and extracted
     network = open_model(model, engine, lanes, read_inputs(inputs), trust=trust).network
-    with progress("sweep") as on_progress:
-        done = run_sweep(network, accelerator, settings, store=store, jobs=jobs, effort=effort, on_progress=on_progress)
+    finished = 0
+    try:
+        with progress("sweep") as show:
+
+            def advance(done: int, total: int) -> None:
+                nonlocal finished
+                finished = done
+                show(done, total)
+
+            most = None if memory is None else memory * _MEGABYTE
+            done = run_sweep(
+                network,
+                accelerator,
+                settings,
+                store=store,
+                jobs=jobs,
+                effort=effort,
+                retry=retry,
+                memory=most,
+                on_progress=advance,
+            )
+    except KeyboardInterrupt:
+        words: dict[str, object] = {"--store": store, "--plot": plot, "--jobs": jobs, "--memory": memory}
+        words |= {"--engine": engine, "--lanes": lanes, "--effort": effort}
+        words |= {"--retry": retry, "--trust": trust, "--json": as_json}
+        command = _command(config, model, settings, inputs or [], words)
+        say(f"interrupted; {finished} of {count} points are in {store}; this goes on:\n{command}")
+        return INTERRUPTED
+    pictures, failure = _draw(done, plot)
+    _write(done, store, pictures, as_json)
+    if done.crashed:
+        say(f"{done.crashed} of {count} points crashed; --retry runs them again")
+    if failure is not None:
+        say(f"error: the picture was not drawn: {failure}")
+    return OK if done.best is not None and not done.crashed and failure is None else WRONG_OUTPUTS
+
+
+def _draw(done: Sweep, plot: Path) -> tuple[tuple[Path, ...], str | None]:
+    """Draw the picture. What prevents that costs no table: it is the second result."""
     from accelsim.report.plots import save
     from accelsim.report.sweep_plots import sweep_figure
 
-    pictures = save(sweep_figure(done), plot)
+    try:
+        return save(sweep_figure(done), plot), None
+    except OSError as error:
+        return (), f"{error.filename or plot}: {error.strerror or error}; --plot names another file"
+    except (AccelsimError, ValueError, RuntimeError, MemoryError) as error:
+        return (), f"{type(error).__name__}: {error}"
+
+
+def _write(done: Sweep, store: Path, pictures: tuple[Path, ...], as_json: bool) -> None:
     if as_json:
         write_json(done.to_dict() | {"store": str(store), "pictures": [str(path) for path in pictures]})
-    else:
-        count = len(done.points)
-        write_tables(
-            sweep_table(done),
-            f"{count} points, {done.reused} of them from {store}; pictures: {', '.join(map(str, pictures))}",
-        )
-    return OK if done.best is not None else WRONG_OUTPUTS
+        return
+    line = f"{len(done.points)} points, {done.reused} of them from {store}"
+    drawn = f"; pictures: {', '.join(map(str, pictures))}" if pictures else ""
+    write_tables(sweep_table(done), line + drawn)
+
+
+def _command(config: Path, model: str, settings: list[str], inputs: list[Path], options: dict[str, object]) -> str:
+    """The call that takes the sweep up again."""
+    words = ["accelsim", "sweep", str(config), model]
+    listed = [("--set", setting) for setting in settings] + [("--input", str(path)) for path in inputs]
+    for name, value in (*listed, *options.items()):
+        if value is True:
+            words.append(name)
+        elif value is not None and value is not False:
+            words += [name, str(value)]
+    return shlex.join(words)

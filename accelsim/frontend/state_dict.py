@@ -14,7 +14,7 @@ import numpy as np
 
 from accelsim.errors import FormatError
 
-from .archive import STATE_DICT, Archive, archive_kind
+from .archive import Archive
 from .inert_pickle import Built, Name, Persistent, PickleError, read_pickle
 from .stored_tensors import DamageError, StoredTensor, TensorReader, UnsupportedError, is_tensor
 
@@ -54,11 +54,6 @@ class StateDict:
     def unread(self) -> tuple[Entry, ...]:
         """The tensors that could not."""
         return tuple(entry for entry in self.entries if entry.array is None and entry.dtype == "tensor")
-
-
-def is_state_dict(path: str | Path) -> bool:
-    """Whether a file is what `torch.save` makes of tensors: not TorchScript, not an exported program."""
-    return archive_kind(path) == STATE_DICT
 
 
 def read_state_dict(path: str | Path) -> StateDict:

@@ -46,6 +46,7 @@ _BITS = {
 _AS_THEY_ARE = (*_PLAIN.values(), "uint16", "uint32", "uint64")
 _PACKED = {"quint4x2": 2, "quint2x4": 4}  # codes a byte
 _MOST_DIMENSIONS = 32  # numpy before 2.0 has no more
+_WIDEST = 16  # bytes of an element
 _PLAIN_TYPES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
 _KINDS = {
     "torch._utils._rebuild_sparse_tensor": "a sparse tensor; save it dense (.to_dense())",
@@ -192,12 +193,13 @@ class TensorReader:
         (start,) = _numbers((offset,))
         if len(shape) != len(strides):
             raise DamageError(f"its shape has {len(shape)} numbers, its strides {len(strides)}")
-        count = self._spend(shape, width)
+        count = _elements(shape)
         if not count:
             return np.zeros(shape, _numpy_type(stored))
         last = start + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
         if (last + 1) * width > len(content):
             raise DamageError(f"its last element is number {last:,} of {len(content) // width:,} in its storage")
+        self._spend(count * width)
         base = np.frombuffer(content, _numpy_type(stored), offset=start * width, count=last + 1 - start)
         return np.lib.stride_tricks.as_strided(base, shape, [step * width for step in strides], writeable=False)
 
@@ -205,30 +207,32 @@ class TensorReader:
         """Codes of less than a byte, the first in the lowest bits. They lie in order: nothing else can be saved."""
         a_byte = _PACKED[stored]
         shape = _numbers(size)
-        count = self._spend(shape, 1)
+        count = _elements(shape)
         dense = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
         if _numbers((offset,)) != (0,) or list(_numbers(stride)) != dense:
             raise UnsupportedError(f"a view of {stored} codes; save .contiguous()")
         if -(-count // a_byte) > len(content):
             raise DamageError(f"it has {count:,} codes, and its storage {len(content) * a_byte:,}")
+        self._spend(count)
         packed = np.frombuffer(content, np.uint8, count=-(-count // a_byte))
         bits = 8 // a_byte
         codes = (packed[:, None] >> (bits * np.arange(a_byte, dtype=np.uint8))) & ((1 << bits) - 1)
         return codes.astype(np.uint8).reshape(-1)[:count].reshape(shape)
 
-    def _spend(self, shape: tuple[int, ...], width: int) -> int:
-        """How many elements a shape has, taken from the allowance."""
-        if len(shape) > _MOST_DIMENSIONS:
-            raise UnsupportedError(f"of {len(shape)} dimensions; {_MOST_DIMENSIONS} can be read")
-        if math.prod(n for n in shape if n) * max(width, 8) >= sys.maxsize:
-            raise DamageError("its shape is larger than any memory")
-        count = math.prod(shape)
-        if count * width > self._left:
-            raise UnsupportedError(
-                f"of {count * width:,} bytes, repeated from far fewer in the file; save what it repeats"
-            )
-        self._left -= count * width
-        return count
+    def _spend(self, size: int) -> None:
+        """Take bytes from the allowance."""
+        if size > self._left:
+            raise UnsupportedError(f"of {size:,} bytes, repeated from fewer in the file; save what it repeats")
+        self._left -= size
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    """How many elements a shape has."""
+    if len(shape) > _MOST_DIMENSIONS:
+        raise UnsupportedError(f"of {len(shape)} dimensions; {_MOST_DIMENSIONS} can be read")
+    if math.prod(n for n in shape if n) * _WIDEST >= sys.maxsize:
+        raise DamageError("its shape is larger than any memory")
+    return math.prod(shape)
 
 
 def _name(item: Any) -> str:

@@ -41,7 +41,7 @@ def parse_axis(text: str) -> tuple[str, tuple[Any, ...]]:
     for item in listed.split(","):
         try:
             values.append(yaml.safe_load(item))
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: no date, no number
             raise SweepError(
                 f"--set {key}: {item!r} is no value; write numbers or words, for example {_EXAMPLE}"
             ) from None

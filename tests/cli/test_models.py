@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -332,7 +333,10 @@ def test_what_cannot_be_written_is_a_wrong_call_and_costs_no_finished_point(fold
         assert (called.status, called.out) == (2, ""), words
         assert "error: " in called.err
     words = ["sweep", EDGE, "net.accelsim", "--set", "dram.latency=1", "--store", "kept.sqlite", "--jobs", "1"]
-    assert call(*words, "--plot", "net.accelsim/plot.png").status == 2
+    called = call(*words, "--plot", "net.accelsim/plot.png", "--json")
+    assert called.status == 1
+    assert json.loads(called.out)["points"][0]["cycles"] > 0
+    assert "net.accelsim" in called.err
     assert finished("kept.sqlite") == [1]
 
 
@@ -348,9 +352,16 @@ def test_an_interrupted_sweep_goes_on(folder: Path) -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (130, "")
-    assert err == "interrupted; finished work is kept\n"
     kept = finished("long.sqlite")
     assert kept
+    said, command = err.splitlines()
+    assert said.startswith("interrupted; ")
+    assert said.endswith("of 400 points are in long.sqlite; this goes on:")
+    assert int(said.split()[1]) in (len(kept), len(kept) - 1)
+    program, *again = shlex.split(command)
+    assert program == "accelsim"
+    assert again[:5] == words[:5]
+    words = again
     words[4] = f"dram.latency={','.join(map(str, kept))}"
     document = json.loads(call(*words).out)
     assert document["reused"] == len(kept) == len(document["points"])
