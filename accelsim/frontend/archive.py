@@ -54,7 +54,8 @@ class Archive:
             raise self._damaged(f"its entries are {size:,} bytes together, and the whole file {whole:,}")
 
     def _damaged(self, why: str) -> FormatError:
-        return FormatError(f"{self.path}: {why}; torch.save(model.state_dict(), path) writes a new one")
+        # Names of entries, which zipfile's errors repeat, may have 65,535 characters.
+        return FormatError(f"{self.path}: {why[:300]}; torch.save(model.state_dict(), path) writes a new one")
 
     def size(self, name: str) -> int | None:
         """Bytes of an entry, None where there is none."""
