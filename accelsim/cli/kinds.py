@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import zipfile
 
-import safetensors
-
+from accelsim.container import kind_of
 from accelsim.frontend.archive import EXPORTED, STATE_DICT, archive_kind
 
 from .status import CallError
@@ -78,13 +76,9 @@ def file_kind(argument: str) -> str | None:
 def saved_kind(argument: str) -> str | None:
     """What a file that this package wrote holds; None for every other file, and for no file."""
     try:
-        if not is_there(argument):
-            return None
-        with safetensors.safe_open(argument, "numpy") as file:
-            kind = json.loads((file.metadata() or {})["accelsim"])["format"]
-    except (CallError, OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError):
+        return kind_of(argument) if is_there(argument) else None
+    except CallError:
         return None
-    return kind if kind in (NETWORK, PROGRAM) else None
 
 
 def no_model(argument: str, kind: str | None, taken: str) -> CallError:
