@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Annotated, Any, ParamSpec
 
 import typer
@@ -137,10 +137,6 @@ def _interrupts_raised() -> Iterator[None]:
 def main() -> None:
     """Run the program with the words of this process."""
     open_streams()
-    # `module:callable` finds modules in the current directory, as `python -m` does; one that was removed holds none.
-    with suppress(OSError):
-        if os.getcwd() not in sys.path and "" not in sys.path:
-            sys.path.insert(0, os.getcwd())
     try:
         application(prog_name="accelsim")
     except AccelsimError as error:

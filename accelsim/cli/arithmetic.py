@@ -66,7 +66,13 @@ def certificates_table(network: Network, rows: list[LayerCertification], acceler
 
 
 def uncertified(
-    units: Mapping[str, LayerUnit], accelerator: Accelerator, model: str, engine: str | None, lanes: str
+    units: Mapping[str, LayerUnit],
+    accelerator: Accelerator,
+    model: str,
+    engine: str | None,
+    lanes: str,
+    *,
+    trust: bool = False,
 ) -> tuple[str, ...]:
     """Where the accumulators are listed whose codes fixed point changes, as a note; none where it changes none."""
     found = [unit.certificate for unit in units.values() if unit.certificate is not None]
@@ -76,6 +82,7 @@ def uncertified(
     options = ["--multiplier-bits", str(accelerator.requant_unit.arithmetic.multiplier_bits), "--out", "FILE.json"]
     options += [] if engine is None else ["--engine", engine]
     options += [] if lanes == "host" else ["--lanes", lanes]
+    options += ["--trust", "--input", "X.npy"] if trust else []  # as a TorchScript file needs
     command = shlex.join(["accelsim", "certify", model, *options])
     return (
         f"{channels - certified:,} of {channels:,} channels have no certificate; `{command}` lists the accumulators "

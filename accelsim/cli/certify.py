@@ -14,7 +14,7 @@ from accelsim.report.certification import certify as certify_network
 
 from .application import application, guarded
 from .models import open_model
-from .options import Engine, Json, Lanes, Model
+from .options import Engine, Input, Json, Lanes, Model, Trust, read_inputs
 from .output import Failures, progress, write_json, write_tables
 from .status import OK
 
@@ -30,12 +30,14 @@ def certify(
     ] = None,
     engine: Engine = None,
     lanes: Lanes = "host",
+    inputs: Input = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> int:
     """Find fixed-point constants that equal the engine's roundings for every accumulator, or what they get wrong."""
     if out is not None:
         check_certificates_out(out)
-    network = open_model(model, engine, lanes).network
+    network = open_model(model, engine, lanes, read_inputs(inputs), trust=trust).network
     with progress("certifying") as advance:
         layers = certify_network(network, multiplier_bits, advance)
     failures, written = Failures(), None

@@ -13,7 +13,7 @@ from accelsim.report.comparison import compare as compare_network
 from .application import application, guarded
 from .arithmetic import Labels, read_labels
 from .models import open_model
-from .options import Engine, Input, Json, Lanes, Model, read_inputs
+from .options import Engine, Input, Json, Lanes, Model, Trust, read_inputs
 from .output import write_json, write_tables
 from .status import OK, CallError
 
@@ -39,10 +39,11 @@ def compare(
     engine: Engine = None,
     lanes: Lanes = "host",
     inputs: Input = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> int:
     """By layer: how many outputs other arithmetics change, by how much, and why; and what becomes of the result."""
-    source = open_model(model, engine, lanes, read_inputs(inputs))
+    source = open_model(model, engine, lanes, read_inputs(inputs), trust=trust)
     if source.x is None:
         raise CallError(f"{model}: a saved network carries no example input; give one with --input")
     for name in beside or ():

@@ -15,7 +15,7 @@ from accelsim.hardware import Accelerator
 from .application import application, guarded
 from .arithmetic import certificates, certificates_table, uncertified
 from .models import open_model
-from .options import Config, Effort, Engine, Input, Json, Lanes, Model, one_of, read_inputs
+from .options import Config, Effort, Engine, Input, Json, Lanes, Model, Trust, one_of, read_inputs
 from .output import Failures, progress, write_json, write_tables, write_text
 from .programs import plan_table, program_summary, program_table
 from .status import OK
@@ -44,6 +44,7 @@ def compile(
             show_default=False,
         ),
     ] = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> int:
     """Compile a model for an accelerator and save the program."""
@@ -52,7 +53,7 @@ def compile(
 
     check_writable(out)
     accelerator = Accelerator.from_yaml(config)
-    network = open_model(model, engine, lanes, read_inputs(inputs)).network
+    network = open_model(model, engine, lanes, read_inputs(inputs), trust=trust).network
     with progress("compile"):
         compilation = compile_with_plans(network, accelerator, effort=effort)
     program = compilation.program
@@ -73,7 +74,7 @@ def compile(
         if plan is not None
     ]
     proved = certificates(network, compilation.units)
-    notes = uncertified(compilation.units, accelerator, model, engine, lanes)
+    notes = uncertified(compilation.units, accelerator, model, engine, lanes, trust=trust)
     dumped = None if dump_after is None else dump(compilation, dump_after)
     if as_json:
         more = {"plans": plans} if explain else {}

@@ -19,10 +19,9 @@ from accelsim.report.worked_example import LayerExample, work_through
 
 from .application import application, guarded
 from .models import Source, open_model
-from .options import Engine, Input, Json, Lanes, Model, read_inputs
+from .options import Engine, Input, Json, Lanes, Model, Trust, read_inputs
 from .output import Failures, write_json, write_tables
 from .status import OK, WRONG_OUTPUTS, CallError
-from .streams import stdout_free
 
 _TERMS_IN_TERMINAL = 64
 
@@ -63,12 +62,13 @@ def explain(
     engine: Engine = None,
     lanes: Lanes = "host",
     inputs: Input = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> int:
     """Work through one output of each layer: sum, zero points, bias, roundings, fixed point, and PyTorch's own code."""
     if markdown is not None:
         check_writable(markdown)
-    source = open_model(model, engine, lanes, read_inputs(inputs))
+    source = open_model(model, engine, lanes, read_inputs(inputs), trust=trust)
     names = [name for item in layers for name in item.split(",") if name]
     _check_call(source, model, names, element)
     codes = source.network.trace(source.x)
@@ -115,7 +115,6 @@ def _torch_codes(source: Source) -> dict[str, np.ndarray] | None:
     """PyTorch's own codes of every layer; None for a saved network."""
     if source.model is None:
         return None
-    with stdout_free():
-        from accelsim.frontend import record_values
+    from accelsim.frontend import record_values
 
-        return record_values(source.model, source.x, source.network)
+    return record_values(source.model, source.x, source.network)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from accelsim.errors import ModelError
-from accelsim.export import FORMATS, check_out, network_bundle, tensors_bundle, write
+from accelsim.export import FORMATS, check_out, network_bundle, write
 from accelsim.files import check_writable
+from accelsim.frontend.archive import STATE_DICT
 from accelsim.report.comparison import UNIFORM, Comparison, compare, lanes_summary
 from accelsim.report.parameters import parameter_table, parameters
-from accelsim.report.tables import plain_table
 
 from .application import application, guarded
-from .models import Source, open_model, saved_kind
-from .options import Engine, Input, Json, Lanes, Model, read_inputs
+from .checkpoints import list_state_dict, said
+from .kinds import file_kind
+from .models import Source, open_model
+from .options import Engine, Input, Json, Lanes, Model, Trust, read_inputs
 from .output import Failures, say, write_json, write_tables
 from .status import OK, CallError
 
@@ -43,6 +43,7 @@ def extract(
     engine: Engine = None,
     lanes: Lanes = "host",
     inputs: Input = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> int:
     """List every parameter of a model: key, shape, dtype, scales, zero points, range. Takes a bare state_dict too."""
@@ -52,12 +53,9 @@ def extract(
         raise CallError(f"--format {format}: says how --out is written; give --out too")
     if out is not None:
         check_out(format, out) if format is not None else check_writable(out)
-    if Path(model).is_file() and zipfile.is_zipfile(model) and saved_kind(model) is None:
-        from accelsim.frontend.state_dict import is_state_dict, read_state_dict
-
-        if is_state_dict(model):
-            return _state_dict(model, read_state_dict(model), format, out, as_json)
-    source = open_model(model, engine, lanes, read_inputs(inputs))
+    if file_kind(model) == STATE_DICT:
+        return list_state_dict(model, format, out, as_json)
+    source = open_model(model, engine, lanes, read_inputs(inputs), trust=trust)
     network = source.network
     changed = _changed_by_uniform_lanes(source)
     written: list[Path] = []
@@ -86,7 +84,7 @@ def extract(
     kernels = f"{network.kernels.aten} and {network.kernels.matrix} kernels"
     write_tables(
         parameter_table(rows, f"{network.name}: {network.engine}, {kernels}"),
-        "\n".join([*network.notes, *([] if changed is None else [lanes_summary(changed)]), *_said(written)]),
+        "\n".join([*network.notes, *([] if changed is None else [lanes_summary(changed)]), *said(written)]),
     )
     return failures.status(OK)
 
@@ -101,31 +99,3 @@ def _changed_by_uniform_lanes(source: Source) -> Comparison | None:
         say(f"what uniform lanes change is not counted: {error}")
         return None
     return compare(host, source.x, [UNIFORM], uniform=source.network)[0]
-
-
-def _said(written: list[Path]) -> list[str]:
-    """Where the result is."""
-    few = [str(path) for path in written] if len(written) <= 3 else [f"{written[-1].parent} ({len(written)} files)"]
-    return [f"written to {' and '.join(few)}"] if written else []
-
-
-def _state_dict(model: str, arrays: dict[str, np.ndarray], format: str | None, out: Path | None, as_json: bool) -> int:
-    """List and write the arrays of a file that has no graph."""
-    if out is not None and format is None:
-        raise CallError(f"{model}: a state_dict has no graph to save as a network; say --format {', '.join(FORMATS)}")
-    written: list[Path] = []
-    failures = Failures()
-    if out is not None and format is not None:
-        with failures.kept():
-            written = write(tensors_bundle(model, arrays), format, out)
-    if as_json:
-        rows = [{"key": key, "shape": value.shape, "dtype": str(value.dtype)} for key, value in arrays.items()]
-        write_json({"state_dict": model, "parameters": rows, "written": [str(path) for path in written]})
-        return failures.status(OK)
-    table = plain_table(f"{model}: a state_dict, without a graph", ["key", "dtype", "shape", "min", "max"], left=3)
-    for key, value in arrays.items():
-        shape = "x".join(map(str, value.shape)) or "scalar"
-        ends = (np.min, np.max) if value.size else ()
-        table.add_row(key, str(value.dtype), shape, *(f"{end(value):g}" for end in ends))
-    write_tables(table, "\n".join(_said(written)))
-    return failures.status(OK)

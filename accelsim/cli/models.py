@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.machinery
 import importlib.util
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from accelsim.container import kind_of
-from accelsim.errors import ModelError
+from accelsim.errors import AccelsimError, ModelError
 from accelsim.escaping import whole_characters
+from accelsim.frontend.archive import SCRIPT
 from accelsim.network import Network
 
+from .kinds import NETWORK, PROGRAM, file_kind, is_there, no_model
 from .output import progress
 from .status import CallError
-from .streams import stdout_free
+from .streams import give_stdout_away
+
+TAKEN = "module:callable (for example examples.digits:quantized), a TorchScript file with --trust, or a saved network"
 
 
 @dataclass(frozen=True)
@@ -34,51 +39,59 @@ class Source:
 
     def under(self, lanes: str) -> Network:
         """The model extracted again for other lanes. Raises ModelError where there are no rules for them."""
-        with progress(f"extract for {lanes} lanes"), stdout_free():
+        with progress(f"extract for {lanes} lanes"):
             from accelsim.frontend import extract
 
             return extract(self.model, self.example, engine=self.network.engine, lanes=lanes)
 
 
-def open_model(argument: str, engine: str | None = None, lanes: str = "host", x: Any = None) -> Source:
+def open_model(
+    argument: str, engine: str | None = None, lanes: str = "host", x: Any = None, *, trust: bool = False
+) -> Source:
     """The network that `argument` names. `x` takes the place of its example input.
 
-    Raises CallError for an argument that names nothing, and the errors of `Network.load` and `extract`.
+    `trust`: whether a file that executes code may be loaded. Raises CallError for an argument that names nothing, and
+    the errors of `Network.load` and `extract`.
     """
-    kind = saved_kind(argument)
-    if kind == "accelsim-network":
+    kind = file_kind(argument)
+    if kind == NETWORK:
         network = Network.load(argument)
         if engine not in (None, network.engine):
             raise CallError(
                 f"--engine {engine}: {argument} was extracted for {network.engine}; extract the model again for another"
             )
         return Source(network, x)
-    if kind == "accelsim-program":
+    if kind == PROGRAM:
         raise CallError(f"{argument}: holds a program, not a model; `accelsim run` and `disassemble` take programs")
-    with progress(f"load {argument}"), stdout_free():
-        if Path(argument).exists():
-            model, example = _script(argument, x), x
+    with progress(f"load {argument}"):
+        if kind == SCRIPT:
+            model, example = _script(argument, engine, x, trust), x
+        elif is_there(argument):
+            raise no_model(argument, kind, TAKEN)
         else:
             model, example = _called(argument, engine)
-    with progress("extract"), stdout_free():
+    with progress("extract"):
         from accelsim.frontend import extract
 
         network = extract(model, example, engine=engine, lanes=lanes)
     return Source(network, example if x is None else x, model, example)
 
 
-def _script(argument: str, x: Any) -> Any:
-    """A TorchScript model from a file."""
-    if not Path(argument).is_file():
-        raise CallError(f"{argument}: not a file; give module:callable, a TorchScript file or a saved network")
+def _script(argument: str, engine: str | None, x: Any, trust: bool) -> Any:
+    """A TorchScript model from a file; nothing of it is loaded before everything that can be refused is."""
+    if not trust:
+        raise CallError(
+            f"{argument}: a TorchScript file, which executes code when it is loaded and run; if you trust whoever made "
+            "it, say --trust"
+        )
     if whole_characters(argument) != argument:
         raise CallError(f"{argument}: PyTorch opens only files whose names are UTF-8; rename it")
-    from accelsim.frontend.load import load_script
-
-    model = load_script(argument)
     if x is None:
         raise CallError(f"{argument}: a TorchScript file carries no example input; give one with --input")
-    return model
+    give_stdout_away()
+    from accelsim.frontend.load import load_script
+
+    return load_script(argument, engine)
 
 
 def _called(argument: str, engine: str | None) -> tuple[Any, Any]:
@@ -92,13 +105,8 @@ def _called(argument: str, engine: str | None) -> tuple[Any, Any]:
             from accelsim.frontend.recording import quantized_engine
 
             stack.enter_context(quantized_engine(engine))
-        try:
+        with _guest(f"{argument}: it", "; it is called without arguments and must return (model, example_input)"):
             returned = function()
-        except (Exception, SystemExit) as error:
-            raise ModelError(
-                f"{argument}: it raised {type(error).__name__}: {error}; it is called without arguments and must "
-                "return (model, example_input)"
-            ) from error
     if not isinstance(returned, tuple) or len(returned) != 2 or not callable(returned[0]):
         raise ModelError(
             f"{argument}: it returned {_description(returned)}; it must return (model, example_input): "
@@ -110,35 +118,53 @@ def _called(argument: str, engine: str | None) -> tuple[Any, Any]:
 def _callable(argument: str) -> Callable[[], Any]:
     name, colon, attribute = argument.partition(":")
     if not colon or not attribute or not all(part.isidentifier() for part in name.split(".")):
-        raise CallError(
-            f"{argument}: no such file, and not module:callable; give for example examples.digits:quantized, "
-            "a TorchScript file or a saved network"
-        )
-    try:
-        found = importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):  # a package on the way to it is missing, or is no package
-        found = False
-    if not found:
-        raise CallError(f"{argument}: there is no module {name}; it is looked for in {Path.cwd()} and in Python's path")
-    try:
+        raise CallError(f"{argument}: no such file, and not module:callable; give {TAKEN}")
+    here = _add_current_directory(name)
+    give_stdout_away()
+    with _guest(f"{argument}: importing {name}"):
+        try:
+            found = importlib.util.find_spec(name) is not None
+        except (ImportError, ValueError):  # a package on the way to it is missing, or is no package
+            found = False
+        if not found:
+            raise CallError(f"{argument}: there is no module {name}; it is looked for in {here} and in Python's path")
         target: Any = importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        raise ModelError(f"{argument}: importing {name} raised {type(error).__name__}: {error}") from error
-    for part in attribute.split("."):
-        if not hasattr(target, part):
-            raise CallError(f"{argument}: {name} has no {attribute}")
-        target = getattr(target, part)
+        for part in attribute.split("."):
+            if not hasattr(target, part):
+                raise CallError(f"{argument}: {name} has no {attribute}")
+            target = getattr(target, part)
     if not callable(target):
         raise CallError(f"{argument}: {attribute} is {_description(target)}, which cannot be called")
     return target
+
+
+def _add_current_directory(name: str) -> str:
+    """Put the current directory first on Python's path, as `python -m` does, if the module that is named lies there.
+
+    Only then: a file in a directory that somebody else filled must not stand in for a library. Returns the directory.
+    """
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:
+        return "the current directory (deleted)"
+    lies_here = importlib.machinery.PathFinder.find_spec(name.partition(".")[0], [here]) is not None
+    if lies_here and here not in sys.path:
+        sys.path.insert(0, here)
+    return here
+
+
+@contextlib.contextmanager
+def _guest(who: str, remedy: str = "") -> Iterator[None]:
+    """Around code that somebody else wrote: whatever it raises, also to end the process, is a ModelError."""
+    try:
+        yield
+    except (AccelsimError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise ModelError(f"{who} raised {type(error).__name__}: {error}{remedy}") from error
 
 
 def _description(item: Any) -> str:
     if isinstance(item, tuple):
         return f"a tuple of {len(item)} ({', '.join(type(part).__name__ for part in item)})"
     return "None" if item is None else f"a {type(item).__name__}"
-
-
-def saved_kind(argument: str) -> str | None:
-    """What a file that this package wrote holds; None for every other file, and for no file."""
-    return kind_of(argument)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-import numpy as np
 import typer
 
 from accelsim.arithmetic.engines import ENGINES, AtenKernels
-from accelsim.errors import InputError
+
+from .arrays import read_array
 
 _LANES = ("host", *get_args(AtenKernels))
 
@@ -31,11 +31,19 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="module:callable that returns (model, example_input), a TorchScript file, or a saved network.",
+        help="module:callable that returns (model, example_input), a TorchScript file (with --trust), or a saved "
+        "network.",
         show_default=False,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout instead of tables.")]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Load a model from a file that executes code (TorchScript). Say it only of files whose maker you trust.",
+    ),
+]
 Engine = Annotated[
     str | None,
     typer.Option(
@@ -72,17 +80,5 @@ def read_inputs(paths: list[Path] | None) -> Any:
     """The arrays of `--input`: None without any, one array, or a tuple of several. Raises InputError."""
     if not paths:
         return None
-    arrays = tuple(_read_array(path) for path in paths)
+    arrays = tuple(read_array(path) for path in paths)
     return arrays if len(arrays) > 1 else arrays[0]
-
-
-def _read_array(path: Path) -> np.ndarray:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except Exception as error:  # numpy raises what its parsers raise: many kinds
-        raise InputError(f"{path}: not an array ({error}); numpy.save writes one") from None
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{path}: holds several arrays; give one .npy file for each input")
-    if not array.size:
-        raise InputError(f"{path}: shape {array.shape} has no elements; give at least one row")
-    return array

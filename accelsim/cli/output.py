@@ -19,7 +19,7 @@ from accelsim.errors import AccelsimError, WriteError
 from accelsim.escaping import json_text, printable
 
 from .status import WRONG_CALL
-from .streams import write_stdout
+from .streams import results, write_stdout
 
 _WIDTH_WITHOUT_TERMINAL = 140
 
@@ -35,7 +35,8 @@ def write_json(document: Any) -> None:
 
 def write_tables(*parts: RenderableType) -> None:
     """Tables and lines for people, in colour on a terminal."""
-    terminal = sys.stdout is not None and sys.stdout.isatty()
+    stdout = results()
+    terminal = stdout is not None and stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else _WIDTH_WITHOUT_TERMINAL
     page = _Page()
     console = Console(file=page, width=width, force_terminal=terminal, soft_wrap=False, highlight=False)
@@ -85,7 +86,7 @@ class _Page(io.StringIO):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        return getattr(sys.stdout, "encoding", None) or "utf-8"
+        return getattr(results(), "encoding", None) or "utf-8"
 
 
 class _Count(MofNCompleteColumn):

@@ -14,7 +14,7 @@ from accelsim.hardware import Accelerator
 from accelsim.isa import INSTRUCTIONS, Program, assemble
 from accelsim.report.tables import plain_table
 
-from .models import saved_kind
+from .kinds import PROGRAM, saved_kind
 from .status import CallError
 
 #: Of assembly, in bytes. The data image of ResNet-50 takes 50 MB.
@@ -23,7 +23,7 @@ _LONGEST_TEXT = 1 << 27
 
 def is_program(argument: str) -> bool:
     """Whether the argument is a program rather than a model."""
-    return argument.endswith(".asm") or saved_kind(argument) == "accelsim-program"
+    return argument.endswith(".asm") or saved_kind(argument) == PROGRAM
 
 
 def open_program(argument: str) -> Program:

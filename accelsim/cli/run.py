@@ -21,12 +21,11 @@ from accelsim.report.places import check_picture, default_path
 from .application import application, guarded
 from .arithmetic import Labels, effect, uncertified
 from .models import Source, open_model
-from .options import Config, Effort, Engine, Input, Json, Lanes, read_inputs
+from .options import Config, Effort, Engine, Input, Json, Lanes, Trust, read_inputs
 from .output import Failures, progress, write_json, write_tables
 from .pictures import draw
 from .programs import is_program, open_program
 from .status import OK, WRONG_OUTPUTS, CallError
-from .streams import stdout_free
 
 if TYPE_CHECKING:
     from accelsim.machine import Result
@@ -57,7 +56,8 @@ def run(
         str,
         typer.Argument(
             metavar="MODEL_OR_PROGRAM",
-            help="A model (module:callable, TorchScript file, saved network) or a program (.asm text, saved program).",
+            help="A model (module:callable, TorchScript file with --trust, saved network) or a program (.asm text, "
+            "saved program).",
             show_default=False,
         ),
     ],
@@ -74,6 +74,7 @@ def run(
             show_default="results/<name>_utilization.png",
         ),
     ] = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> int:
     """Simulate a model or a program, check its layers, and show where the cycles and bytes go.
@@ -93,7 +94,7 @@ def run(
             raise CallError(f"--labels {labels}: {what} is a program, which is compared with nothing")
         job = _program(what, accelerator, engine, x)
     else:
-        job = _model(what, accelerator, engine, lanes, x, labels, effort)
+        job = _model(what, accelerator, engine, lanes, x, labels, effort, trust)
     with progress("simulate"):
         if job.x is None:
             result = simulate(job.program, accelerator=accelerator)
@@ -133,15 +134,22 @@ def run(
 
 
 def _model(
-    what: str, accelerator: Accelerator, engine: str | None, lanes: str, x: Any, labels: Path | None, effort: int
+    what: str,
+    accelerator: Accelerator,
+    engine: str | None,
+    lanes: str,
+    x: Any,
+    labels: Path | None,
+    effort: int,
+    trust: bool,
 ) -> _Run:
     from accelsim.compiler import compile_with_plans
 
-    source = open_model(what, engine, lanes, x)
+    source = open_model(what, engine, lanes, x, trust=trust)
     with progress("compile"):
         compilation = compile_with_plans(source.network, accelerator, effort=effort)
     units = compilation.units
-    notes = (*source.network.notes, *uncertified(units, accelerator, what, engine, lanes))
+    notes = (*source.network.notes, *uncertified(units, accelerator, what, engine, lanes, trust=trust))
     if source.x is None:
         notes = (*notes, "timing only: a saved network carries no example input; give one with --input")
     changes = effect(source.network, source.x, accelerator, units, labels)
@@ -169,7 +177,7 @@ def _verification(job: _Run, result: Result) -> Verification | None:
         return None
     from accelsim.verification import compare
 
-    with progress("compare with PyTorch"), stdout_free():
+    with progress("compare with PyTorch"):
         return compare(job.source.network, result, job.source.model, job.x, job.units)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from typing import TextIO
 
 from accelsim.errors import WriteError
 from accelsim.escaping import in_encoding
+
+_results: TextIO | None = None  # once stdout is given away: where it led
 
 
 def open_streams() -> None:
@@ -31,11 +32,12 @@ def write_stdout(text: str) -> None:
 
     A reader that has gone away (`| head`) is no error: the rest is dropped.
     """
-    if sys.stdout is None or sys.stdout.closed:
+    stdout = results()
+    if stdout is None or stdout.closed:
         raise WriteError("the result cannot be written: standard output is closed; send it to a file or a pipe")
     try:
-        sys.stdout.write(in_encoding(text, sys.stdout.encoding or "utf-8"))
-        sys.stdout.flush()
+        stdout.write(in_encoding(text, stdout.encoding or "utf-8"))
+        stdout.flush()
     except BrokenPipeError:
         drop_stdout()
     except OSError as error:
@@ -47,33 +49,41 @@ def write_stdout(text: str) -> None:
 
 def drop_stdout() -> None:
     """Send what is left to the null device: the interpreter flushes stdout once more at its end."""
+    stdout = results()
     with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
+        if stdout is not None:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stdout.fileno())
+            os.close(null)
 
 
-@contextlib.contextmanager
-def stdout_free() -> Iterator[None]:
-    """stdout carries the result alone: what a model's code prints meanwhile, in Python or below it, goes to stderr."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        stack.enter_context(_descriptor_free())
-        yield
+def results() -> TextIO | None:
+    """Where the result of a call is written; None where stdout was closed from the start."""
+    return _results if sys.stdout is sys.stderr else sys.stdout
 
 
-@contextlib.contextmanager
-def _descriptor_free() -> Iterator[None]:
-    try:
-        kept = os.dup(1)
-    except OSError:  # closed: nothing can reach it
-        yield
+def give_stdout_away() -> None:
+    """From here on, `sys.stdout` and file descriptor 1 are stderr; `results()` alone still leads to stdout.
+
+    Called before code of others runs, and never taken back: what that code leaves behind (threads, handlers that run
+    at the end, buffers of C libraries) writes later. Under a test's stdout the descriptors are left alone.
+    """
+    global _results
+    if sys.stdout is sys.stderr:
         return
+    _results = _with_own_descriptor(sys.stdout) if sys.stdout is sys.__stdout__ else sys.stdout
+    sys.stdout = sys.stderr
+
+
+def _with_own_descriptor(stream: TextIO | None) -> TextIO | None:
+    """The same stream on another descriptor, so that 1 can be stderr. A closed 1 is never left for a file to take."""
+    own = None
+    if stream is not None:
+        stream.flush()
+        own = os.fdopen(os.dup(stream.fileno()), "w", encoding=stream.encoding, errors=stream.errors)
     try:
         os.dup2(2, 1)
-        yield
-    finally:
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).fflush(None)  # what C's streams hold back would come out behind us
-        os.dup2(kept, 1)
-        os.close(kept)
+    except OSError:  # stderr is closed
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+    return own

@@ -14,11 +14,11 @@ from accelsim.report.tables import verification_table
 
 from .application import application, guarded
 from .arithmetic import Labels, effect, uncertified
-from .models import open_model, saved_kind
-from .options import Effort, Engine, Input, Json, Lanes, Model, read_inputs
+from .kinds import saved_kind
+from .models import open_model
+from .options import Effort, Engine, Input, Json, Lanes, Model, Trust, read_inputs
 from .output import progress, write_json, write_tables
 from .status import OK, WRONG_OUTPUTS, CallError
-from .streams import stdout_free
 
 
 @application.command()
@@ -33,6 +33,7 @@ def verify(
     inputs: Input = None,
     labels: Labels = None,
     effort: Effort = 1,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> int:
     """Compare every layer's outputs with PyTorch's, bit for bit. Exit status 1 if a difference is unexplained.
@@ -46,16 +47,16 @@ def verify(
     accelerator = Accelerator.from_yaml(config)
     if saved_kind(model) is not None:
         raise CallError(f"{model}: verify needs the PyTorch model, to compare with; `accelsim run` takes saved files")
-    source = open_model(model, engine, lanes, read_inputs(inputs))
+    source = open_model(model, engine, lanes, read_inputs(inputs), trust=trust)
     with progress("compile"):
         compilation = compile_with_plans(source.network, accelerator, effort=effort)
     units = compilation.units
     with progress("simulate"):
         result = simulate(compilation.program, source.x, accelerator=accelerator)
-    with progress("compare with PyTorch"), stdout_free():
+    with progress("compare with PyTorch"):
         verification = compare(source.network, result, source.model, source.x, units)
     changes = effect(source.network, source.x, accelerator, units, labels)
-    notes = [*verification.notes, *uncertified(units, accelerator, model, engine, lanes)]
+    notes = [*verification.notes, *uncertified(units, accelerator, model, engine, lanes, trust=trust)]
     if as_json:
         more = {"notes": notes, "effect": None if changes is None else dataclasses.asdict(changes)}
         write_json(verification.to_dict() | more)

@@ -1,33 +1,34 @@
-"""Models from files that PyTorch wrote."""
+"""TorchScript models from files. Such a file executes code when it is loaded and when it is run."""
 
 from __future__ import annotations
 
-import zipfile
+import contextlib
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from accelsim.errors import FormatError
 
-
-def load_script(path: str) -> Any:
-    """A TorchScript module, in evaluation mode. Raises FormatError for a file that holds none."""
-    if _is_exported(path):
-        raise FormatError(
-            f"{path}: a program that torch.export saved, which PyTorch reads with pickle: such a file can execute "
-            f"anything. Give the graph as module:callable, one that returns (torch.export.load(...).module(), input)"
-        )
-    try:
-        return torch.jit.load(path, map_location="cpu").eval()
-    except (RuntimeError, OSError, ValueError) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise FormatError(f"{path}: neither a TorchScript file nor one that accelsim wrote ({reason})") from None
+from .recording import quantized_engine
 
 
-def _is_exported(path: str) -> bool:
-    """Whether a file is an archive of torch.export, which names its format in an entry of its own."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.rpartition("/")[2] == "archive_format" for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):
-        return False
+def load_script(path: str | Path, engine: str | None = None) -> Any:
+    """A TorchScript module, its parameters packed for `engine` (by default PyTorch's own setting).
+
+    Code in the file runs, with all rights of this process: that the file is trusted is the caller's responsibility.
+    Raises FormatError for a file that holds none.
+    """
+    with contextlib.nullcontext() if engine is None else quantized_engine(engine):
+        under = torch.backends.quantized.engine
+        try:
+            return torch.jit.load(str(path), map_location="cpu")
+        except Exception as error:  # PyTorch's parsers and the file's own code raise what they like
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            # TorchScript's errors begin with a traceback, and end with what went wrong.
+            last = [line for line in lines if line.startswith("RuntimeError:")]
+            reason = [*last, *lines, type(error).__name__][0][:300]
+            raise FormatError(
+                f"{path}: TorchScript that cannot be loaded under the engine {under} ({reason}); --engine names "
+                "another; torch.jit.save writes a new file"
+            ) from None

@@ -284,7 +284,9 @@ def _record(
     try:
         with _settings(model, engine, threads), _scopes(model, recorder), _Watch(recorder), recorder:
             outputs = tree_leaves(model(*given))
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit in a model would end the process, with status 0
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
         raise ModelError(
             f"the model, called with inputs of shape {shapes}, raised {type(error).__name__}: {error}"
@@ -337,7 +339,7 @@ def check_engine(engine: str | None) -> str:
 @contextlib.contextmanager
 def _settings(model: Any, engine: str, threads: int) -> Iterator[None]:
     modules = list(model.modules()) if isinstance(model, torch.nn.Module) else []
-    training = [module for module in modules if module.training]
+    training = [module for module in modules if getattr(module, "training", False)]  # a frozen module has none
     threads_before = torch.get_num_threads()
     try:
         for module in training:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ import yaml
 from accelsim.errors import ConfigurationError, SweepError
 from accelsim.hardware import Accelerator
 
+#: Their configurations are made and checked before the first one runs; so many take a minute, and a day to be timed.
+MOST_POINTS = 100_000
 _EXAMPLE = "mac_array.rows=4,8,16"
 
 
@@ -41,7 +44,7 @@ def parse_axis(text: str) -> tuple[str, tuple[Any, ...]]:
     for item in listed.split(","):
         try:
             values.append(yaml.safe_load(item))
-        except yaml.YAMLError:
+        except Exception:  # its constructors raise what they like: of dates, numbers, tags, depth
             raise SweepError(
                 f"--set {key}: {item!r} is no value; write numbers or words, for example {_EXAMPLE}"
             ) from None
@@ -65,6 +68,9 @@ def grid(accelerator: Accelerator, settings: Sequence[str]) -> tuple[tuple[Axis,
         axes.append(Axis(key, typed))
     if not axes:
         raise SweepError(f"nothing to sweep; give at least one --set, for example --set {_EXAMPLE}")
+    count = math.prod(len(axis.values) for axis in axes)
+    if count > MOST_POINTS:
+        raise SweepError(f"{count:,} combinations; a sweep takes at most {MOST_POINTS:,}: sweep fewer values at a time")
     candidates = []
     for combination in itertools.product(*(axis.values for axis in axes)):
         parameters = dict(zip((axis.key for axis in axes), combination, strict=True))

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import hashlib
-import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelsim.errors import SweepError
 from accelsim.hardware import Accelerator
 from accelsim.network import Network
 
-from .grid import Axis, Candidate, grid
+from .grid import Axis, grid
+from .pool import Pool
 from .store import Measurement, Store
-from .worker import run_point, start
 
 
 @dataclass(frozen=True)
@@ -51,6 +47,11 @@ class Sweep:
         ran = [point for point in self.points if point.measurement.error is None]
         return min(ran, key=lambda p: (p.measurement.cycles, -(p.measurement.utilization or 0)), default=None)
 
+    @property
+    def crashed(self) -> int:
+        """Points without a result for reasons that may not last; `run_sweep(retry=True)` runs them again."""
+        return sum(point.measurement.crashed for point in self.points)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         return {
@@ -60,6 +61,7 @@ class Sweep:
             "points": [point.to_dict() for point in self.points],
             "best": None if self.best is None else self.best.parameters,
             "reused": self.reused,
+            "crashed": self.crashed,
         }
 
 
@@ -71,15 +73,20 @@ def run_sweep(
     store: str | Path,
     jobs: int | None = None,
     effort: int = 1,
+    retry: bool = False,
+    memory: int | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Sweep:
     """Compile, with `effort`, and time `network` for every combination of `settings` (`key=value,value`), in `jobs`
-    processes.
+    processes of at most `memory` bytes each.
 
-    Points that `store` holds are taken from it, each other one is written to it as it finishes; one that cannot run
-    is kept with its error. `jobs` is the number of processors by default. `on_progress(done, total)` is called in this
-    process, first with what the store held. Raises SweepError for settings or a store that are wrong, and when a
-    worker process dies. On an interrupt the finished points are in the store.
+    Points that `store` holds are taken from it, each other one is written to it as it finishes. One that cannot run is
+    kept with its error; so is one that crashed: that ran out of memory, whose process was killed, or in which
+    something raised what it should not. The sweep goes on, and a later one takes the row as it is, unless `retry` says
+    that crashed points are run again. `jobs` is the number of processors by default. `on_progress(done, total)` is
+    called in this process, first with what the store held, then after each point is in the store. Raises SweepError
+    for settings or a store that are wrong, and if no process can be started. On an interrupt the finished points are
+    in the store.
 
     The processes are spawned, so a script that calls this needs `if __name__ == "__main__":`.
     """
@@ -91,46 +98,23 @@ def run_sweep(
         kept = Store(store)
         try:
             done = {
-                i: found for i, item in enumerate(candidates) if (found := kept.get(digest, item.accelerator, effort))
+                number: found
+                for number, item in enumerate(candidates)
+                if (found := kept.get(digest, item.accelerator, effort)) and not (retry and found.crashed)
             }
             reused = len(done)
             on_progress(reused, len(candidates))
-            missing = {i: item for i, item in enumerate(candidates) if i not in done}
 
-            def finish(index: int, measurement: Measurement) -> None:
-                kept.put(digest, candidates[index].accelerator, effort, candidates[index].parameters, measurement)
-                done[index] = measurement
+            def finish(number: int, measurement: Measurement) -> None:
+                item = candidates[number]
+                kept.put(digest, item.accelerator, effort, item.parameters, measurement)
+                done[number] = measurement
                 on_progress(len(done), len(candidates))
 
+            missing = {i: item.accelerator.to_dict() for i, item in enumerate(candidates) if i not in done}
             if missing:
-                _run_missing(path, missing, min(jobs or os.cpu_count() or 1, len(missing)), effort, finish)
+                Pool(path, jobs or os.cpu_count() or 1, effort, memory).run(missing, finish)
         finally:
             kept.close()
     points = tuple(Point(item.parameters, done[i]) for i, item in enumerate(candidates))
     return Sweep(network.name, accelerator, axes, points, reused)
-
-
-def _run_missing(
-    path: Path, missing: dict[int, Candidate], jobs: int, effort: int, finish: Callable[[int, Measurement], None]
-) -> None:
-    """Run the points in a pool, and hand each to `finish` as it comes back."""
-    context = multiprocessing.get_context("spawn")
-    lifeline, held = context.Pipe(duplex=False)
-    pool = concurrent.futures.ProcessPoolExecutor(jobs, context, start, (str(path), lifeline))
-    try:
-        futures = {pool.submit(run_point, item.accelerator.to_dict(), effort): i for i, item in missing.items()}
-        for future in concurrent.futures.as_completed(futures):
-            finish(futures[future], future.result())
-    except BaseException as error:
-        # Points that nobody waits for any more (an interrupt, an error) end now: the workers see the pipe close.
-        held.close()
-        if isinstance(error, BrokenProcessPool):
-            raise SweepError(
-                "a worker process died (out of memory?); the finished points are kept: "
-                "start the sweep again, with fewer --jobs"
-            ) from None
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        held.close()
-        lifeline.close()

@@ -29,14 +29,20 @@ _COLUMNS = {
     "utilization": "REAL",
     **dict.fromkeys(_TRAFFIC, "INTEGER"),
     "error": "TEXT",  # why the network cannot run there; then the measured columns are NULL
+    "crashed": "INTEGER NOT NULL",  # 1 where the error is of the process, not of the network and the configuration
+    "digest": "TEXT NOT NULL",  # SHA-256 of the other columns
 }
+_SCHEMA = f"CREATE TABLE points ({', '.join(f'{name} {kind}' for name, kind in _COLUMNS.items())})"
 #: The floors whose code decides cycles and bytes.
 _DECISIVE = ("arithmetic", "hardware", "network", "isa", "compiler", "machine")
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one configuration does with the network: cycles, utilisation and bytes, or the `error` that prevents it."""
+    """What one configuration does with the network: cycles, utilisation and bytes, or the `error` that prevents it.
+
+    `crashed`: the error is the process's (killed, out of memory, a bug), not one of network and configuration.
+    """
 
     cycles: int | None = None
     seconds: float | None = None
@@ -44,6 +50,7 @@ class Measurement:
     utilization: float | None = None
     traffic: dict[str, dict[str, int]] | None = None
     error: str | None = None
+    crashed: bool = False
 
 
 @cache
@@ -65,42 +72,69 @@ def point_key(network: str, accelerator: Accelerator, effort: int) -> str:
 
 
 class Store:
-    """An SQLite file with a table `points`; created where it does not exist. Raises SweepError for any other file."""
+    """An SQLite file with a table `points`; created where it does not exist. Raises SweepError for any other file.
+
+    Each row carries a sum of its content, so that one which a disk or another program has changed is found.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        columns = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
+        connection = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(self.path, timeout=30)
-            found = [row[1] for row in self._connection.execute("PRAGMA table_info(points)")]
-            if found not in ([], list(_COLUMNS)):
-                self._connection.close()
-                raise SweepError(f"{self.path}: its table `points` is not a sweep's; give another file with --store")
+            if self.path.exists() and not self.path.is_file():
+                raise SweepError(f"{self.path}: is no file; give another with --store")
+            connection = sqlite3.connect(self.path, timeout=30)
+            self._connection = connection
+            self._check()
             # Readers and a second sweep on the same file do not wait for one another's commits.
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute(f"CREATE TABLE IF NOT EXISTS points ({columns})")
-        except (OSError, sqlite3.Error) as error:
-            raise SweepError(f"{self.path}: cannot be used as the store of a sweep ({error})") from None
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(_SCHEMA.replace("TABLE", "TABLE IF NOT EXISTS"))
+        except (OSError, ValueError, sqlite3.Error, SweepError) as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, SweepError):
+                raise
+            raise SweepError(
+                f"{self.path}: cannot be used as the store of a sweep ({error}); give another with --store"
+            ) from None
+
+    def _check(self) -> None:
+        """Raises SweepError for a database that is no store: a trigger would run what somebody else wrote."""
+        self._connection.execute("PRAGMA trusted_schema = OFF")
+        self._connection.execute("PRAGMA cell_size_check = ON")
+        found = self._connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        tables = {name: sql for kind, name, sql in found if kind == "table" and not str(name).startswith("sqlite_")}
+        if found and (tables != {"points": _SCHEMA} or any(kind == "trigger" for kind, _, _ in found)):
+            raise SweepError(
+                f"{self.path}: a database, but no store of this version's sweeps; give another with --store"
+            )
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
     def get(self, network: str, accelerator: Accelerator, effort: int) -> Measurement | None:
-        """The point's measurement, None if it has not been finished."""
-        names = ("cycles", "seconds", "macs", "utilization", "error", *_TRAFFIC)
-        query = f"SELECT {', '.join(names)} FROM points WHERE key = ?"
-        row = self._connection.execute(query, (point_key(network, accelerator, effort),)).fetchone()
+        """The point's measurement, None if it has not been finished. Raises SweepError for a damaged file."""
+        key = point_key(network, accelerator, effort)
+        names = ", ".join(_COLUMNS)
+        try:
+            row = self._connection.execute(f"SELECT {names} FROM points WHERE key = ?", (key,)).fetchone()
+        except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
+            raise SweepError(
+                f"{self.path}: damaged ({error}); `sqlite3 {self.path} .recover` may save its rows; give another with "
+                "--store"
+            ) from None
         if row is None:
             return None
-        found = dict(zip(names, row, strict=True))
-        traffic = None
-        if found["error"] is None:
-            traffic = {m: {way: found[f"{m}_{way}"] for way in ("read", "written")} for m in MEMORIES}
-        return Measurement(
-            found["cycles"], found["seconds"], found["macs"], found["utilization"], traffic, found["error"]
-        )
+        found = dict(zip(_COLUMNS, row, strict=True))
+        if found.pop("digest") != _digest(found):
+            raise SweepError(
+                f"{self.path}: the row of the point {key} was changed after it was measured; delete it, and it is "
+                f"measured anew: sqlite3 {self.path} \"DELETE FROM points WHERE key = '{key}'\""
+            )
+        return _measurement(found)
 
     def put(
         self,
@@ -110,8 +144,11 @@ class Store:
         parameters: dict[str, Any],
         measurement: Measurement,
     ) -> None:
-        """Write one finished point; when this returns it survives the end of the process. Raises SweepError."""
-        row = {
+        """Write one finished point; when this returns it survives the end of the process. Raises SweepError.
+
+        One that crashed never takes the place of one that did not, which another sweep may have finished meanwhile.
+        """
+        row = dict.fromkeys(_COLUMNS) | {
             "key": point_key(network, accelerator, effort),
             "network": network,
             "version": release(),
@@ -119,17 +156,48 @@ class Store:
             "effort": effort,
             "parameters": json.dumps(parameters),
             "cycles": measurement.cycles,
-            "seconds": measurement.seconds,
+            "seconds": _real(measurement.seconds),
             "macs": measurement.macs,
-            "utilization": measurement.utilization,
-            "error": measurement.error,
+            "utilization": _real(measurement.utilization),
+            "error": None if measurement.error is None else _plain_text(measurement.error),
+            "crashed": int(measurement.crashed),
         }
         for memory, moved in (measurement.traffic or {}).items():
             row |= {f"{memory}_{way}": moved[way] for way in ("read", "written")}
-        names = ", ".join(row)
-        marks = ", ".join("?" for _ in row)
+        del row["digest"]
+        row["digest"] = _digest(row)
+        names, marks = ", ".join(row), ", ".join("?" for _ in row)
+        changes = ", ".join(f"{name} = excluded.{name}" for name in row)
         try:
             with self._connection:
-                self._connection.execute(f"INSERT OR REPLACE INTO points ({names}) VALUES ({marks})", (*row.values(),))
-        except sqlite3.Error as error:
-            raise SweepError(f"{self.path}: cannot be written ({error})") from None
+                self._connection.execute(
+                    f"INSERT INTO points ({names}) VALUES ({marks}) ON CONFLICT (key) DO UPDATE SET {changes} "
+                    "WHERE crashed OR NOT excluded.crashed",
+                    (*row.values(),),
+                )
+        except (sqlite3.Error, OverflowError) as error:
+            raise SweepError(
+                f"{self.path}: cannot be written ({error}); free its disk or give another with --store"
+            ) from None
+
+
+def _measurement(row: dict[str, Any]) -> Measurement:
+    if row["error"] is not None:
+        return Measurement(error=row["error"], crashed=bool(row["crashed"]))
+    traffic = {m: {way: row[f"{m}_{way}"] for way in ("read", "written")} for m in MEMORIES}
+    return Measurement(row["cycles"], row["seconds"], row["macs"], row["utilization"], traffic)
+
+
+def _real(number: float | None) -> float | None:
+    """A number as SQLite gives it back from a column of real numbers."""
+    return None if number is None else float(number)
+
+
+def _digest(row: dict[str, Any]) -> str:
+    """A sum of all columns but itself."""
+    return hashlib.sha256(json.dumps(row, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+def _plain_text(text: str) -> str:
+    """Text that SQLite takes: without lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

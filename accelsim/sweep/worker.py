@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import resource
 import signal
 import threading
 from multiprocessing.connection import Connection
@@ -18,16 +19,28 @@ from accelsim.network import Network
 
 from .store import Measurement
 
-_network: Network | None = None  # the process's own: set once by `start`, before its first point
+_LONGEST_REASON = 1000
 
 
-def start(path: str, lifeline: Connection) -> None:
-    """Prepare the process: read the network, and watch the parent through the pipe that closes when it ends."""
-    global _network
+def work(path: str, effort: int, memory: int | None, lifeline: Connection, points: Connection) -> None:
+    """Answer each configuration that comes through `points` with a Measurement; True says that the network is loaded.
+
+    `lifeline` is a pipe that closes when the parent ends. `memory` in bytes is what the process may take at most.
+    """
     # A Ctrl-C reaches the whole group; the parent alone decides what becomes of the points under way.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)  # the parent's stdout carries its result alone
     threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
-    _network = Network.load(path)
+    if memory is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    network = Network.load(path)
+    points.send(True)
+    while True:
+        try:
+            configuration = points.recv()
+        except EOFError:
+            return
+        points.send(run_point(network, configuration, effort))
 
 
 def _end_with_parent(lifeline: Connection) -> None:
@@ -35,21 +48,21 @@ def _end_with_parent(lifeline: Connection) -> None:
     os._exit(1)
 
 
-def run_point(configuration: dict[str, Any], effort: int) -> Measurement:
-    """Compile and time the process's network for a configuration."""
-    assert _network is not None
-    return measure(_network, Accelerator.from_dict(configuration), effort)
-
-
-def measure(network: Network, accelerator: Accelerator, effort: int) -> Measurement:
-    """Compile and time `network`; what cannot be compiled or run is a measurement with its error."""
+def run_point(network: Network, configuration: dict[str, Any], effort: int) -> Measurement:
+    """Compile and time `network`; whatever prevents that is a measurement with its reason."""
     from accelsim.compiler import compile
     from accelsim.machine import simulate
 
     try:
+        accelerator = Accelerator.from_dict(configuration)
         result = simulate(compile(network, accelerator, effort=effort))
     except AccelsimError as error:
-        return Measurement(error=f"{type(error).__name__}: {error}")
+        return Measurement(error=_said(error))
+    except MemoryError as error:
+        said = f"{_said(error)} (out of memory; --jobs 1 leaves more to each point)"
+        return Measurement(error=said, crashed=True)
+    except BaseException as error:
+        return Measurement(error=f"{_said(error)} (a bug in accelsim; please report it)", crashed=True)
     return Measurement(
         cycles=result.cycles,
         seconds=result.cycles / (accelerator.clock_mhz * 1e6),
@@ -57,3 +70,8 @@ def measure(network: Network, accelerator: Accelerator, effort: int) -> Measurem
         utilization=result.utilization,
         traffic={memory: dataclasses.asdict(moved) for memory, moved in result.traffic.items()},
     )
+
+
+def _said(error: BaseException) -> str:
+    said = str(error)
+    return f"{type(error).__name__}: {said}"[:_LONGEST_REASON] if said else type(error).__name__

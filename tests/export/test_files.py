@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-import torch
 
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import KernelSet
 from accelsim.errors import FormatError
-from accelsim.export import Bundle, network_bundle, tensors_bundle, write, write_certificates
-from accelsim.frontend.state_dict import is_state_dict, read_state_dict
+from accelsim.export import Bundle, network_bundle, write, write_certificates
 from accelsim.network import GroupNorm, Network, Value
 from accelsim.network.substitution import certify_layer, matrix_nodes
 from accelsim.report.parameters import parameters
@@ -109,44 +107,6 @@ def test_certificates_of_another_ending_are_refused(tmp_path: Path) -> None:
     network = network_of(torch_model("qnnpack"), "qnnpack", 1)
     with pytest.raises(FormatError, match=r"\.json or \.safetensors"):
         write_certificates(network, {}, tmp_path / "constants.txt")
-
-
-@pytest.mark.parametrize("engine", ["fbgemm", "qnnpack"])
-def test_a_bare_state_dict_gives_its_integers(engine: str, tmp_path: Path) -> None:
-    model = torch_model(engine)
-    path = tmp_path / "model.pth"
-    torch.save(model.state_dict(), path)
-    assert is_state_dict(path)
-    arrays = read_state_dict(path)
-    for layer in ("1", "3"):
-        weight, bias = model[int(layer)]._weight_bias()
-        assert np.array_equal(arrays[f"{layer}.weight"], weight.int_repr().numpy())
-        scale = weight.q_per_channel_scales().numpy() if engine == "fbgemm" else [weight.q_scale()]
-        assert np.array_equal(arrays[f"{layer}.weight.scale"], scale)
-        assert np.array_equal(arrays[f"{layer}.bias"], bias.detach().numpy())
-        assert arrays[f"{layer}.zero_point"] == model[int(layer)].zero_point
-    written = write(tensors_bundle("model.pth", arrays), "mem", tmp_path / "mem")
-    back = read("mem", written)
-    assert all(np.array_equal(back[key], value) for key, value in arrays.items())
-
-
-def test_files_that_hold_no_state_dict_are_refused_and_none_is_unpickled(tmp_path: Path) -> None:
-    script = tmp_path / "script.pt"
-    torch.jit.script(torch.nn.ReLU()).save(str(script))
-    assert not is_state_dict(script)
-    whole = tmp_path / "module.pt"
-    torch.save(torch.nn.Linear(2, 2), whole)
-    assert is_state_dict(whole)
-    with pytest.raises(FormatError, match="weights_only"):
-        read_state_dict(whole)
-    with pytest.raises(FormatError, match="no such file"):
-        read_state_dict(tmp_path / "none.pt")
-    torch.save([1, 2], whole)
-    with pytest.raises(FormatError, match="holds a list"):
-        read_state_dict(whole)
-    torch.save({"epoch": 3}, whole)
-    with pytest.raises(FormatError, match="no tensors"):
-        read_state_dict(whole)
 
 
 @pytest.mark.parametrize("format", ["safetensors", "npz", "mem", "c"])

@@ -19,9 +19,8 @@ import torch.nn.functional as F  # noqa: N812
 from exported_graphs import GRAPHS, IN, IN_FLOAT, OUT, Layer, dequantize, exported, image, quantize, rounded
 
 import accelsim
-from accelsim.errors import CompileError, FormatError, ModelError
+from accelsim.errors import CompileError, ModelError
 from accelsim.frontend import extract, record_eager_values, record_values
-from accelsim.frontend.load import load_script
 from accelsim.network import Convolution, Linear, Network, ResidualLayer
 from accelsim.network.checks import check
 
@@ -295,11 +294,3 @@ def test_a_model_that_x86_inductor_quantizer_quantised_is_what_it_is_lowered_to(
     assert set(network.outputs) <= set(theirs)
     assert len(theirs) == 6  # the second convolution's sum is quantised after the pool
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
-
-
-def test_an_exported_file_is_not_opened(tmp_path: Path) -> None:
-    shape, make = GRAPHS["linear"]
-    path = tmp_path / "graph.pt2"
-    torch.export.save(torch.export.export(make(), (torch.zeros(shape),)), path)
-    with pytest.raises(FormatError, match=r"pickle.*module:callable"):
-        load_script(str(path))

@@ -52,3 +52,18 @@ def test_wrong_settings_are_named(settings: list[str], said: str) -> None:
     with pytest.raises(SweepError) as caught:
         grid(EDGE, settings)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2020-13-45", "!!int x", "!!timestamp x", "!!bool x", "[" * 5000, "*a", "&a [*a]", "!!python/name:os.system"],
+)
+def test_what_yaml_cannot_make_a_value_of_is_said(value: str) -> None:
+    with pytest.raises(SweepError, match=r"--set mac_array\.rows"):
+        grid(EDGE, [f"mac_array.rows={value}"])
+
+
+def test_more_combinations_than_can_be_run_are_refused_before_they_are_made() -> None:
+    values = ",".join(map(str, range(1, 101)))
+    with pytest.raises(SweepError, match="1,000,000 combinations"):
+        grid(EDGE, [f"{key}={values}" for key in ("mac_array.rows", "mac_array.columns", "dram.latency")])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import random
 import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from accelsim.hardware import Accelerator
 from accelsim.network import Network
 from accelsim.sweep import run_sweep
 
+from . import hostile
 from .networks import linear
 
 ROOT = Path(__file__).parents[2]
@@ -135,14 +139,87 @@ def test_a_point_that_cannot_run_is_kept_with_its_reason(tmp_path: Path) -> None
     assert done.best is done.points[3] or done.points[1].measurement.error is None
 
 
-def test_a_dead_worker_is_said(tmp_path: Path) -> None:
+def test_a_point_that_crashes_is_a_row_with_its_reason_and_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accelsim.sweep.pool.work", hostile.work)
+    rows = ["mac_array.rows=1,2,4,8,16,32,64,128"]
+    store = tmp_path / "s.sqlite"
+    done = run_sweep(linear(), EDGE, rows, store=store, jobs=2, effort=0, memory=3 * 2**30)
+    measured = {point.parameters["mac_array.rows"]: point.measurement for point in done.points}
+    for count, reason in {
+        2: "killed by SIGKILL",
+        4: "ended with exit status 0",
+        8: "SystemExit: 0",
+        16: "KeyboardInterrupt",
+        32: "out of memory",
+        64: "ZeroDivisionError: on purpose (a bug in accelsim",
+    }.items():
+        assert reason in (measured[count].error or ""), count
+        assert measured[count].crashed
+    alone = {
+        n: accelsim.simulate(accelsim.compile(linear(), EDGE.replace(**{"mac_array.rows": n}), effort=0))
+        for n in (1, 128)
+    }
+    assert {n: measured[n].cycles for n in alone} == {n: result.cycles for n, result in alone.items()}
+    assert (done.crashed, done.to_dict()["crashed"]) == (6, 6)
+    # The next one takes each row as it is, and runs crashed ones again only if it is told to.
+    again = run_sweep(linear(), EDGE, rows, store=store, jobs=2, effort=0)
+    assert (again.reused, again.crashed) == (8, 6)
+    monkeypatch.undo()
+    retried = run_sweep(linear(), EDGE, rows, store=store, jobs=2, effort=0, retry=True)
+    assert (retried.reused, retried.crashed) == (2, 0)
+    assert all(point.measurement.cycles for point in retried.points)
+
+
+def test_a_sweep_goes_on_when_its_process_is_killed_from_outside(tmp_path: Path) -> None:
     def kill_workers(done: int, total: int) -> None:
         if done == 1:
             for child in children():
                 os.kill(child, signal.SIGKILL)
 
-    with pytest.raises(SweepError, match="worker process died"):
-        run_sweep(linear(), EDGE, SIXTEEN, store=tmp_path / "s.sqlite", jobs=1, effort=0, on_progress=kill_workers)
+    done = run_sweep(linear(), EDGE, SIXTEEN, store=tmp_path / "s.sqlite", jobs=1, effort=0, on_progress=kill_workers)
+    assert len(done.points) == 16
+    assert done.crashed <= 1  # the point under way, if there was one
+    for point in done.points:
+        assert (point.measurement.cycles is None) == point.measurement.crashed
+
+
+def test_processes_that_cannot_start_are_said(tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match="before their first point"):
+        run_sweep(linear(), EDGE, SIXTEEN, store=tmp_path / "s.sqlite", jobs=1, memory=2**20)
+
+
+def kill_after(saved: Path, store: Path, seconds: float) -> int:
+    """Kill a sweep, with all its processes, so long after it began; how many points it had said were done."""
+    script = saved.with_name("sweep_script.py")
+    script.write_text(SCRIPT.format(at_three="pass", settings=SIXTEEN))
+    command = [sys.executable, str(script), str(saved), str(ROOT / "configs" / "edge_16x16.yaml"), str(store)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    time.sleep(seconds)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    said = [first, *process.stdout.readlines()]
+    process.wait(timeout=60)
+    return [int(line.split()[0]) for line in said if line.endswith("\n")][-1]
+
+
+@pytest.mark.parametrize("draw", [0, *(pytest.param(n, marks=pytest.mark.full) for n in range(1, 9))])
+def test_no_finished_point_is_lost_to_kills_at_any_time(saved: Path, tmp_path: Path, draw: int) -> None:
+    store = tmp_path / "s.sqlite"
+    times = random.Random(draw)
+    for _ in range(5):
+        said = kill_after(saved, store, times.uniform(0.0, 1.5))
+        with sqlite3.connect(store) as connection:
+            (held,) = connection.execute("SELECT count(*) FROM points").fetchone()
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert held >= said
+    whole = run_sweep(linear(), EDGE, SIXTEEN, store=store, jobs=1, effort=0)
+    assert whole.reused == held
+    assert whole.crashed == 0
+    assert all(point.measurement.cycles for point in whole.points)
 
 
 def children() -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -59,3 +60,50 @@ def test_what_is_no_store_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
         with pytest.raises(SweepError, match=path.name):
             Store(path)
         assert (path.read_bytes() if path.is_file() else b"") == before
+
+
+def test_a_crash_never_takes_the_place_of_a_result(tmp_path: Path) -> None:
+    """Two sweeps on one store may run the same point; one of them is killed."""
+    store = Store(tmp_path / "s.sqlite")
+    crash = Measurement(error="its process was killed", crashed=True)
+    store.put("net", EDGE, 1, {}, crash)
+    assert store.get("net", EDGE, 1) == crash
+    store.put("net", EDGE, 1, {}, MEASURED)
+    store.put("net", EDGE, 1, {}, crash)
+    assert store.get("net", EDGE, 1) == MEASURED
+    store.put("net", EDGE, 1, {}, Measurement(error="CompileError: why"))
+    assert store.get("net", EDGE, 1) == Measurement(error="CompileError: why")
+    store.close()
+
+
+@pytest.mark.parametrize("change", ["cycles = cycles + 1", "error = 'x'", "utilization = 'much'", "crashed = 1"])
+def test_a_row_that_was_changed_is_said_with_what_to_do(tmp_path: Path, change: str) -> None:
+    store = Store(tmp_path / "s.sqlite")
+    store.put("net", EDGE, 1, {}, MEASURED)
+    with sqlite3.connect(tmp_path / "s.sqlite") as connection:
+        connection.execute(f"UPDATE points SET {change}")
+    with pytest.raises(SweepError, match="changed after it was measured") as caught:
+        store.get("net", EDGE, 1)
+    with sqlite3.connect(tmp_path / "s.sqlite") as connection:
+        connection.execute(str(caught.value).split('"')[1])
+    assert store.get("net", EDGE, 1) is None
+    store.close()
+
+
+def test_a_store_that_would_run_sql_of_others_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    Store(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE VIEW mine AS SELECT cycles FROM points")
+    Store(path).close()  # a view is never asked
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TRIGGER t AFTER INSERT ON points BEGIN DELETE FROM points; END")
+    with pytest.raises(SweepError, match="no store"):
+        Store(path)
+
+
+def test_an_endless_file_is_no_store(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/zero"), tmp_path / "pipe"):
+        with pytest.raises(SweepError, match=path.name):
+            Store(path)
