@@ -1,0 +1,160 @@
+"""The comparison: PyTorch's outputs of a model beside the network's and the machine's, on inputs that it never saw."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from models import ENGINES, Case, Tensor, engine_set
+from torch.utils._pytree import tree_leaves
+
+import accelsim
+from accelsim.errors import AccelsimError
+
+#: As many codes and words as the smallest buffers of a machine hold, and less.
+MACHINE = accelsim.Accelerator.from_dict(
+    {
+        "name": "small",
+        "mac_array": {"rows": 4, "columns": 4},
+        "buffers": {
+            "activation": {"bytes": 16384, "banks": 16},
+            "weight": {"bytes": 16384, "banks": 16},
+            "accumulator": {"bytes": 16384, "banks": 4},
+            "parameter": {"bytes": 4096, "banks": 16},
+        },
+        "dram": {"bytes_per_cycle": 16, "latency": 10},
+    }
+)
+#: Seeds of the inputs on which outputs are compared; the model is recorded with seed 0.
+SEEDS = (1, 2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`kind`: "right", "refused" (by an AccelsimError), "wrong" (other outputs), "failed" (another exception), or
+    "unusable" (PyTorch itself raises, or does not agree with itself). `reason`: why, and where.
+    """
+
+    kind: str
+    reason: str = ""
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether the package is to blame."""
+        return self.kind in ("wrong", "failed")
+
+
+def check(case: Case, *, machine: bool = True) -> Outcome:
+    """What becomes of a case. With `machine` the compiled program is run too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad(), engine_set(case.engine):
+            return _check(case, machine)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _check(case: Case, machine: bool) -> Outcome:
+    seeds = (0, *SEEDS)
+    try:
+        first, second, expected, again = case.model(), case.model(), {}, {}
+        for seed in seeds:
+            expected[seed] = [_plain(leaf) for leaf in tree_leaves(first(*case.values(seed)))]
+            again[seed] = [_plain(leaf) for leaf in tree_leaves(second(*case.values(seed)))]
+    except Exception as error:
+        return Outcome("unusable", f"PyTorch: {type(error).__name__}: {str(error).splitlines()[0:1]}")
+    if any(not _alike(a, b) for seed in seeds for a, b in zip(expected[seed], again[seed], strict=True)):
+        return Outcome("unusable", "PyTorch does not agree with itself")
+    try:
+        return _compare(case, expected, machine)
+    except AccelsimError as error:
+        return Outcome("refused", str(error))
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return Outcome("failed", f"{type(error).__name__}: {error} ({place.name}, {place.filename}:{place.lineno})")
+
+
+def _compare(case: Case, expected: dict[int, list[Any]], machine: bool) -> Outcome:
+    model, example = case.model(), case.example()
+    before = [_plain(tensor.clone()) for tensor in example]
+    strides = [tensor.stride() for tensor in example]
+    # Whatever engine is in force outside, the one that is named counts.
+    with engine_set(ENGINES[ENGINES.index(case.engine) - 1]):
+        network = accelsim.extract(model, example, engine=case.engine)
+    for seed in SEEDS:
+        outcome = _outputs(network.run(case.values(seed)), expected[seed], f"the reference on seed {seed}")
+        if outcome is not None:
+            return outcome
+    if machine:
+        program = accelsim.compile(network, MACHINE, effort=0)
+        for seed in SEEDS:
+            result = accelsim.simulate(program, case.values(seed))
+            outcome = _outputs(result.outputs, expected[seed], f"the machine on seed {seed}")
+            if outcome is not None:
+                return outcome
+    if not all(map(_alike, before, map(_plain, example))) or strides != [tensor.stride() for tensor in example]:
+        return Outcome("wrong", "extract changes the caller's example input")
+    return Outcome("right")
+
+
+def _outputs(ours: list[accelsim.Output], theirs: list[Any], where: str) -> Outcome | None:
+    """What is wrong with the outputs; None if they are equal in everything that a caller sees."""
+    if len(ours) != len(theirs):
+        return Outcome("wrong", f"{where}: {len(ours)} outputs, PyTorch {len(theirs)}")
+    for position, (our, their) in enumerate(zip(ours, theirs, strict=True)):
+        place = f"{where}, output {position}"
+        if not isinstance(their, _Plain):
+            return Outcome("wrong", f"{place}: PyTorch returns {their!r}")
+        codes, real = our.quantized, our.dequantize()
+        if real.shape != their.real.shape:
+            return Outcome("wrong", f"{place}: shape {real.shape}, PyTorch {their.real.shape}")
+        if their.codes is not None:
+            map_ = (our.scale, our.zero_point, codes.dtype)
+            if map_ != (their.scale, their.zero_point, their.codes.dtype):
+                return Outcome(
+                    "wrong", f"{place}: {map_}, PyTorch {(their.scale, their.zero_point, their.codes.dtype)}"
+                )
+            if not np.array_equal(codes, their.codes):
+                return Outcome("wrong", _difference(place, codes, their.codes))
+        if not np.array_equal(real, their.real, equal_nan=True):
+            return Outcome("wrong", _difference(f"{place}, dequantised", real, their.real))
+    return None
+
+
+def _difference(place: str, ours: np.ndarray, theirs: np.ndarray) -> str:
+    where = np.argwhere(ours != theirs)
+    at = tuple(int(index) for index in where[0])
+    return f"{place}: {len(where)} of {ours.size} differ; at {at} {theirs[at]} in PyTorch, ours {ours[at]}"
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """A tensor's numbers; `codes` is None for one that is not quantised."""
+
+    real: np.ndarray
+    codes: np.ndarray | None = None
+    scale: float = 0.0
+    zero_point: int = 0
+
+
+def _plain(leaf: Any) -> Any:
+    if not isinstance(leaf, Tensor):
+        return leaf
+    if not leaf.is_quantized:
+        leaf = leaf.detach()
+        return _Plain((leaf.float() if leaf.dtype == torch.bfloat16 else leaf).numpy().copy())
+    real = leaf.dequantize().numpy().copy()
+    if leaf.qscheme() not in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+        return _Plain(real)
+    return _Plain(real, leaf.int_repr().numpy().copy(), leaf.q_scale(), leaf.q_zero_point())
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if not isinstance(a, _Plain) or not isinstance(b, _Plain):
+        return type(a) is type(b) and (a == b or a != a)
+    same = np.array_equal(a.real, b.real, equal_nan=a.real.dtype.kind == "f")
+    return same and (a.codes is None or np.array_equal(a.codes, b.codes)) and a.scale == b.scale
