@@ -13,18 +13,21 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.ao.quantization.fx._decomposed  # registers the operators of torch.export's graphs
 
 Tensor = torch.Tensor
 Q = torch.ops.quantized
 DTYPES = {"quint8": torch.quint8, "qint8": torch.qint8}
 ENGINES = ("fbgemm", "qnnpack", "x86", "onednn")
+#: A graph as torch.export makes one: float operators between `quantized_decomposed` ones.
+PT2E = "pt2e"
 
 
 @contextmanager
 def engine_set(engine: str) -> Iterator[None]:
     """PyTorch's quantised engine inside of a `with`: weights are packed for it, and kernels chosen by it."""
     before = torch.backends.quantized.engine
-    torch.backends.quantized.engine = engine
+    torch.backends.quantized.engine = before if engine == PT2E else engine
     try:
         yield
     finally:
@@ -96,6 +99,20 @@ def constant(seed: int, shape: Sequence[int]) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).integers(-8, 9, tuple(shape)).astype(np.float32) / 4)
 
 
+def grid(x: Tensor, scale: float, zero_point: int, dtype: torch.dtype = torch.uint8) -> Tensor:
+    """Codes of float values, as a graph of torch.export has them."""
+    limits = torch.iinfo(dtype)
+    return torch.ops.quantized_decomposed.quantize_per_tensor(x, scale, zero_point, limits.min, limits.max, dtype)
+
+
+def on_grid(x: Tensor, scale: float, zero_point: int, dtype: torch.dtype = torch.uint8) -> Tensor:
+    """The same, dequantised again."""
+    limits = torch.iinfo(dtype)
+    return torch.ops.quantized_decomposed.dequantize_per_tensor(
+        grid(x, scale, zero_point, dtype), scale, zero_point, limits.min, limits.max, dtype
+    )
+
+
 #: The names that the text of a model may use.
 NAMES: dict[str, Any] = {
     "Q": Q,
@@ -108,6 +125,8 @@ NAMES: dict[str, Any] = {
     "conv": conv,
     "transposed": transposed,
     "constant": constant,
+    "grid": grid,
+    "on_grid": on_grid,
 }
 
 
@@ -164,7 +183,7 @@ class Input:
 class Case:
     """A model of `statements`, which returns `outputs` (names), made of `constants` under `engine`.
 
-    `same`: the model is recorded with one and the same tensor for all of its inputs.
+    `same`: the model is recorded with one and the same tensor for all of its inputs. `script`: it is traced first.
     """
 
     engine: str
@@ -173,6 +192,7 @@ class Case:
     statements: tuple[str, ...]
     outputs: tuple[str, ...]
     same: bool = False
+    script: bool = False
 
     @property
     def source(self) -> str:
@@ -184,15 +204,19 @@ class Case:
     @property
     def report(self) -> str:
         """The text of the model, its engine and its inputs."""
-        return f"# {self.engine}{', one tensor for all inputs' if self.same else ''}\n" + "".join(
+        more = f"{', one tensor for all inputs' * self.same}{', traced' * self.script}"
+        return f"# {self.engine}{more}\n" + "".join(
             [*(f"# x{position}: {given}\n" for position, given in enumerate(self.inputs)), self.source]
         )
 
     def model(self) -> Callable[..., Any]:
         """The function. Its weights are packed for the engine that is in force."""
-        names = dict(NAMES)
+        names = {**NAMES, "__name__": "a random model"}
         exec(compile(self.source, "a model", "exec"), names)
-        return names["model"]
+        model = names["model"]
+        if self.script:
+            model = torch.jit.trace(model, self.values(0), check_trace=False)
+        return model
 
     def values(self, seed: int) -> tuple[Tensor, ...]:
         """A tensor for each input."""

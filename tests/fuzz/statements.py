@@ -463,6 +463,23 @@ torch.quantize_per_tensor(torch.full({f}.shape, {n}), {s}, {z}, {type})
 torch.quantize_per_tensor(constant({i}, {a}.shape), {a}.q_scale(), {a}.q_zero_point(), {a}.dtype)
 """
 
+#: Float values of a torch.export graph, rounded to codes; {t}: the type of these.
+GRID = """
+on_grid({f}, {s}, {z}, {t})
+on_grid({f}, {s}, {z}, {t})
+on_grid({f}, {s}, {z}, {t})
+on_grid({f}, {s}, {z})
+on_grid(on_grid({f}, {s}, {z}), {s}, {z})
+on_grid({f} + {g}, {s}, {z}, {t})
+on_grid(F.relu({f} + {g}), {s}, {z}, {t})
+on_grid(F.relu({f}), {s}, {z}, {t})
+on_grid(F.hardtanh({f}, {low}, {high}), {s}, {z}, {t})
+on_grid(torch.cat([{f}, {g}]), {s}, {z}, {t})
+on_grid({f} * {f}.max(), {s}, {z}, {t})
+on_grid({f}.relu_(), {s}, {z}, {t})
+on_grid({f}, float({f}.abs().max()) + 0.1, {z}, {t})
+"""
+
 _GROUPS = (
     (POINTWISE, 5, "pointwise"),
     (IN_PLACE, 4, "in place"),
@@ -478,4 +495,7 @@ _GROUPS = (
     (DATA, 0.7, "data"),
 )
 GROUPS: dict[str, tuple[str, ...]] = {name: tuple(text.strip().splitlines()) for text, _, name in _GROUPS}
+GROUPS["grid"] = tuple(GRID.strip().splitlines())
 WEIGHTS: dict[str, float] = {name: weight for _, weight, name in _GROUPS}
+#: Those of a torch.export graph.
+EXPORTED: dict[str, float] = {"grid": 4, "float": 3, "float in place": 1.5, "float movements": 1}

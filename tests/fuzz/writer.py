@@ -9,17 +9,17 @@ from random import Random
 from typing import Any
 
 import torch
-from models import ENGINES, NAMES, Case, Input, Tensor, engine_set
-from statements import GROUPS, WEIGHTS
+from models import ENGINES, NAMES, PT2E, Case, Input, Tensor, engine_set
+from statements import EXPORTED, GROUPS, WEIGHTS
 
 #: Tensors do not grow beyond so many elements.
-_LARGEST = 2048
+_LARGEST = 1 << 14
 
 
 def random_case(seed: int) -> Case:
     """The case of that seed: one to six statements, and what ends open float tensors."""
     random = Random(seed)
-    engine = random.choice(ENGINES)
+    engine = random.choice([*ENGINES, *ENGINES, PT2E])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -55,17 +55,22 @@ class _Writer:
             self.live[f"x{position}"] = given.value(4 * 1009 * position)
         self._filled: dict[str, str] = {}
         for position, given in enumerate(self.inputs):
-            if given.dtype == "float" and random.random() < 0.9:
-                self._run(self._fill(f"torch.quantize_per_tensor(x{position}, {{s}}, {{z}}, {{type}})"))
+            # By the map over whose codes and ties the input is spread, or by another.
+            own = f"{given.scale!r}, {given.zero_point}" if random.random() < 0.6 else "{s}, {z}"
+            if engine == PT2E:
+                self._run(self._fill(f"on_grid(x{position}, {own}, torch.uint8)"))
+            elif given.dtype == "float" and random.random() < 0.9:
+                self._run(self._fill(f"torch.quantize_per_tensor(x{position}, {own}, torch.quint8)"))
 
     def case(self) -> Case:
-        """The case, with outputs chosen; each input reaches one if that can be."""
-        random, names = self.random, [name for name in self.names if self._tensor(name).is_quantized]
-        open_ = [name for name in self.names if not self._tensor(name).is_quantized and name[0] != "x"]
-        if open_ and (not names or self.names[-1] in open_ or random.random() < 0.5):
-            self._filled = {"f": random.choice([open_[-1], random.choice(open_)])}
-            self._run(self._fill(random.choice(GROUPS["quantize"])))
-            names = [name for name in self.names if self._tensor(name).is_quantized]
+        """The case, with outputs chosen among what is quantised, which most often is what was made last."""
+        random, names = self.random, self._outputs()
+        last = [name for name in self.names if name[0] != "x"][-1:]
+        if last and last[0] not in names and (not names or random.random() < 0.8):
+            self._filled = {"f": last[0]}
+            group = "grid" if self.engine == PT2E else "quantize"
+            self._run(self._fill(random.choice(GROUPS[group][:3])))
+            names = self._outputs()
         names = names or self.names
         outputs = [names[-1]]
         while random.random() < 0.3:
@@ -73,12 +78,28 @@ class _Writer:
         if random.random() < 0.02:
             outputs.append(random.choice(self.names))
         same = len(set(self.inputs)) == 1 < len(self.inputs) and random.random() < 0.3
-        return Case(self.engine, self.inputs, tuple(self.constants), tuple(self.statements), tuple(outputs), same)
+        return Case(
+            self.engine,
+            self.inputs,
+            tuple(self.constants),
+            tuple(self.statements),
+            tuple(outputs),
+            same,
+            not same and random.random() < 0.03,
+        )
+
+    def _outputs(self) -> list[str]:
+        if self.engine == PT2E:
+            return [
+                name for name in self.names if any(line.startswith(f"{name} = on_grid") for line in self.statements)
+            ]
+        return [name for name in self.names if self._tensor(name).is_quantized]
 
     def add(self) -> None:
         """One more statement that PyTorch runs."""
         for _ in range(20):
-            group = self.random.choices(list(GROUPS), list(WEIGHTS.values()))[0]
+            weights = EXPORTED if self.engine == PT2E else WEIGHTS
+            group = self.random.choices(list(weights), list(weights.values()))[0]
             constants = len(self.constants)
             self._filled = {}
             try:
@@ -150,7 +171,9 @@ class _Writer:
     def _f(self) -> str:
         names = [name for name in self.names if self._tensor(name).dtype == torch.float32]
         names = [name for name in names if name[0] != "x" or self.random.random() < 0.05]
-        return self._choice(names) if names and self.random.random() < 0.8 else f"{self._a()}.dequantize()"
+        if names and (self.engine == PT2E or self.random.random() < 0.8):
+            return self._choice(names)
+        return f"{self._a()}.dequantize()"
 
     def _g(self) -> str:
         """Of the shape of {f}."""
@@ -164,6 +187,9 @@ class _Writer:
 
     def _type(self) -> str:
         return self.random.choice(["torch.quint8", "torch.quint8", "torch.quint8", "torch.qint8"])
+
+    def _t(self) -> str:
+        return self.random.choice(["torch.uint8", "torch.uint8", "torch.int8"])
 
     def _s(self) -> str:
         return _number(_scale(self.random))
@@ -334,7 +360,9 @@ class _Writer:
                 (1, min(channels, 5), 2, *side),
             ]
         )
-        dtype = random.choice(["quint8", "quint8", "quint8", "qint8", "float"])
+        if random.random() < 0.03:  # more than the vector loops take at once
+            shape = random.choice([(1, 64, 12, 12), (1, 130, 9, 8), (9000,), (3, 2900)])
+        dtype = "float" if self.engine == PT2E else random.choice(["quint8", "quint8", "quint8", "qint8", "float"])
         layout = random.choice(
             ["contiguous", "contiguous", "contiguous", "channels_last", "channels_last", "sliced", "transposed"]
         )
