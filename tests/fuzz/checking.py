@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from models import ENGINES, PT2E, Case, Tensor, engine_set
+from models import ENGINES, PT2E, Case, NoneEmpty, Tensor, engine_set
 from torch.utils._pytree import tree_leaves
 
 import accelsim
@@ -36,7 +36,7 @@ SEEDS = (1, 2, 3, 4)
 @dataclass(frozen=True)
 class Outcome:
     """`kind`: "right", "refused" (by an AccelsimError of `extract` or `compile`), "wrong" (other outputs, or none),
-    "failed" (another exception), or "unusable" (PyTorch raises, or does not agree with itself). `reason`: why and where.
+    "failed" (another exception), or "unusable" (PyTorch raises, or disagrees with itself). `reason`: why and where.
     """
 
     kind: str
@@ -48,20 +48,23 @@ class Outcome:
         return self.kind in ("wrong", "failed")
 
 
-def check(case: Case, *, machine: bool = True) -> Outcome:
-    """What becomes of a case. With `machine` the compiled program is run too."""
+def check(case: Case, *, verified: bool = False) -> Outcome:
+    """What becomes of a case. With `verified` the package's own comparison with PyTorch must find it right too."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.no_grad(), engine_set(case.engine):
-            return _check(case, machine)
+            return _check(case, verified)
     finally:
         torch.set_num_threads(threads)
 
 
-def _check(case: Case, machine: bool) -> Outcome:
+def _check(case: Case, verified: bool) -> Outcome:
     seeds = (0, *SEEDS)
     try:
+        with NoneEmpty():
+            for seed in seeds:
+                case.model()(*case.values(seed))
         first, second, expected, again = case.model(), case.model(), {}, {}
         for seed in seeds:
             expected[seed] = [_plain(leaf) for leaf in tree_leaves(first(*case.values(seed)))]
@@ -71,7 +74,7 @@ def _check(case: Case, machine: bool) -> Outcome:
     if any(not _alike(a, b) for seed in seeds for a, b in zip(expected[seed], again[seed], strict=True)):
         return Outcome("unusable", "PyTorch does not agree with itself")
     try:
-        return _compare(case, expected, machine)
+        return _compare(case, expected, verified)
     except _RefusedError as error:
         return Outcome("refused", str(error))
     except AccelsimError as error:
@@ -92,7 +95,7 @@ def _taken(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raise _RefusedError(str(error)) from error
 
 
-def _compare(case: Case, expected: dict[int, list[Any]], machine: bool) -> Outcome:
+def _compare(case: Case, expected: dict[int, list[Any]], verified: bool) -> Outcome:
     model, example = case.model(), case.example()
     before = [_plain(tensor.clone()) for tensor in example]
     strides = [tensor.stride() for tensor in example]
@@ -104,13 +107,17 @@ def _compare(case: Case, expected: dict[int, list[Any]], machine: bool) -> Outco
         outcome = _outputs(network.run(case.values(seed)), expected[seed], f"the reference on seed {seed}")
         if outcome is not None:
             return outcome
-    if machine:
-        program = _taken(accelsim.compile, network, MACHINE, effort=0)
-        for seed in SEEDS:
-            result = accelsim.simulate(program, case.values(seed))
-            outcome = _outputs(result.outputs, expected[seed], f"the machine on seed {seed}")
-            if outcome is not None:
-                return outcome
+    program = _taken(accelsim.compile, network, MACHINE, effort=0)
+    for seed in SEEDS:
+        result = accelsim.simulate(program, case.values(seed))
+        outcome = _outputs(result.outputs, expected[seed], f"the machine on seed {seed}")
+        if outcome is not None:
+            return outcome
+    if verified:
+        engine = None if exported else case.engine
+        found = accelsim.verify(case.model(), case.values(SEEDS[0]), MACHINE, engine=engine, effort=0)
+        if found.mismatches:
+            return Outcome("wrong", f"verify finds differences where there are none:\n{found.report()}")
     if not all(map(_alike, before, map(_plain, example))) or strides != [tensor.stride() for tensor in example]:
         return Outcome("wrong", "extract changes the caller's example input")
     return Outcome("right")

@@ -78,6 +78,23 @@ def _rows() -> Tensor:
     return q([[1.0, 2.0], [3.0, 4.0]])
 
 
+def _six() -> Tensor:
+    return q([[1.0, -2.0, 0.5], [3.0, -0.25, 2.0]])
+
+
+def _six_others() -> Tensor:
+    return q([[-1.0, 0.0, 0.25], [2.0, 2.5, -3.0]])
+
+
+def _eight() -> Tensor:
+    codes = torch.tensor([[[[100, 120], [130, 140]], [[150, 160], [127, 129]]]], dtype=torch.uint8)
+    return torch._make_per_tensor_quantized_tensor(codes, 0.1, 128)
+
+
+def _rounded(x: Tensor) -> Tensor:
+    return torch.quantize_per_tensor(x, 0.1, 128, torch.quint8)
+
+
 #: fbgemm's, of which x86 takes the linear layers on every processor.
 _FBGEMM, _OTHERS = ("fbgemm", "x86"), ("qnnpack", "onednn")
 
@@ -193,6 +210,120 @@ DATA = (
         [168],
         example=lambda: q([[2.0], [1.0]]),
         refused=True,
+    ),
+)
+
+
+def _added_into_itself(x: Tensor) -> Tensor:
+    a = torch.relu(x)
+    Q.add.out(a, x, a)
+    return a
+
+
+def _squeezed(x: Tensor) -> Tensor:
+    a = doubled(x[:1])
+    a.squeeze_()
+    return a
+
+
+def _sine_into_itself(x: Tensor) -> Tensor:
+    real = x.dequantize()
+    torch.sin(real, out=real)
+    return _rounded(real)
+
+
+def _mean_into_its_operand(x: Tensor) -> Tensor:
+    a = doubled(x)
+    return torch.mean(a, [1], out=a)
+
+
+def _doubled_by_numpy(x: Tensor) -> Tensor:
+    real = x.dequantize()
+    array = real.numpy()
+    array *= 2
+    return _rounded(real)
+
+
+def _of_six(name: str, model: Callable[..., Any], codes: Any) -> Known:
+    return Known(name, lambda: model, _six, codes, example=_six_others, refused=True)
+
+
+#: What the random models found beside.
+FOUND = (
+    _of_six(
+        "quantised by tensors",
+        lambda x: torch.quantize_per_tensor(x.dequantize(), torch.tensor(0.2), torch.tensor(100), torch.quint8),
+        [[105, 90, 102], [115, 99, 110]],
+    ),
+    _of_six(
+        "a tensor of one number added",
+        lambda x: Q.add_scalar(x, torch.tensor(0.5)),
+        [[138, 108, 133], [158, 126, 148]],
+    ),
+    _of_six(
+        "a product with a tensor of one number",
+        lambda x: Q.mul_scalar(x, torch.tensor(2.0)),
+        [[138, 108, 133], [158, 126, 148]],
+    ),
+    _of_six(
+        "clamped by tensors",
+        lambda x: _rounded(torch.clamp(x.dequantize(), torch.tensor(0.0), torch.tensor(1.0))),
+        [[138, 128, 133], [138, 128, 138]],
+    ),
+    _of_six(
+        "the smaller of it and a tensor",
+        lambda x: _rounded(torch.minimum(x.dequantize(), torch.tensor(1.0))),
+        [[138, 108, 133], [138, 126, 138]],
+    ),
+    _of_six(
+        "an operator of two results",
+        lambda x: _rounded(F.logsigmoid(x.dequantize())),
+        [[125, 107, 123], [128, 120, 127]],
+    ),
+    _of_six("a column, and relu", lambda x: torch.relu(x.select(1, 1)), [128, 128]),
+    _of_six(
+        "a part without elements in a concatenation",
+        lambda x: Q.cat([x[2:], x], 0, 0.2, 100),
+        [[105, 90, 102], [115, 99, 110]],
+    ),
+    _of_six("a tensor without axes transposed", lambda x: x.mean().transpose(0, -1), 135),
+    _of_six(
+        "a clamp of a transposed tensor", lambda x: torch.clamp(x.t(), 0.0, 2.0), [[138, 148], [128, 128], [133, 148]]
+    ),
+    _of_six("a sum into its operand", _added_into_itself, [[148, 108, 138], [188, 126, 168]]),
+    _of_six("squeeze_", _squeezed, [148, 88, 138]),
+    _of_six("a sine into its operand", _sine_into_itself, [[136, 119, 133], [129, 126, 137]]),
+    _of_six("a mean into its operand", _mean_into_its_operand, [125, 160]),
+    _of_six("a float tensor written by numpy", _doubled_by_numpy, [[148, 88, 138], [188, 124, 168]]),
+    _of_six(
+        "a branch on equality",
+        lambda x: torch.relu(x) if torch.equal(x[:, :1], x[:, 1:2]) else doubled(x),
+        [[148, 88, 138], [188, 124, 168]],
+    ),
+    _of_six(
+        "a number from a list",
+        lambda x: Q.add_scalar(x, x.dequantize().tolist()[0][0]),
+        [[138, 108, 133], [158, 126, 148]],
+    ),
+    _of_six(
+        "added into zeros",
+        lambda x: _rounded(torch.zeros(2, 3).add_(x.dequantize())),
+        [[138, 108, 133], [158, 126, 148]],
+    ),
+    _of_six("relu_ of a column of the input", lambda x: x.select(1, 1).relu_(), [128, 128]),
+    _of_six("transpose_ of the input", lambda x: x.transpose_(0, 1), [[138, 158], [108, 126], [133, 148]]),
+    Known(
+        "relu6 of a transposed tensor",
+        lambda: lambda x: F.relu6(x.transpose(2, 3)),
+        _eight,
+        [[[[128, 130], [128, 140]], [[150, 128], [160, 129]]]],
+    ),
+    Known(
+        "relu6 of some channels of channels_last",
+        lambda: lambda x: F.relu6(torch.cat([x, x], 1).contiguous(memory_format=torch.channels_last)[:, :2]),
+        _eight,
+        [[[[128, 150], [128, 160]], [[130, 128], [140, 129]]]],
+        ("qnnpack",),
     ),
 )
 

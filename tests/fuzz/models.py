@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.ao.quantization.fx._decomposed  # registers the operators of torch.export's graphs
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 Tensor = torch.Tensor
 Q = torch.ops.quantized
@@ -32,6 +34,16 @@ def engine_set(engine: str) -> Iterator[None]:
         yield
     finally:
         torch.backends.quantized.engine = before
+
+
+class NoneEmpty(TorchDispatchMode):  # type: ignore[misc]
+    """Inside of a `with` an operator on an empty quantised tensor raises: some of QNNPACK's end the process."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor) and leaf.is_quantized and leaf.numel() == 0:
+                raise ValueError(f"{func}: an empty tensor")
+        return func(*args, **(kwargs or {}))
 
 
 # What the text of a model may use beside torch.

@@ -50,7 +50,8 @@ def _smaller(case: Case) -> Iterator[Case]:
         simpler = [replace(given, layout="contiguous")] if given.layout != "contiguous" else []
         if given.scale != 0.5:
             simpler.append(replace(given, scale=0.5))
-        for axis, size in enumerate(given.shape):
+        # PyTorch's convolutions divide by zero where the kernel is larger than the input.
+        for axis, size in enumerate(given.shape if "conv(" not in "".join(case.constants) else ()):
             for less in sorted({1, 2, size // 2, size - 1}):
                 if 0 < less < size:
                     simpler.append(replace(given, shape=(*given.shape[:axis], less, *given.shape[axis + 1 :])))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from checking import MACHINE
-from known import DATA, IN_PLACE, LIMITS, NO_FUNCTIONS, Known, q
+from known import DATA, FOUND, IN_PLACE, LIMITS, NO_FUNCTIONS, Known, q
 from models import engine_set
 
 import accelsim
@@ -24,12 +24,14 @@ def _cases(*groups: tuple[Known, ...]) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize(("known", "engine"), _cases(IN_PLACE, LIMITS, DATA))
+@pytest.mark.parametrize(("known", "engine"), _cases(IN_PLACE, LIMITS, DATA, FOUND))
 def test_a_network_gives_pytorchs_codes(known: Known, engine: str) -> None:
     expected, x = np.array(known.codes), known.x()
     with engine_set(engine):
         model = known.make()
-        assert np.array_equal(model(known.x()).int_repr().numpy(), expected), "PyTorch gives other codes than are known"
+        theirs = model(known.x())
+        assert theirs.int_repr().tolist() == expected.tolist(), "PyTorch gives other codes than are known"
+        scale, zero_point = theirs.q_scale(), theirs.q_zero_point()
     example = (known.example or known.x)()
     before = example.clone()
     try:
@@ -40,10 +42,9 @@ def test_a_network_gives_pytorchs_codes(known: Known, engine: str) -> None:
     assert example.shape == before.shape
     assert example.stride() == before.stride()
     assert torch.equal(example, before), "extract changed the example input"
-    (reference,) = network.run(x)
-    assert reference.quantized.tolist() == expected.tolist()
-    (machine,) = accelsim.simulate(accelsim.compile(network, MACHINE, effort=0), x).outputs
-    assert machine.quantized.tolist() == expected.tolist()
+    for (output,) in (network.run(x), accelsim.simulate(accelsim.compile(network, MACHINE, effort=0), x).outputs):
+        assert (output.scale, output.zero_point) == (scale, zero_point)
+        assert output.quantized.tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("name", NO_FUNCTIONS)

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import torch
-from models import ENGINES, NAMES, PT2E, Case, Input, Tensor, engine_set
+from models import ENGINES, NAMES, PT2E, Case, Input, NoneEmpty, Tensor, engine_set
 from statements import EXPORTED, GROUPS, WEIGHTS
 
 #: Tensors do not grow beyond so many elements.
@@ -115,7 +115,8 @@ class _Writer:
         line = text if re.search(r"[^=!<>]=[^=]", re.sub(r"\(.*\)", "", text)) else f"{name} = {text}"
         before = {other: _state(self._tensor(other)) for other in self.names}
         try:
-            exec(line, self.live)
+            with NoneEmpty():
+                exec(line, self.live)
         except Exception:  # PyTorch raises whatever it likes
             # What was written into already stays as it is: values have no say in what is written next.
             return False
