@@ -132,7 +132,7 @@ IN_PLACE = (
         _rows,
         [[133, 139], [139, 153], [145, 167]],
     ),
-    Known("relu6 of a view", lambda: _relu6_of_a_view, lambda: q([[-1.0], [-2.0]]), [[128], [88]]),
+    Known("relu6 of a view", lambda: _relu6_of_a_view, lambda: q([[-1.0], [-2.0]]), [[128], [88]], refused=True),
 )
 
 LIMITS = (
@@ -358,7 +358,7 @@ class _Remembers(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.last = q([[0.0, 0.0]])
+        self.last = q([[0.0] * 32])
 
     def forward(self, x: Tensor) -> Tensor:
         before, self.last = self.last, x
@@ -370,7 +370,7 @@ def _added_at_random(x: Tensor) -> Tensor:
 
 
 def _noise(x: Tensor) -> Tensor:
-    return torch.quantize_per_tensor(x.dequantize() + torch.rand(2), 0.1, 128, torch.quint8)
+    return torch.quantize_per_tensor(x.dequantize() + torch.rand(32), 0.1, 128, torch.quint8)
 
 
 def _random_number(x: Tensor) -> Tensor:
@@ -397,6 +397,6 @@ NO_FUNCTIONS: dict[str, Callable[[], Callable[..., Any]]] = {
     "dropout in training": lambda: _dropped,
     "quantised dropout in training": lambda: lambda x: Q.dropout(x, 0.1, 128, 0.5, True),
     "bernoulli_": lambda: (
-        lambda x: torch.quantize_per_tensor(x.dequantize() * torch.empty(2).bernoulli_(0.5), 0.1, 128, torch.quint8)
+        lambda x: torch.quantize_per_tensor(x.dequantize() * torch.empty(32).bernoulli_(0.5), 0.1, 128, torch.quint8)
     ),
 }
