@@ -380,7 +380,7 @@ class _Writer:
 def _scale(random: Random) -> float:
     """Powers of two make ties; others do not."""
     if random.random() < 0.04:
-        return random.choice([2.0**-30, 2.0**20, 1e-6, 3e5, 1e-10])
+        return random.choice([2.0**-30, 2.0**20, 1e-6, 3e5, 1e-10, 1e-30, 1e30, 2.0**-126])
     if random.random() < 0.5:
         return 2.0 ** random.randint(-6, 2)
     return round(10 ** random.uniform(-3, 1), random.choice([2, 4, 12])) or 0.1
