@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,11 +52,12 @@ class Outcome:
 
 
 def check(case: Case, *, verified: bool = False) -> Outcome:
-    """What becomes of a case. With `verified` the package's own comparison with PyTorch must find it right too."""
+    """What becomes of a case. With `verified` what was saved must give the same, and `verify` find no differences."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.no_grad(), engine_set(case.engine):
+        with torch.no_grad(), engine_set(case.engine), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's, of what is deprecated, and of what does not belong together
             return _check(case, verified)
     finally:
         torch.set_num_threads(threads)
@@ -114,6 +118,9 @@ def _compare(case: Case, expected: dict[int, list[Any]], verified: bool) -> Outc
         if outcome is not None:
             return outcome
     if verified:
+        outcome = _kept(network, program, case.values(SEEDS[0]), expected[SEEDS[0]])
+        if outcome is not None:
+            return outcome
         engine = None if exported else case.engine
         found = accelsim.verify(case.model(), case.values(SEEDS[0]), MACHINE, engine=engine, effort=0)
         if found.mismatches:
@@ -121,6 +128,20 @@ def _compare(case: Case, expected: dict[int, list[Any]], verified: bool) -> Outc
     if not all(map(_alike, before, map(_plain, example))) or strides != [tensor.stride() for tensor in example]:
         return Outcome("wrong", "extract changes the caller's example input")
     return Outcome("right")
+
+
+def _kept(
+    network: accelsim.Network, program: accelsim.Program, x: tuple[Tensor, ...], expected: list[Any]
+) -> Outcome | None:
+    """What is wrong with the outputs of a saved network, and of a saved program; None if they are right."""
+    with tempfile.TemporaryDirectory() as folder:
+        network.save(Path(folder) / "network")
+        program.save(Path(folder) / "program")
+        loaded = accelsim.Network.load(Path(folder) / "network")
+        read = accelsim.Program.load(Path(folder) / "program")
+    return _outputs(loaded.run(x), expected, "the network as it was saved") or _outputs(
+        accelsim.simulate(read, x).outputs, expected, "the program as it was saved"
+    )
 
 
 def _outputs(ours: list[accelsim.Output], theirs: list[Any], where: str) -> Outcome | None:

@@ -151,8 +151,7 @@ LIMITS = (
             [[code]],
             engines,
         )
-        for weight, scale in ((0, 2.0**-23), (1, 2.0**-7))
-        for engines, high in ((_FBGEMM, 0), (_OTHERS, 255))
+        for engines, high, weight, scale in ((_FBGEMM, 0, 1, 2.0**-7), (_OTHERS, 255, 0, 2.0**-23))
         for bias, code in (
             *((bias, high) for bias in (2.2e8, 1e30, math.inf)),
             *((bias, 0) for bias in (-2.2e8, -1e30, -math.inf, math.nan)),
@@ -245,7 +244,7 @@ def _doubled_by_numpy(x: Tensor) -> Tensor:
 
 
 def _of_six(name: str, model: Callable[..., Any], codes: Any) -> Known:
-    return Known(name, lambda: model, _six, codes, example=_six_others, refused=True)
+    return Known(name, lambda: model, _six, codes, ("fbgemm", "qnnpack"), _six_others, refused=True)
 
 
 #: What the random models found beside.
