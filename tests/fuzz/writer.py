@@ -23,8 +23,9 @@ def random_case(seed: int) -> Case:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.no_grad(), engine_set(engine), warnings.catch_warnings():
+        with torch.no_grad(), engine_set(engine), warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")
+            torch.manual_seed(seed)
             writer = _Writer(random, engine)
             for _ in range(random.choice([1, 1, 2, 2, 3, 3, 4, 5, 6])):
                 writer.add()
