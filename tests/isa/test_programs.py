@@ -163,7 +163,7 @@ LINES = {
     ".code 0\n.code 64": r"\.code: is given twice",
     ".code -1": "is no address",
     ".program a b": "takes one name, not 2 words",
-    '.program "a': "ends with a quote",
+    '.program "a': "is not closed",
     ".layer": "takes one name",
     ".data 0 u8": "takes an address, a type",
     ".data 0 u8 256": r"256 does not fit u8 \(0 to 255\)",
