@@ -20,6 +20,7 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 
+from accelsim.arithmetic.affine import quantization_of
 from accelsim.errors import AssemblyError, CompileError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Halt, Instruction, Port, Probe, Program, Region
@@ -182,7 +183,10 @@ def _program(
         layers=lowered.layers or (network.name,),
         layer_of=tuple(emitter.layer_of[number] for number in order),
         data=tuple(emitter.image.segments),
-        inputs=tuple(_port(emitter, name, lowered.forms[name]) for name in lowered.inputs),
+        inputs=tuple(
+            replace(_port(emitter, name, lowered.forms[name]), rounding=quantization_of(network.engine))
+            for name in lowered.inputs
+        ),
         outputs=tuple(_port(emitter, name, lowered.forms[name]) for name in lowered.outputs),
         probes=probes,
         code=code,

@@ -8,7 +8,7 @@ set is so once. Directives:
     .program NAME                    .layer NAME (of the instructions that follow)
     .define NAME VALUE               .accelerator {...} (a configuration as JSON)
     .data ADDRESS TYPE VALUE ...     TYPE is u8, i8, i32, f32, or hex (the rest of the line, two digits a byte)
-    .input NAME key=value ...        keys: address shape dtype scale zero_point, and stored axes memory pitches
+    .input NAME key=value ...        keys: address shape dtype scale zero_point, and stored axes memory pitches rounding
     .output NAME key=value ...       the same
     .value NAME key=value ...        a value that can be looked at when the instruction before it has completed; last,
                                      part=FIRST:LENGTH or part=FIRST:LENGTH:LINES:PITCH of one seen in parts
@@ -131,6 +131,8 @@ def _port_line(directive: str, port: Port) -> str:
         text += f" stored={stored} axes={axes}"
     if port.pitches:
         text += f" pitches={'x'.join(map(str, port.pitches))}"
+    if port.rounding != "fused":
+        text += f" rounding={port.rounding}"
     return text + ("" if port.memory.name == "DRAM" else f" memory={port.memory.name.lower()}")
 
 
@@ -266,7 +268,7 @@ class _Reader:
                 item[key] = self._integer(value)
             elif key == "scale":
                 item[key] = float(value)
-            elif key in ("dtype", "memory"):
+            elif key in ("dtype", "memory", "rounding"):
                 item[key] = value
             else:
                 raise AssemblyError(f"{shown(name)}: unknown key {shown(key)}")

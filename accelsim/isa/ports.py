@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic.affine import Affine, Quantization
 from accelsim.errors import AssemblyError, MachineError
 from accelsim.reading import shown
 
@@ -28,7 +28,7 @@ _LONGEST_NAME = 1000
 class Port:
     """Where a tensor lies: `stored` is its shape in memory (one byte an element), `axes` the permutation that brings
     the stored axes into PyTorch's order, `shape` PyTorch's shape after that. `pitches`: bytes along each stored axis of
-    a tensor that is not dense."""
+    a tensor that is not dense. `rounding`: how real numbers that are given to an input become codes."""
 
     name: str
     address: int
@@ -38,8 +38,13 @@ class Port:
     affine: Affine
     memory: Memory = Memory.DRAM
     pitches: tuple[int, ...] = ()
+    rounding: Quantization = "fused"
 
     def __post_init__(self) -> None:
+        if self.rounding not in get_args(Quantization):
+            raise AssemblyError(
+                f"{self.name}: rounding={shown(self.rounding)}; there are {', '.join(get_args(Quantization))}"
+            )
         check_name(self.name)
         _check_affine(self.name, self.affine)
         for field_name in ("shape", "stored", "axes", "pitches"):
@@ -158,6 +163,7 @@ def port_to_dict(port: Port) -> dict[str, Any]:
         "scale": affine.scale,
         "zero_point": affine.zero_point,
         **({"pitches": port.pitches} if port.pitches else {}),
+        **({"rounding": port.rounding} if port.rounding != "fused" else {}),
     }
 
 
@@ -174,7 +180,8 @@ def port_from_dict(item: Mapping[str, Any]) -> Port:
     if memory is None:
         names = ", ".join(memory.name.lower() for memory in Memory)
         raise AssemblyError(f"{shown(item['name'])}: memory={shown(item['memory'])}; there are {names}")
-    return Port(item["name"], item["address"], shape, stored, axes, affine, memory, tuple(item.get("pitches", ())))
+    pitches, rounding = tuple(item.get("pitches", ())), item.get("rounding", "fused")
+    return Port(item["name"], item["address"], shape, stored, axes, affine, memory, pitches, rounding)
 
 
 def check_name(name: Any) -> None:

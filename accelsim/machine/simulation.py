@@ -53,7 +53,9 @@ def simulate(
         raise MachineError(f"{program.name}: the program names no accelerator; pass simulate(..., accelerator=...)")
     if x is None:
         return _prepared(program, accelerator, limits).result
-    codes, runs = prepare(x, [Slot(port.name, port.shape, port.affine) for port in program.inputs], limits)
+    codes, runs = prepare(
+        x, [Slot(port.name, port.shape, port.affine, port.rounding) for port in program.inputs], limits
+    )
     return _prepared(program, accelerator, limits).run(codes, runs)
 
 
