@@ -10,8 +10,8 @@ from collections.abc import Hashable, Iterable, Iterator
 from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
 from accelsim.hardware.folds import side_by_side
-from accelsim.isa import Instruction, Load, Mac, Memory, Pool, Program, Store, Units
-from accelsim.isa.instructions import _Lines, _Transfer
+from accelsim.isa import Instruction, Load, Mac, Memory, Program, Store, Units
+from accelsim.isa.instructions import _Lines, _Transfer, _Window
 from accelsim.isa.requantization import _Requantization
 from accelsim.limits import Limits, over
 
@@ -94,7 +94,7 @@ def _working(instruction: Instruction) -> tuple[int, int]:
             gathered, sums = gathered_elements(instruction), instruction.pixels * instruction.outputs
             weights = instruction.reduction * instruction.outputs
             return 8 * (gathered + weights) + 24 * sums, gathered + weights + 8 * sums + instruction.macs // 16
-        case Pool():
+        case _Window():
             elements = instruction.pixels * instruction.channels
             return 24 * elements, (instruction.taps + 16) * elements
         case _Requantization():
