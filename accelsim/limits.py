@@ -55,5 +55,5 @@ def over(name: str, needed: int, allowed: int, what: str) -> str:
     unit = {"memory": " bytes"}.get(name, f" {name}")
     return (
         f"{what} takes {needed:,}{unit}; the limit is {allowed:,}. If that is meant, raise it: "
-        f"limits=Limits({name}={needed}) in Python, --limit-{name} {needed} on the command line"
+        f"limits=Limits({name}={needed}) in Python, --limit {name}={needed} on the command line"
     )

@@ -15,7 +15,7 @@ from accelsim.hardware import Accelerator
 from .application import application, guarded
 from .arithmetic import certificates, certificates_table, uncertified
 from .models import open_model
-from .options import Config, Effort, Engine, Input, Json, Lanes, Model, Trust, one_of, read_inputs
+from .options import Config, Effort, Engine, Input, Json, Lanes, Limit, Model, Trust, limits_of, one_of, read_inputs
 from .output import Failures, progress, write_json, write_tables, write_text
 from .programs import plan_table, program_summary, program_table
 from .status import OK
@@ -44,6 +44,7 @@ def compile(
             show_default=False,
         ),
     ] = None,
+    limit: Limit = None,
     trust: Trust = False,
     as_json: Json = False,
 ) -> int:
@@ -51,11 +52,12 @@ def compile(
     from accelsim.compiler import compile_with_plans
     from accelsim.compiler.sums import sum_bits
 
+    limits = limits_of(limit)
     check_writable(out)
     accelerator = Accelerator.from_yaml(config)
     network = open_model(model, engine, lanes, read_inputs(inputs), trust=trust).network
     with progress("compile"):
-        compilation = compile_with_plans(network, accelerator, effort=effort)
+        compilation = compile_with_plans(network, accelerator, effort=effort, limits=limits)
     program = compilation.program
     failures, written = Failures(), None
     with failures.kept():

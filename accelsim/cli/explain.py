@@ -19,7 +19,7 @@ from accelsim.report.worked_example import LayerExample, work_through
 
 from .application import application, guarded
 from .models import Source, open_model
-from .options import Engine, Input, Json, Lanes, Model, Trust, read_inputs
+from .options import Engine, Input, Json, Lanes, Limit, Model, Trust, limits_of, read_inputs
 from .output import Failures, write_json, write_tables
 from .status import OK, WRONG_OUTPUTS, CallError
 
@@ -62,6 +62,7 @@ def explain(
     engine: Engine = None,
     lanes: Lanes = "host",
     inputs: Input = None,
+    limit: Limit = None,
     trust: Trust = False,
     as_json: Json = False,
 ) -> int:
@@ -71,7 +72,7 @@ def explain(
     source = open_model(model, engine, lanes, read_inputs(inputs), trust=trust)
     names = [name for item in layers for name in item.split(",") if name]
     _check_call(source, model, names, element)
-    codes = source.network.trace(source.x)
+    codes = source.network.trace(source.x, limits=limits_of(limit))
     examples = work_through(source.network, names, element, codes, _torch_codes(source))
     failures, written = Failures(), ""
     if markdown is not None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
 
 from accelsim.arithmetic.engines import ENGINES, AtenKernels
+from accelsim.limits import DEFAULT, Limits
 
 from .arrays import read_array
+from .status import CallError
 
+_LIMITS = tuple(item.name for item in fields(Limits))
 _LANES = ("host", *get_args(AtenKernels))
 
 
@@ -65,6 +69,15 @@ Lanes = Annotated[
 Effort = Annotated[
     int, typer.Option(min=0, max=2, help="How many ways to cut a layer are compared, and how many programs are timed.")
 ]
+Limit = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="NAME=N",
+        help=f"Another limit of what a run may cost: {', '.join(_LIMITS)}. May be given several times.",
+        show_default=False,
+    ),
+]
 Input = Annotated[
     list[Path] | None,
     typer.Option(
@@ -74,6 +87,17 @@ Input = Annotated[
         show_default=False,
     ),
 ]
+
+
+def limits_of(items: list[str] | None) -> Limits:
+    """The limits of `--limit`. Raises CallError for a name or a number that is none."""
+    given: dict[str, int] = {}
+    for item in items or ():
+        name, _, number = item.partition("=")
+        if name not in _LIMITS or name in given or not (number.isascii() and number.isdigit() and int(number[:40])):
+            raise CallError(f"--limit {item}: takes NAME=N once for a name, N above 0; names are {', '.join(_LIMITS)}")
+        given[name] = int(number[:40])
+    return replace(DEFAULT, **given)
 
 
 def read_inputs(paths: list[Path] | None) -> Any:

@@ -21,7 +21,7 @@ from accelsim.report.places import check_picture, default_path
 from .application import application, guarded
 from .arithmetic import Labels, effect, uncertified
 from .models import Source, open_model
-from .options import Config, Effort, Engine, Input, Json, Lanes, Trust, read_inputs
+from .options import Config, Effort, Engine, Input, Json, Lanes, Limit, Trust, limits_of, read_inputs
 from .output import Failures, progress, write_json, write_tables
 from .pictures import draw
 from .programs import is_program, open_program
@@ -74,6 +74,7 @@ def run(
             show_default="results/<name>_utilization.png",
         ),
     ] = None,
+    limit: Limit = None,
     trust: Trust = False,
     as_json: Json = False,
 ) -> int:
@@ -85,6 +86,7 @@ def run(
     """
     from accelsim.machine import simulate
 
+    limits = limits_of(limit)
     if plot is not None:
         check_picture(plot)
     accelerator = Accelerator.from_yaml(config)
@@ -94,12 +96,12 @@ def run(
             raise CallError(f"--labels {labels}: {what} is a program, which is compared with nothing")
         job = _program(what, accelerator, engine, x)
     else:
-        job = _model(what, accelerator, engine, lanes, x, labels, effort, trust)
+        job = _model(what, accelerator, engine, lanes, x, labels, effort, trust, limits)
     with progress("simulate"):
         if job.x is None:
-            result = simulate(job.program, accelerator=accelerator)
+            result = simulate(job.program, accelerator=accelerator, limits=limits)
         else:
-            result = simulate(job.program, job.x, accelerator=accelerator)
+            result = simulate(job.program, job.x, accelerator=accelerator, limits=limits)
     verification = _verification(job, result)
     check = None if verification is not None else _check(job, result)
     failures = Failures()
@@ -142,12 +144,13 @@ def _model(
     labels: Path | None,
     effort: int,
     trust: bool,
+    limits: Limits,
 ) -> _Run:
     from accelsim.compiler import compile_with_plans
 
     source = open_model(what, engine, lanes, x, trust=trust)
     with progress("compile"):
-        compilation = compile_with_plans(source.network, accelerator, effort=effort)
+        compilation = compile_with_plans(source.network, accelerator, effort=effort, limits=limits)
     units = compilation.units
     notes = (*source.network.notes, *uncertified(units, accelerator, what, engine, lanes, trust=trust))
     if source.x is None:

@@ -16,7 +16,7 @@ from .application import application, guarded
 from .arithmetic import Labels, effect, uncertified
 from .kinds import saved_kind
 from .models import open_model
-from .options import Effort, Engine, Input, Json, Lanes, Model, Trust, read_inputs
+from .options import Effort, Engine, Input, Json, Lanes, Limit, Model, Trust, limits_of, read_inputs
 from .output import progress, write_json, write_tables
 from .status import OK, WRONG_OUTPUTS, CallError
 
@@ -33,6 +33,7 @@ def verify(
     inputs: Input = None,
     labels: Labels = None,
     effort: Effort = 1,
+    limit: Limit = None,
     trust: Trust = False,
     as_json: Json = False,
 ) -> int:
@@ -44,17 +45,18 @@ def verify(
     from accelsim.machine import simulate
     from accelsim.verification import compare
 
+    limits = limits_of(limit)
     accelerator = Accelerator.from_yaml(config)
     if saved_kind(model) is not None:
         raise CallError(f"{model}: verify needs the PyTorch model, to compare with; `accelsim run` takes saved files")
     source = open_model(model, engine, lanes, read_inputs(inputs), trust=trust)
     with progress("compile"):
-        compilation = compile_with_plans(source.network, accelerator, effort=effort)
+        compilation = compile_with_plans(source.network, accelerator, effort=effort, limits=limits)
     units = compilation.units
     with progress("simulate"):
-        result = simulate(compilation.program, source.x, accelerator=accelerator)
+        result = simulate(compilation.program, source.x, accelerator=accelerator, limits=limits)
     with progress("compare with PyTorch"):
-        verification = compare(source.network, result, source.model, source.x, units)
+        verification = compare(source.network, result, source.model, source.x, units, limits=limits)
     changes = effect(source.network, source.x, accelerator, units, labels)
     notes = [*verification.notes, *uncertified(units, accelerator, model, engine, lanes, trust=trust)]
     if as_json:

@@ -13,7 +13,7 @@ from accelsim.arithmetic.certificate import Certificate, prove
 from accelsim.arithmetic.reachable import Reachable, reachable
 from accelsim.arithmetic.units import Requantizer, UnitRule, requantizer
 from accelsim.hardware.configuration import Arithmetic
-from accelsim.limits import DEFAULT
+from accelsim.limits import DEFAULT, Limits
 
 from . import rounding
 from .costs import check_run
@@ -102,13 +102,17 @@ def layer_units(network: Network, arithmetic: Arithmetic) -> dict[str, LayerUnit
 
 
 def trace_on(
-    network: Network, arithmetic: Arithmetic, x: Any, units: Mapping[str, LayerUnit] | None = None
+    network: Network,
+    arithmetic: Arithmetic,
+    x: Any,
+    units: Mapping[str, LayerUnit] | None = None,
+    limits: Limits = DEFAULT,
 ) -> dict[str, np.ndarray]:
     """As `Network.trace`, on a machine whose requant unit has that arithmetic; `units` where they are known already."""
     if arithmetic.is_exact:
-        return network.trace(x)
+        return network.trace(x, limits=limits)
     found = layer_units(network, arithmetic) if units is None else units
-    return trace_substituted(network, lambda node: found[node.name].rule, x)
+    return trace_substituted(network, lambda node: found[node.name].rule, x, limits=limits)
 
 
 def layer_accumulators(network: Network, node: Convolution | Linear, values: dict[str, np.ndarray]) -> np.ndarray:
@@ -128,7 +132,7 @@ def layer_codes(
 
 
 def trace_substituted(
-    network: Network, choose: Choose, x: Any, *, others: Network | None = None
+    network: Network, choose: Choose, x: Any, *, others: Network | None = None, limits: Limits = DEFAULT
 ) -> dict[str, np.ndarray]:
     """As `Network.trace`, with every convolution and linear layer requantised by what `choose` gives it.
 
@@ -136,7 +140,7 @@ def trace_substituted(
     network's own, since only QNNPACK's has an integer rule.
     """
     check_run(network, DEFAULT)
-    inputs, runs = prepare(x, slots(network))
+    inputs, runs = prepare(x, slots(network), limits)
     rules = {node.name: choose(node) for node in matrix_nodes(network)}
     parts: list[dict[str, np.ndarray]] = []
     for run in range(runs):

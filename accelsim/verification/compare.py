@@ -13,6 +13,7 @@ from accelsim.errors import InputError, ModelError
 from accelsim.hardware import Accelerator
 from accelsim.hardware.configuration import Arithmetic
 from accelsim.isa import Program
+from accelsim.limits import DEFAULT, Limits
 from accelsim.machine import Result, simulate
 from accelsim.network import Network
 from accelsim.network.substitution import LayerUnit, layer_units, trace_on
@@ -31,6 +32,7 @@ def verify(
     lanes: str = "host",
     effort: int = 1,
     program: Program | None = None,
+    limits: Limits = DEFAULT,
 ) -> Verification:
     """Extract, compile and simulate `model`, and compare inputs, layers and outputs with PyTorch's own run on `x`.
 
@@ -51,13 +53,20 @@ def verify(
     network = extract(model, example if isinstance(x, tuple) else example[0], engine=engine, lanes=lanes)
     units = None
     if program is None:
-        compilation = compile_with_plans(network, accelerator, effort=effort)
+        compilation = compile_with_plans(network, accelerator, effort=effort, limits=limits)
         program, units = compilation.program, compilation.units
-    return compare(network, simulate(program, x, accelerator=accelerator), model, x, units)
+    result = simulate(program, x, accelerator=accelerator, limits=limits)
+    return compare(network, result, model, x, units, limits=limits)
 
 
 def compare(
-    network: Network, result: Result, model: Any, x: Any, units: Mapping[str, LayerUnit] | None = None
+    network: Network,
+    result: Result,
+    model: Any,
+    x: Any,
+    units: Mapping[str, LayerUnit] | None = None,
+    *,
+    limits: Limits = DEFAULT,
 ) -> Verification:
     """Compare a simulation of `network` on `x` with PyTorch's run of `model`, which it was taken from: the inputs after
     their quantisation, the layers, and the outputs as the caller gets them.
@@ -71,7 +80,11 @@ def compare(
         units = {}
     elif units is None:
         units = layer_units(network, arithmetic)
-    machine, reference, run = result.values, trace_on(network, arithmetic, x, units), record_run(model, x, network)
+    machine, reference, run = (
+        result.values,
+        trace_on(network, arithmetic, x, units, limits),
+        record_run(model, x, network),
+    )
     judge = Judge(network, _of_this_host(network, model, x), reference, run, units, arithmetic.name)
     inputs = tuple(judge.input(name) for name in network.inputs if name in run.values)
     layers = []

@@ -92,7 +92,7 @@ def test_far_addresses_cost_what_is_touched() -> None:
 @pytest.mark.parametrize(
     ("limits", "says"),
     [
-        ({"cycles": 20}, r"takes [0-9,]+ cycles; the limit is 20\. .*limits=Limits\(cycles=.*--limit-cycles"),
+        ({"cycles": 20}, r"takes [0-9,]+ cycles; the limit is 20\. .*limits=Limits\(cycles=.*--limit cycles="),
         ({"memory": 1}, r"takes [0-9,]+ bytes; the limit is [0-9,]+\. .*limits=Limits\(memory="),
         ({"operations": 1}, r"takes [0-9,]+ operations; .*limits=Limits\(operations="),
     ],
