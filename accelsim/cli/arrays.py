@@ -45,6 +45,8 @@ def read_array(path: Path) -> np.ndarray:
         if size is None or size != held:
             said = "of no possible shape" if size is None else f"of {size:,} bytes"
             raise InputError(f"{path}: says that its array is {said}, and holds {held:,}; numpy.save writes a new one")
+        if not size:
+            raise InputError(f"{path}: shape {shape} has no elements; give at least one row")
         array = np.frombuffer(file.read(size), dtype)
     return array.reshape(shape, order="F" if in_columns else "C").astype(dtype.newbyteorder("="))
 

@@ -63,6 +63,10 @@ def file_kind(argument: str) -> str | None:
     """
     if not is_there(argument):
         return None
+    # First: such a file begins with the length of its header, whose bytes can be those of any other kind.
+    own = saved_kind(argument)
+    if own is not None:
+        return own
     with open(argument, "rb") as file:
         start = file.read(32)
     if start.startswith(b"PK"):
@@ -70,7 +74,7 @@ def file_kind(argument: str) -> str | None:
     for offset, magic, kind in _MAGIC:
         if start[offset : offset + len(magic)] == magic:
             return kind
-    return saved_kind(argument)
+    return None
 
 
 def saved_kind(argument: str) -> str | None:

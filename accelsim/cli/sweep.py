@@ -71,7 +71,7 @@ def sweep(
     """Time a model for all combinations of configuration values.
 
     A point that cannot run, or whose process crashes, is a row with its reason, and the others go on. Exit status 1 if
-    no point can run, a point crashed, or the picture cannot be drawn.
+    no point can run, or a point crashed; 2 if the picture cannot be drawn.
     """
     check_picture(plot)
     accelerator = Accelerator.from_yaml(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 from torch.ao import quantization
 
+from ..sweep.networks import linear
 from .calling import EDGE, call
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -139,7 +141,6 @@ def files(folder: Path) -> dict[str, str]:
         "pipe": "a pipe or a device",
         "/dev/zero": "a pipe or a device",
         "graph.pt2": "module:callable",
-        "no\0where": "no such file",
         "x" * 5000: "File name too long",
     }
 
@@ -154,6 +155,22 @@ def test_what_a_file_is_decides_its_content_and_nothing_endless_is_read(
         assert called.err.startswith("error: ")
         assert said in called.err, (name, called.err)
         assert call("extract", name).status == (0 if name == "state" else 2), name
+
+
+def test_a_saved_network_is_known_whatever_its_first_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are the length of its header, which may begin as a pickle (80), or as a zip archive ("PK", 50 4b)."""
+    monkeypatch.chdir(tmp_path)
+    network = linear()
+    for first, longest in ((b"\x80", 300), (b"PK", 18_100)):
+        # The header, and with it its length, grows with a note.
+        for count in range(longest, longest - 300, -4):
+            dataclasses.replace(network, notes=("x" * count,)).save("net")
+            if Path("net").read_bytes().startswith(first):
+                break
+        else:
+            pytest.fail(f"no header has the length {first!r}")
+        called = call("extract", "net")
+        assert called.status == 0, called.err
 
 
 def test_a_state_dict_is_listed_whatever_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
