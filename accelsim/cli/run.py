@@ -28,6 +28,7 @@ from .programs import is_program, open_program
 from .status import OK, WRONG_OUTPUTS, CallError
 
 if TYPE_CHECKING:
+    from accelsim.limits import Limits
     from accelsim.machine import Result
     from accelsim.report.comparison import Comparison
     from accelsim.verification import Verification
@@ -103,7 +104,7 @@ def run(
         else:
             result = simulate(job.program, job.x, accelerator=accelerator, limits=limits)
     verification = _verification(job, result)
-    check = None if verification is not None else _check(job, result)
+    check = None if verification is not None else _check(job, result, limits)
     failures = Failures()
     pictures, notes = _draw(result, plot, failures)
     notes = (*job.notes, *notes)
@@ -184,11 +185,12 @@ def _verification(job: _Run, result: Result) -> Verification | None:
         return compare(job.source.network, result, job.source.model, job.x, job.units)
 
 
-def _check(job: _Run, result: Result) -> tuple[int, int] | None:
+def _check(job: _Run, result: Result, limits: Limits) -> tuple[int, int] | None:
     """How many outputs of a saved network were compared with the integer reference executor, and how many differ."""
     if job.source is None or job.x is None:
         return None
-    expected = trace_on(job.source.network, result.accelerator.requant_unit.arithmetic, job.x, job.units)
+    arithmetic = result.accelerator.requant_unit.arithmetic
+    expected = trace_on(job.source.network, arithmetic, job.x, job.units, limits)
     codes = [(output.quantized, expected[output.name]) for output in result.outputs]
     return sum(b.size for _, b in codes), sum(int(np.count_nonzero(a != b)) for a, b in codes)
 
