@@ -34,8 +34,8 @@ def extract(model: Any, example_input: Any, *, engine: str | None = None, lanes:
     arithmetic is meant, by default `torch.backends.quantized.engine`. `lanes`: the kernel set whose vector lanes are
     meant: "host", "default", "avx2", "avx512", or "uniform" for one rule in all lanes.
     The model is run twice, on the example and on other numbers of its shapes, and may make the same calls with the same
-    constants only. What it does outside of its operators (files, prints) happens twice, too: a model from somewhere
-    else is code that runs here. Raises ModelError naming the layer and operator that no integer
+    constants only. It runs with all rights of this process: whose code it is, is the caller's responsibility
+    (SECURITY.md). Raises ModelError naming the layer and operator that no integer
     node stands for, or whose rounding is not known.
     """
     given, engine = engine, check_engine(engine)
