@@ -67,8 +67,9 @@ def _check(case: Case, verified: bool) -> Outcome:
     seeds = (0, *SEEDS)
     try:
         with NoneEmpty():
+            model = case.model()
             for seed in seeds:
-                case.model()(*case.values(seed))
+                model(*case.values(seed))
         first, second, expected, again = case.model(), case.model(), {}, {}
         for seed in seeds:
             expected[seed] = [_plain(leaf) for leaf in tree_leaves(first(*case.values(seed)))]

@@ -311,6 +311,12 @@ FOUND = (
     ),
     _of_six("relu_ of a column of the input", lambda x: x.select(1, 1).relu_(), [128, 128]),
     _of_six("transpose_ of the input", lambda x: x.transpose_(0, 1), [[138, 158], [108, 126], [133, 148]]),
+    _of_six("transpose_ of an axis and itself", lambda x: x.transpose_(-1, -1), [[138, 108, 133], [158, 126, 148]]),
+    _of_six(
+        "transpose_ of two axes of three",
+        lambda x: doubled(x).unsqueeze(0).transpose_(0, 1),
+        [[[148, 88, 138]], [[188, 124, 168]]],
+    ),
     Known(
         "relu6 of a transposed tensor",
         lambda: lambda x: F.relu6(x.transpose(2, 3)),

@@ -5,6 +5,8 @@ Each group has a weight: how often a statement is taken from it.
 
 from __future__ import annotations
 
+from float_statements import FLOAT, FLOAT_IN_PLACE, FLOAT_MOVEMENTS, GRID
+
 #: A quantised tensor, element by element, to a new one.
 POINTWISE = """
 torch.relu({a})
@@ -279,183 +281,6 @@ Q.conv_transpose2d({a4}, {transposed}, {s}, {z})
 Q.conv_transpose1d({a3}, {transposed}, {s}, {z})
 """
 
-#: Float tensors, element by element, to a new one.
-FLOAT = """
-{a}.dequantize()
-torch.sin({f})
-torch.abs({f})
-torch.exp({f})
-torch.sqrt({f})
-torch.log1p({f})
-torch.sigmoid({f})
-torch.reciprocal({f})
-torch.round({f})
-torch.sign({f})
-torch.pow({f}, 2)
-torch.pow({f}, {n})
-torch.pow(2.0, {f})
-{f} + {n}
-{f} - {n}
-{n} - {f}
-{f} * {n}
-{f} / {n}
-{n} / {f}
-{f} + {f}
-{f} * torch.sigmoid({f})
-{f} + {g}
-{f} - {g}
-{f} * {g}
-{f} / {g}
-torch.add({f}, {g}, alpha=2)
-torch.maximum({f}, {g})
-torch.minimum({f}, torch.tensor({n}))
-{f} * torch.tensor({n})
-{f} * constant(1, [1])
-{f} * constant(1, {f}.shape)
-{f} + constant(1, {f}.shape[-1:])
-torch.where({f} > {n}, {f}, {g})
-torch.where({f} > {n}, {f}, torch.tensor({n}))
-{f}.masked_fill({f} < {n}, {n})
-{f}.clamp({low}, {high})
-{f}.clamp(min={n})
-torch.clamp({f}, torch.tensor({low}), torch.tensor({high}))
-F.silu({f})
-F.mish({f})
-F.gelu({f})
-F.elu({f})
-F.hardswish({f})
-F.hardtanh({f}, {low}, {high})
-F.leaky_relu({f}, {slope})
-F.softplus({f})
-F.logsigmoid({f})
-F.softsign({f})
-F.tanhshrink({f})
-F.threshold({f}, {n}, {n})
-F.prelu({f}, torch.tensor([{slope}]))
-F.dropout({f}, 0.5, False)
-torch.nan_to_num({f})
-torch.floor_divide({f}, {n})
-torch.fmod({f}, 2.0)
-torch.remainder({f}, 2.0)
-torch.atan2({f}, {g})
-torch.hypot({f}, {g})
-torch.lerp({f}, {g}, 0.5)
-torch.addcmul({f}, {f}, {g})
-torch.heaviside({f}, torch.tensor(0.5))
-{f}.double()
-{f}.half().float()
-{f}.bfloat16().float()
-{f}.int().float()
-({f} > {n}).float()
-(({f} > {n}) & ({g} < {n})).float()
-({f} == {g}).float()
-torch.isnan({f}).float()
-torch.logical_not({f}).float()
-torch.where(({f} > {n}) | ({f} < {n}), {f}, 0.0)
-torch.where({f}.bool(), {f}, {g})
-({f}.to(torch.int32) * 2).float()
-({f}.to(torch.int8) + {f}.to(torch.int8)).float()
-({f}.long() // 3).float()
-{f}.to(torch.float64).sin().float()
-torch.clamp({f}, max={n})
-torch.clamp({f}, {g}, None)
-torch.copysign({f}, {g})
-torch.ldexp({f}, torch.tensor(2))
-torch.nextafter({f}, {g})
-torch.addcdiv({f}, {f}, {g})
-torch.rsub({f}, {g}, alpha=2)
-torch.xlogy({f}, {g})
-torch.logaddexp({f}, {g})
-torch.signbit({f}).float()
-torch.sinc({f})
-torch.erf({f})
-torch.special.expit({f})
-torch.fake_quantize_per_tensor_affine({f}, 0.1, 3, 0, 255)
-F.glu(torch.cat([{f}, {g}], -1), -1)
-F.hardshrink({f})
-F.celu({f}, 2.0)
-F.rrelu({f}, 0.25, 0.5, False)
-F.relu({f}) - F.relu(-{f})
-{f}.round(decimals=1)
-{f}.type(torch.float16).float()
-{f}.type_as(torch.zeros(1)).abs()
-torch.quantize_per_tensor({f}, {s}, {z}, torch.quint8).dequantize()
-{f}.detach()
-{f}.clone()
-{f}.contiguous()
-{f}.data
-"""
-
-#: Float tensors, written into.
-FLOAT_IN_PLACE = """
-{f}.sin_()
-{f}.relu_()
-{f}.neg_()
-{f}.add_({n})
-{f}.mul_({n})
-{f}.sub_({g})
-{f}.mul_({f})
-{f}.add_({g}, alpha=2)
-{f}.clamp_({low}, {high})
-{f}.div_({n})
-{f}.sigmoid_()
-{f}.exp_()
-{f}.copy_({g})
-{f}.copy_({f} * {n})
-{f}.fill_({n})
-{f}.zero_()
-{f}.masked_fill_({f} < {n}, {n})
-{f}[{fslice}].add_({n})
-{f}[{fslice}] = {n}
-{f}[{fslice}] = {g}[{fslice}]
-{f}.view(-1)[0] = {n}
-{f}.transpose(0, -1).mul_({n})
-{f}.t_()
-{f}.unsqueeze_(0)
-{f}.squeeze_()
-{f}.transpose_(0, -1)
-{f}.detach_()
-F.relu({f}, inplace=True)
-F.silu({f}, inplace=True)
-F.hardswish({f}, inplace=True)
-F.hardsigmoid({f}, inplace=True)
-F.elu({f}, inplace=True)
-F.leaky_relu({f}, {slope}, inplace=True)
-F.threshold({f}, {n}, {n}, inplace=True)
-torch.sin({f}, out={f})
-torch.add({f}, {g}, out={g})
-torch.mul({f}, {n}, out={g})
-{f}.set_({g})
-{f}.data.add_({n})
-{f}.index_fill_(0, torch.tensor([0]), {n})
-{f}.index_add_(0, torch.tensor([0]), {g}[:1])
-"""
-
-#: Float tensors: movements and what mixes elements.
-FLOAT_MOVEMENTS = """
-{f}.reshape(-1)
-{f}.view({f}.shape)
-{f}[{fslice}]
-{f}.transpose(0, -1)
-{f}.flatten(1)
-{f}.unsqueeze(0)
-{f}.squeeze()
-{f}.flip([0])
-{f}.expand(2, *{f}.shape)
-torch.cat([{f}, {g}])
-torch.stack([{f}, {g}])
-F.pad({f}, (1, 1))
-{f} - {f}.mean()
-{f} * {f}.max()
-F.softmax({f}, -1)
-F.layer_norm({f}, {f}.shape[-1:])
-torch.cumsum({f}, 0)
-{f}.sort()[0]
-{f}.sum(-1, keepdim=True)
-{f} @ {f}.transpose(-1, -2)
-F.max_pool2d({f}, 2)
-"""
-
 #: From float back to codes.
 QUANTIZE = """
 torch.quantize_per_tensor({f}, {s}, {z}, {type})
@@ -501,23 +326,6 @@ torch.quantize_per_tensor(torch.zeros({f}.shape).add_({f}), {s}, {z}, {type})
 torch.quantize_per_tensor(torch.zeros({f}.shape).copy_({f}), {s}, {z}, {type})
 torch.quantize_per_tensor(torch.full({f}.shape, {n}), {s}, {z}, {type})
 torch.quantize_per_tensor(constant({i}, {a}.shape), {a}.q_scale(), {a}.q_zero_point(), {a}.dtype)
-"""
-
-#: Float values of a torch.export graph, rounded to codes; {t}: the type of these.
-GRID = """
-on_grid({f}, {s}, {z}, {t})
-on_grid({f}, {s}, {z}, {t})
-on_grid({f}, {s}, {z}, {t})
-on_grid({f}, {s}, {z})
-on_grid(on_grid({f}, {s}, {z}), {s}, {z})
-on_grid({f} + {g}, {s}, {z}, {t})
-on_grid(F.relu({f} + {g}), {s}, {z}, {t})
-on_grid(F.relu({f}), {s}, {z}, {t})
-on_grid(F.hardtanh({f}, {low}, {high}), {s}, {z}, {t})
-on_grid(torch.cat([{f}, {g}]), {s}, {z}, {t})
-on_grid({f} * {f}.max(), {s}, {z}, {t})
-on_grid({f}.relu_(), {s}, {z}, {t})
-on_grid({f}, float({f}.abs().max()) + 0.1, {z}, {t})
 """
 
 _GROUPS = (

@@ -9,7 +9,7 @@ import pytest
 import torch
 from checking import MACHINE
 from known import DATA, FOUND, IN_PLACE, LIMITS, NO_FUNCTIONS, Known, q
-from models import engine_set
+from models import engine_set, on_grid
 
 import accelsim
 from accelsim.errors import AccelsimError
@@ -71,3 +71,9 @@ def test_a_torch_export_graph_quantises_its_input_in_two_roundings() -> None:
     network = accelsim.extract(lambda x: decomposed.quantize_per_tensor(x, *grid), x)
     for (output,) in (network.run(x), accelsim.simulate(accelsim.compile(network, MACHINE, effort=0), x).outputs):
         assert output.quantized.tolist() == [105]
+
+
+def test_a_mean_of_all_elements_of_a_torch_export_graph_is_refused() -> None:
+    x = torch.tensor([[1.0, -2.0, 0.5]])
+    with pytest.raises(AccelsimError):
+        accelsim.extract(lambda x: on_grid(on_grid(x, 0.5, 3) - on_grid(x, 0.5, 3).mean(), 0.5, 3), x)
