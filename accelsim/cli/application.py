@@ -20,7 +20,7 @@ from accelsim.escaping import printable
 
 from .output import say, write_text
 from .status import INTERRUPTED, WRONG_CALL, WRONG_OUTPUTS, status_of
-from .streams import drop_stdout, open_streams
+from .streams import drop_stdout, lasting, open_streams
 
 _Parameters = ParamSpec("_Parameters")
 
@@ -35,9 +35,10 @@ class _Commands(TyperGroup):
                     raise ValueError("it holds a NUL character")
                 os.fsencode(word)
             except ValueError as error:
-                ctx.fail(f"{word!r} cannot be a word of a command: {error}")
+                say(f"error: {word!r} cannot be a word of a command: {error}; leave that character out")
+                raise typer.Exit(WRONG_CALL) from None
         with _words_shown():
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, [lasting(word) for word in args])
 
     def invoke(self, ctx: Any) -> Any:
         with _words_shown():

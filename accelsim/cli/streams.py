@@ -57,6 +57,15 @@ def drop_stdout() -> None:
             os.close(null)
 
 
+def lasting(word: str) -> str:
+    """A word of the call; a name of stdout becomes one that leads there still when descriptor 1 is given away."""
+    option, equals, path = word.rpartition("=")
+    if path in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1") and (not equals or option.startswith("--")):
+        with contextlib.suppress(OSError):  # closed: writing to it says so
+            return f"{option}{equals}/dev/fd/{os.dup(1)}"
+    return word
+
+
 def results() -> TextIO | None:
     """Where the result of a call is written; None where stdout was closed from the start."""
     return _results if sys.stdout is sys.stderr else sys.stdout

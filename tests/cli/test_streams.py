@@ -115,3 +115,13 @@ def test_a_disk_that_is_full_is_said_with_the_file() -> None:
     called = call("assemble", TWO_LAYERS, "--out", "/dev/full")
     assert (called.status, called.out) == (2, "")
     assert called.err.startswith("error: /dev/full: cannot be written (no space left on device); make room")
+
+
+def test_a_file_that_is_stdout_is_still_that_when_a_model_has_got_the_descriptor() -> None:
+    program = (
+        "from accelsim import files; from accelsim.cli.streams import give_stdout_away, lasting; "
+        "paths = [lasting(word) for word in ('/dev/stdout', '--out=/dev/stdout')]; give_stdout_away(); print('model'); "
+        "[files.write(path.rpartition('=')[2], 'file ') for path in paths]"
+    )
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "file file ", "model\n")
