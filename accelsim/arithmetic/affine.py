@@ -43,19 +43,22 @@ def quantization_of(engine: str) -> Quantization:
 
 
 def quantize(x: ArrayLike, affine: Affine, rounding: Quantization = "fused") -> Codes:
-    """Real numbers of any shape as codes of the dtype, clamped; NaN becomes the largest code.
+    """Real numbers of any shape as codes of the dtype, clamped.
 
     "fused": `rne(fma(x, 1 / scale, zero_point))` as `torch.quantize_per_tensor`, every lane, engine and kernel set
-    (FBGEMM `QuantUtilsAvx2.cc`, `QuantizeAvx2`, as torch 2.13 compiles it). "separate": `rne(f32(x * f32(1 / scale))) +
-    zero_point` as `quantized_decomposed.quantize_per_tensor` (`torch/ao/quantization/fx/_decomposed.py`).
+    (FBGEMM `QuantUtilsAvx2.cc`, `QuantizeAvx2`, as torch 2.13 compiles it); NaN becomes the largest code. "separate":
+    `rne(f32(x * f32(1 / scale))) + zero_point` as `quantized_decomposed.quantize_per_tensor`
+    (`torch/ao/quantization/fx/_decomposed.py`); NaN becomes 0.
     """
     if rounding == "separate":
         with np.errstate(over="ignore", invalid="ignore"):
             scaled = np.rint(f32(x) * inverse(affine.scale)) + np.float32(affine.zero_point)
+        of_nan = 0
     else:
         scaled = fma(f32(x), reciprocal(affine.scale), np.float32(affine.zero_point))
+        of_nan = affine.maximum
     codes = np.rint(np.clip(scaled, affine.minimum, affine.maximum))
-    return np.where(np.isnan(scaled), affine.maximum, codes).astype(affine.dtype)
+    return np.where(np.isnan(scaled), of_nan, codes).astype(affine.dtype)
 
 
 def dequantize(codes: Codes, affine: Affine) -> Float32:

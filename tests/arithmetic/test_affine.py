@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+import torch.ao.quantization.fx._decomposed  # makes the operators
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from witness import ENGINES, KERNEL_SETS, Case, PyTorch, affine, codes, pair, styles
@@ -36,6 +38,33 @@ def test_quantize_is_pytorchs(pytorch: PyTorch, part: int, engine: str, kernels:
             Case("quantize", (x, pair(grid), dtype), lambda _, x=x, grid=grid: quantize(x, grid), note=(grid, x))
         )
     pytorch.compare("quantize_per_tensor", engine, kernels, cases)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_quantize_of_a_torch_export_graph_is_pytorchs(part: int, dtype: str) -> None:
+    rng = np.random.default_rng([3, part])
+    for index, style in styles(300):
+        grid = affine(rng, style, dtype, index)
+        x = floats(rng, grid, 1 + index % 70)
+        np.testing.assert_array_equal(quantize(x, grid, "separate"), _decomposed(x, grid), str(grid))
+
+
+def test_the_two_roundings_differ_where_the_product_is_next_to_a_half() -> None:
+    grid, x = Affine(0.030462145805358887, 120, "uint8"), np.array([-0.4721631705760956], np.float32)
+    assert (quantize(x, grid).item(), quantize(x, grid, "separate").item()) == (104, 105)
+    assert _decomposed(x, grid).item() == 105
+
+
+def test_zero_times_an_infinite_factor_is_pytorchs() -> None:
+    grid, x = Affine(1e-40, 7, "uint8"), np.array([0, 1e-40, -1e-40], np.float32)
+    np.testing.assert_array_equal(quantize(x, grid, "separate"), _decomposed(x, grid))
+
+
+def _decomposed(x: np.ndarray, grid: Affine) -> np.ndarray:
+    dtype = torch.uint8 if grid.dtype == "uint8" else torch.int8
+    operator = torch.ops.quantized_decomposed.quantize_per_tensor
+    limits = (grid.minimum, grid.maximum)
+    return np.asarray(operator(torch.from_numpy(x), grid.scale, grid.zero_point, *limits, dtype).numpy())
 
 
 @pytest.mark.parametrize("kernels", KERNEL_SETS, ids=str)

@@ -22,6 +22,7 @@ import accelsim
 import accelsim.compiler
 from accelsim.compiler import Compilation
 from accelsim.isa import Load, Memory, Program, Segment
+from accelsim.limits import Limits
 from accelsim.report import sweep_plots
 
 from .calling import EDGE, call
@@ -260,9 +261,9 @@ def test_the_effort_is_the_compilers(monkeypatch: pytest.MonkeyPatch) -> None:
     efforts: list[int] = []
     compile_with_plans = accelsim.compiler.compile_with_plans
 
-    def recorded(*arguments: Any, effort: int) -> Compilation:
+    def recorded(*arguments: Any, effort: int, limits: Limits) -> Compilation:
         efforts.append(effort)
-        return compile_with_plans(*arguments, effort=0)
+        return compile_with_plans(*arguments, effort=0, limits=limits)
 
     monkeypatch.setattr(accelsim.compiler, "compile_with_plans", recorded)
     for words in (
