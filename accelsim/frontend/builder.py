@@ -15,10 +15,10 @@ from accelsim.arithmetic.engines import KernelSet
 from accelsim.errors import ModelError
 from accelsim.network import Gather, Network, Node, Permute, Reshape, Slice, Unfold, Value
 
+from .calls import QUANTIZE, Call, Recording
 from .decomposed import exported_affine
 from .flow import Flow
 from .layouts import is_dense, order_of
-from .recording import QUANTIZE, Call, Recording
 from .tables import Program
 
 if TYPE_CHECKING:

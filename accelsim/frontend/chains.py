@@ -12,9 +12,9 @@ import torch
 from accelsim.network import Node, Weights
 
 from .builder import Builder, Real, Unrounded
+from .calls import Call
 from .decomposed import exported_affine
 from .kernels import Kernel
-from .recording import Call
 
 
 @dataclass(frozen=True, kw_only=True)

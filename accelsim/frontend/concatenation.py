@@ -8,8 +8,8 @@ from accelsim.arithmetic.affine import Affine
 from accelsim.network import Concatenate, Lookup, Reshape
 
 from .builder import Builder, Codes, affine_of
+from .calls import Call
 from .lookups import tables_for, tables_of_layout
-from .recording import Call
 from .tables import Here, Layout, Spans, Step
 
 

@@ -8,7 +8,7 @@ import torch.ao.quantization.fx._decomposed  # makes the operators
 from accelsim.arithmetic.affine import Affine
 from accelsim.errors import ModelError
 
-from .recording import Call
+from .calls import Call
 from .tables import STORAGE
 
 _NAMES = {dtype: name for name, dtype in STORAGE.items()}

@@ -11,8 +11,8 @@ from torch.utils._pytree import tree_leaves
 
 from accelsim.errors import ModelError
 
+from .calls import Call, Recording
 from .layouts import copy_of
-from .recording import Call, Recording
 from .versions import checksum, looks
 
 _REMEDY = (

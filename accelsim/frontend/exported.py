@@ -13,13 +13,13 @@ from accelsim.errors import ModelError
 from accelsim.network import Add, AveragePool, Concatenate, MaxPool, Reshape
 
 from .builder import Builder, Codes, FloatInput, Foreign, Move, Real, Unrounded, reshape
+from .calls import DEQUANTIZE, QUANTIZE, Call
 from .chains import Averaged, Constant, ElementSum, LayerSum, dequantized, finish
 from .decomposed import exported_affine
 from .exported_layers import LAYERS, layer, longer, quantize_layer
 from .lookups import look_up, step_of
 from .operators import MOVEMENTS, SAME
 from .operators.pooling import average_windows, max_pool_windows
-from .recording import DEQUANTIZE, QUANTIZE, Call
 from .tables import Here, Step
 
 _INT_REPR = Step("aten.int_repr.default", (Here(0),))

@@ -19,9 +19,9 @@ from accelsim.network import Convolution, Linear, Lookup, ResidualLayer, Weights
 from accelsim.network.rounding import layer_rounding
 
 from .builder import Builder, Foreign, Move, Real
+from .calls import DEQUANTIZE, Call
 from .chains import Constant, LayerSum, dequantized, finish
 from .kernels import Kernel
-from .recording import DEQUANTIZE, Call
 
 #: The operators of layers.
 LAYERS = ("aten.convolution", "aten.addmm", "aten.mm")

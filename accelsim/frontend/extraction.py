@@ -14,6 +14,8 @@ from accelsim.network.checks import check
 from accelsim.network.rounding import check_roundings
 
 from .builder import Builder, Codes, Foreign, Move, reshape
+from .calls import DEQUANTIZE, Call, Escape, Recording
+from .calls import QUANTIZE as EXPORTED_QUANTIZE
 from .dependence import check_repeats, perturbed
 from .exported import visit
 from .host import kernels_for
@@ -21,8 +23,7 @@ from .layouts import is_dense, order_of
 from .lookups import float_operator
 from .operators import MOVEMENTS, OPERATORS, QUANTIZE, REFUSED, SAME, TAKE_SEVERAL, is_elementwise, quantize
 from .packed import packed_keys
-from .recording import DEQUANTIZE, ENGINE_LOCK, Call, Escape, Recording, check_engine, quantized_engine, record_twice
-from .recording import QUANTIZE as EXPORTED_QUANTIZE
+from .recording import ENGINE_LOCK, check_engine, quantized_engine, record_twice
 
 
 def extract(model: Any, example_input: Any, *, engine: str | None = None, lanes: str | KernelSet = "host") -> Network:

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import torch
 
-from .recording import Call, Recording
+from .calls import Call, Recording
 
 
 class Flow:

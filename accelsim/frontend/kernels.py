@@ -14,9 +14,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from accelsim.arithmetic.affine import Affine
 
 from .builder import Builder
+from .calls import QUANTIZE, Call, Recording, Returned, returned
 from .decomposed import grid
 from .layouts import copy_of
-from .recording import QUANTIZE, Call, Recording, Returned, returned
 from .tables import STORAGE
 
 Lookup = Callable[[Any], Any]

@@ -12,9 +12,9 @@ from accelsim.errors import ModelError
 from accelsim.network import Lookup, Node
 
 from .builder import Builder, Codes, Foreign, Real
+from .calls import Call
 from .host import aten_kernels
 from .layouts import order_of
-from .recording import Call
 from .tables import Here, Layout, Number, Program, Step, Tables, joined, probe, probe_body, probe_layout
 
 

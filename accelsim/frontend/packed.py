@@ -10,7 +10,7 @@ import torch
 from accelsim.errors import ModelError
 from accelsim.network import Weights
 
-from .recording import Call
+from .calls import Call
 
 
 def packed_keys(model: Any) -> dict[int, str]:

@@ -6,10 +6,9 @@ import contextlib
 import inspect
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch.ao.nn.quantized import QFunctional
 from torch.overrides import TorchFunctionMode
@@ -19,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from accelsim.arithmetic.engines import ENGINES, PT2E
 from accelsim.errors import ModelError
 
+from .calls import QUANTIZE, Call, Escape, Recording, codes_of, returned, tensors_in
 from .layouts import copy_of, storage_of
 from .versions import Versions, written_tensors
 
@@ -51,99 +51,6 @@ _ABOUT = frozenset(
 #: PyTorch's engine and number of threads belong to the process: one thread at a time may choose them.
 ENGINE_LOCK = threading.RLock()
 
-#: How the operators of quantised torch.export graphs begin.
-QUANTIZE, DEQUANTIZE = "quantized_decomposed.quantize_per_", "quantized_decomposed.dequantize_per_"
-
-
-@dataclass(frozen=True)
-class Call:
-    """One operator call. `scope` is the path of the module that made it, "" for the model itself.
-
-    Its tensors are snapshots (see `versions`). `leaf`: the module has no parts of its own, so that its path names the
-    operator. `codes`: the integers of each quantised result tensor at that moment, if they were asked for. `constants`:
-    a checksum for each tensor that went in, None for those that depend on the model's inputs.
-    """
-
-    function: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    result: Any
-    scope: str
-    leaf: bool
-    codes: tuple[np.ndarray | None, ...] = ()
-    constants: tuple[int | None, ...] = ()
-    depends: bool = False
-
-    @property
-    def operator(self) -> str:
-        """Such as "quantized.conv2d_relu", without the overload."""
-        return str(self.function._schema.name).replace("::", ".")
-
-    @property
-    def tensors(self) -> list[torch.Tensor]:
-        """The tensors that go in, those inside of lists too."""
-        return _tensors((self.args, self.kwargs))
-
-    @property
-    def results(self) -> list[torch.Tensor]:
-        """The tensors that come out."""
-        return _tensors(self.result)
-
-    def argument(self, name: str, default: Any = None) -> Any:
-        """The argument of that name in the operator's schema, or its default."""
-        for position, argument in enumerate(self.function._schema.arguments):
-            if argument.name == name:
-                if position < len(self.args):
-                    return self.args[position]
-                declared = argument.default_value if argument.has_default_value() else default
-                return self.kwargs.get(name, declared)
-        return default
-
-
-@dataclass(frozen=True)
-class Escape:
-    """The first place where elements that depend on the model's inputs became numbers outside of PyTorch's operators.
-
-    `position`: of the call, or of the one after it; `scope`, `what`: which module, and what it called.
-    """
-
-    position: int
-    scope: str
-    what: str
-
-
-@dataclass(frozen=True)
-class Returned:
-    """An output of the model as its caller gets it: real numbers, or codes, and then their map where they have one."""
-
-    elements: np.ndarray
-    scale: float | None = None
-    zero_point: int | None = None
-
-
-@dataclass(frozen=True)
-class Recording:
-    """The calls of one run in order; `inputs` and `outputs` are snapshots of the tensors that went in and came out.
-
-    `returned`: the content of the outputs at the end of the run, if it was asked for. `dependent`: the identities of
-    the snapshots that depend on the inputs. `overwritten`: those that were written through another tensor, and by which
-    call (None: by no operator). `escape`: see there.
-    """
-
-    calls: tuple[Call, ...]
-    inputs: tuple[torch.Tensor, ...]
-    input_names: tuple[str, ...]
-    outputs: tuple[Any, ...]
-    returned: tuple[Returned | None, ...] = ()
-    dependent: frozenset[int] = frozenset()
-    overwritten: dict[int, int | None] = field(default_factory=dict)
-    escape: Escape | None = None
-
-    @property
-    def is_exported(self) -> bool:
-        """Whether the model is a quantised torch.export graph (PT2E)."""
-        return any(call.operator.startswith((QUANTIZE, DEQUANTIZE)) for call in self.calls)
-
 
 class _Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not looked into
     """Keeps every call, and with it a snapshot of every tensor, whose identity is its own for the whole recording."""
@@ -165,7 +72,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not looked
 
     def _called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         versions = self.versions
-        seen, given = versions.taken((args, kwargs)), _tensors((args, kwargs))
+        seen, given = versions.taken((args, kwargs)), tensors_in((args, kwargs))
         depends = versions.depends(given)
         constants = tuple(None if versions.depends(tensor) else versions.mark(tensor) for tensor in given)
         written = written_tensors(func, args, kwargs)
@@ -173,7 +80,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not looked
         result = func(*args, **kwargs)
         if not func._schema.is_mutable:  # a flag `inplace` may have been ignored
             written = [
-                tensor for tensor in written if any(storage_of(tensor) == storage_of(r) for r in _tensors(result))
+                tensor for tensor in written if any(storage_of(tensor) == storage_of(r) for r in tensors_in(result))
             ]
         versions.after_write(written, len(self.calls), dependent=depends)
         made, (scope, leaf) = versions.made(result, dependent=depends), self.scopes[-1]
@@ -219,17 +126,6 @@ class _Watch(TorchFunctionMode):  # type: ignore[misc]
         if name in _ESCAPES and self._recorder.versions.depends(args[:1]):
             self._recorder.escapes(f"Tensor.{name}")
         return func(*args, **(kwargs or {}))
-
-
-def _tensors(item: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in tree_leaves(item) if isinstance(leaf, torch.Tensor)]
-
-
-def codes_of(tensor: torch.Tensor, *, exported: bool) -> np.ndarray | None:
-    """The integers of a quantised tensor; `exported`: of a plain one that a torch.export graph quantised."""
-    if exported:
-        return tensor.numpy().copy()
-    return tensor.int_repr().numpy() if tensor.is_quantized else None
 
 
 def record(
@@ -301,15 +197,6 @@ def _record(
         dict(versions.overwritten),
         recorder.escape,
     )
-
-
-def returned(output: Any) -> Returned | None:
-    """What an output holds now; None for what is no tensor."""
-    if not isinstance(output, torch.Tensor):
-        return None
-    if not output.is_quantized:
-        return Returned(output.detach().numpy().copy())
-    return Returned(output.int_repr().numpy(), output.q_scale(), output.q_zero_point())
 
 
 @contextlib.contextmanager

@@ -12,9 +12,10 @@ from accelsim.arithmetic.engines import PT2E
 from accelsim.errors import InputError
 from accelsim.network import Network
 
+from .calls import Recording, Returned
 from .extraction import build, tensors_of
 from .kernels import run_lowered
-from .recording import Recording, Returned, record
+from .recording import record
 
 
 @dataclass(frozen=True)

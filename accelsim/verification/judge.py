@@ -31,7 +31,7 @@ from accelsim.network.substitution import LayerUnit, layer_codes
 from .result import LayerVerification
 
 if TYPE_CHECKING:
-    from accelsim.frontend.recording import Returned
+    from accelsim.frontend.calls import Returned
     from accelsim.frontend.reference import Run
 
 

@@ -10,11 +10,11 @@ from accelsim.network import Add, Lookup, Multiply, Permute, Reshape
 from accelsim.network.rounding import channels_last_order
 
 from ..builder import Builder, FloatInput, Foreign, Real
+from ..calls import Call
 from ..concatenation import concatenate
 from ..layouts import order_of
 from ..lookups import check_kernels, look_up, placed_step, step_of, tables_for, tables_of_layout
 from ..loops import row_length
-from ..recording import Call
 from ..tables import Layout, Program
 from .table import operator
 

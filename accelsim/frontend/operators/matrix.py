@@ -14,9 +14,9 @@ from accelsim.errors import ModelError
 from accelsim.network import Convolution, Linear, Weights
 
 from ..builder import Builder
+from ..calls import Call
 from ..host import matrix_kernels
 from ..packed import packed_for, weights
-from ..recording import Call
 from .table import operator
 
 #: FBGEMM's direct transposed convolution: channels come in blocks of so many, the kernel has at most so many columns.

@@ -8,7 +8,7 @@ from dataclasses import replace
 from accelsim.errors import ModelError
 
 from ..builder import Builder, Codes, Foreign, Move, Real, cut, gather, permute, reshape, windows
-from ..recording import Call
+from ..calls import Call
 from .repetition import padded
 from .table import movement
 

@@ -13,7 +13,7 @@ from accelsim.network import GroupNorm, LayerNorm, Matmul, Softmax
 from accelsim.network.rounding import layout_of
 
 from ..builder import Builder, affine_of
-from ..recording import Call
+from ..calls import Call
 from .table import operator
 
 

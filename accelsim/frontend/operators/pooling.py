@@ -11,8 +11,8 @@ from accelsim.network import AveragePool, MaxPool, Pads, Reshape, Value
 from accelsim.network.rounding import channels_last_order
 
 from ..builder import Builder
+from ..calls import Call
 from ..layouts import order_of
-from ..recording import Call
 from .table import operator
 
 

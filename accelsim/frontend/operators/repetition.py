@@ -17,7 +17,7 @@ from accelsim.errors import ModelError
 from accelsim.network import Concatenate, Gather, Lookup, Reshape, Slice
 
 from ..builder import Builder
-from ..recording import Call
+from ..calls import Call
 from .table import operator
 
 

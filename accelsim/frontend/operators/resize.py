@@ -7,8 +7,8 @@ from accelsim.network import Bilinear, Value
 from accelsim.network.rounding import layout_of
 
 from ..builder import Builder
+from ..calls import Call
 from ..layouts import order_of
-from ..recording import Call
 from .table import operator
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from ..builder import Builder
-from ..recording import Call
+from ..calls import Call
 
 Handler = Callable[[Builder, Call], None]
 
