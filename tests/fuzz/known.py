@@ -317,6 +317,30 @@ FOUND = (
         lambda x: doubled(x).unsqueeze(0).transpose_(0, 1),
         [[[148, 88, 138]], [[188, 124, 168]]],
     ),
+    *(
+        Known(
+            f"{name} of two channels of one pixel",
+            lambda model=model: model,  # type: ignore[misc]
+            lambda: q([[[[1.0]], [[-2.0]]]]),
+            codes,
+            engines,
+            refused=True,
+        )
+        for name, model, codes, engines in (
+            (
+                "an adaptive average",
+                lambda x: F.adaptive_avg_pool2d(x, (1, 2)),
+                [[[[138, 108]], [[138, 108]]]],
+                ("fbgemm", "qnnpack"),
+            ),
+            (
+                "a maximum",
+                lambda x: F.max_pool2d(x, 2, 1, 1),
+                [[[[138, 108], [138, 108]], [[138, 108], [138, 108]]]],
+                ("fbgemm",),
+            ),
+        )
+    ),
     Known(
         "relu6 of a transposed tensor",
         lambda: lambda x: F.relu6(x.transpose(2, 3)),
