@@ -103,6 +103,7 @@ class Builder:
         self.values: dict[str, Value] = {}
         self.nodes: list[Node] = []
         self.inputs: dict[int, str] = {}
+        self._numbers: dict[str, int] = {}
         #: For each value that PyTorch made: the number of the call, and which of its results.
         self.places: dict[str, tuple[int, int]] = {}
         self.notes: list[str] = []
@@ -201,10 +202,11 @@ class Builder:
         return self._unique(stem)
 
     def _unique(self, stem: str) -> str:
-        name, number = stem, 1
+        name, number = stem, self._numbers.get(stem, 1)
         while name in self.values:
             number += 1
             name = f"{stem}_{number}"
+        self._numbers[stem] = number  # lower ones are taken
         return name
 
     # Nodes

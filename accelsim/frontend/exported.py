@@ -190,7 +190,7 @@ def _average(builder: Builder, call: Call) -> bool:
         pool = average_windows(call, 2)
     else:
         if call.operator == "aten.mean":
-            if {axis % 4 for axis in call.argument("dim")} != {2, 3}:
+            if {axis % 4 for axis in call.argument("dim") or range(4)} != {2, 3}:
                 return False
             shape = (*source.shape[:2], 1, 1)
             moves = () if call.argument("keepdim", False) else ((call, (reshape(result.shape),)),)

@@ -33,9 +33,10 @@ def _(builder: Builder, call: Call) -> None:
 def _(builder: Builder, call: Call) -> None:
     source, result = call.tensors[0], call.results[0]
     axes = list(range(source.dim()))
-    if call.operator == "aten.permute":
+    name = call.operator.removesuffix("_")
+    if name == "aten.permute":
         axes = [axis % source.dim() for axis in call.argument("dims")]
-    elif call.operator == "aten.transpose":
+    elif name == "aten.transpose":
         a, b = call.argument("dim0") % source.dim(), call.argument("dim1") % source.dim()
         axes[a], axes[b] = axes[b], axes[a]
     else:
@@ -78,10 +79,10 @@ def _selected(shape: Sequence[int], axis: int, index: int) -> tuple[Move, ...]:
 def _(builder: Builder, call: Call) -> None:
     source = call.tensors[0]
     axis = call.argument("dim", 0) % source.dim()
-    moves, start = [], 0
-    for result in call.results:
+    results, moves, start = call.results, [], 0
+    for result in results:
         stop = start + result.shape[axis]
-        moves.append((result, (cut(source.shape, axis, start, stop),) if len(call.results) > 1 else ()))
+        moves.append((result, (cut(source.shape, axis, start, stop),) if len(results) > 1 else ()))
         start = stop
     builder.move(call, source, moves)
 

@@ -136,13 +136,14 @@ def _check_order(builder: Builder, call: Call, name: str) -> None:
     value, result = builder.value(name), call.results[0]
     rank = len(value.shape)
     both = channels_last_order(rank), tuple(range(rank))
-    if not value.lies_as(both[0]) or value.lies_as(both[1]):
+    if not value.lies_as(both[0]):
         return
     made = Value("", tuple(result.shape), value.affine, order_of(result))
     if not made.lies_as(both[0]):
         raise ModelError(
             f"{builder.where(call)}: PyTorch's {call.operator} returns its elements in the wrong order here: it takes "
-            f"the input for channels_last and its result for contiguous; call contiguous() on the input"
+            f"the input for channels_last and its result for contiguous; call contiguous() on the input, or expand it "
+            f"where it has one pixel"
         )
 
 
