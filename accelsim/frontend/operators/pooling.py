@@ -90,7 +90,10 @@ def _(builder: Builder, call: Call) -> None:
 def _(builder: Builder, call: Call) -> None:
     name, rank = _batched(builder, call), _rank(call)
     none = tuple((0, 0) for _ in range(rank))
-    if not _is_qnnpack(builder, name):
+    sizes, outputs = builder.value(name).shape[2:], call.results[0].shape[2:]
+    # QNNPACK's kernel has windows of one size; ATen takes the rest (`enable_qnnpack_for_ada_avgpool`).
+    divided = all(size % count == 0 for size, count in zip(sizes, outputs, strict=True))
+    if not (_is_qnnpack(builder, name) and divided):
         _check_order(builder, call, name)
     builder.emit(call, lambda own: AveragePool(own, (name,), "adaptive", (), (), none, aten=rank != 2), call.results[0])
 
