@@ -104,11 +104,17 @@ def multiply_rule(a: Affine, b: Affine, out: Affine, relu: bool) -> Product:
     return Product(a.zero_point, b.zero_point, last)
 
 
-def average_rule(source: Affine, out: Affine, count: int) -> AverageRule:
-    """QLinearGlobalAveragePool over `count` elements: `rne(f32(f32(sum(q - z)) * f32(s / f32(so * n)))) + zo`."""
+def average_rule(source: Affine, out: Affine, count: int, *, whole: bool) -> AverageRule:
+    """QLinearGlobalAveragePool over `count` elements: `rne(f32(f32(sum(q - z)) * f32(s / f32(so * n)))) + zo`.
+
+    Not over a `whole` image the zero point is added before the rounding, as QLinearAveragePool does; its sums of
+    binary32 numbers have roundings of their own, which this rule has not.
+    """
     with np.errstate(all="ignore"):
         multiplier = np.atleast_1d(f32(source.scale) / (f32(out.scale) * f32(count)))
-    last = Requantization(out.zero_point, out.minimum, out.maximum, multiplier=multiplier)
+    last = Requantization(
+        out.zero_point, out.minimum, out.maximum, multiplier=multiplier, zero_point_first=not whole
+    )
     return AverageRule(source.zero_point, last)
 
 

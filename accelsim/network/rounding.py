@@ -264,7 +264,8 @@ def pool_rules(
     if network.engine == ONNXRUNTIME:
         count = int(np.prod(kernel)) if divisor is None else divisor
         with located(node):
-            rule = onnxruntime.average_rule(value.affine, network.values[node.name].affine, count)
+            result = network.values[node.name].affine
+            rule = onnxruntime.average_rule(value.affine, result, count, whole=node.kind == "mean")
         return (lanes.Span(0, value.shape[1], rule),)
     sizes = node.kernel if node.kind == "window" else kernel  # QNNPACK divides by the whole kernel
     channels_last = value.lies_as(channels_last_order(len(value.shape)))

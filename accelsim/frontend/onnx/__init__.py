@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from accelsim.arithmetic.engines import ONNXRUNTIME
-from accelsim.errors import InputError, ModelError
+from accelsim.errors import FormatError, InputError, ModelError
 from accelsim.network import Network
 from accelsim.network.rounding import check_roundings
 
@@ -52,7 +52,12 @@ def _visit(builder: Builder, call: Call) -> None:
         raise ModelError(
             f"{call.where}: this operator is not read; replace it in the model, or see docs/onnx.md for those that are"
         )
-    return handler(builder, call)
+    try:
+        return handler(builder, call)
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
+        raise FormatError(
+            f"{call.where}: its operands or attributes are not those of this operator ({error}); export the model again"
+        ) from error
 
 
 def _shapes(graph: Graph, example: Any) -> list[Shape]:

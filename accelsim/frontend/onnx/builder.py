@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,6 +25,14 @@ KERNELS = KernelSet("uniform", "vnni")
 MIXED = (
     "its activations are int8, and some of them have several readers, or are inputs or outputs of the graph; quantise "
     "activations to uint8"
+)
+
+#: Over these operators ONNX Runtime carries a DequantizeLinear down and a QuantizeLinear up (`qdq_propagation.cc`).
+_CARRIED = frozenset({"MaxPool", "Reshape", "Transpose", "Slice", "Squeeze", "Unsqueeze", "Identity"})
+
+DETACHED = (
+    "something else than a Reshape, Transpose, Slice, Squeeze, Unsqueeze or MaxPool stands between it and the nearest "
+    "QuantizeLinear or DequantizeLinear"
 )
 
 #: Runs of elements that one lookup may have, where its table depends on the place.
@@ -82,11 +91,16 @@ class Builder:
         """How ONNX Runtime takes int8 codes: it makes uint8 of them where every tensor of a node is in a pair of
         QuantizeLinear and DequantizeLinear that nothing else reads ("unsigned"); where some are, the node is "float".
         """
+        operands = [self._references[name] for name in call.inputs if name]
+        if any(isinstance(operand, Real) and operand.detached for operand in operands):
+            if call.operator != "Add":  # whose float form is exact
+                self.computed_in_float(call.name, DETACHED)
+            return "float"
         if self.values[source].affine.dtype != "int8":
             return "codes"
         # Weights have a say of their own; a constant that is added is no pair.
-        operands = call.inputs if call.operator in ("Add", "Mul") else call.inputs[:1]
-        pairs = {*map(self.is_pair, operands), self.is_quantized_once(call.outputs[0])}
+        tensors = call.inputs if call.operator in ("Add", "Mul") else call.inputs[:1]
+        pairs = {*map(self.is_pair, tensors), self.is_quantized_once(call.outputs[0])}
         return "float" if len(pairs) > 1 else "unsigned" if pairs == {True} else "codes"
 
     def is_quantized_once(self, tensor: str) -> bool:
@@ -167,9 +181,12 @@ class Builder:
         match reference:
             case Codes(name):
                 self.assign(call, Codes(self.moved(name, (move,))), which)
-            case Real(name, values, steps):
-                self.assign(call, Real(self.moved(name, (move,)), values, steps), which)
-            case GraphInput() | Pending():
+            case Real(name):
+                detached = reference.detached or call.operator not in _CARRIED
+                self.assign(call, replace(reference, name=self.moved(name, (move,)), detached=detached), which)
+            case Pending():
+                self.assign(call, reference.moved(move, detached=call.operator not in _CARRIED), which)
+            case GraphInput():
                 self.assign(call, reference.moved(move), which)
             case _:
                 raise ModelError(f"{call.where}: it moves a constant that is no plain array; fold it before export")
@@ -204,6 +221,8 @@ class Builder:
     def quantized(self, call: Call, pending: Pending, affine: Affine) -> str:
         """The value of a pending number once it is quantised."""
         relu = pending.relu
+        if pending.detached:
+            self.computed_in_float(pending.name, DETACHED)
         if relu and affine.zero_point != affine.minimum:
             self.computed_in_float(pending.name, "a ReLU stands before a zero point that is not the least code")
         name = pending.emit(self, pending.name, affine, relu)

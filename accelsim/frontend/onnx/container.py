@@ -157,15 +157,22 @@ class _Reader:
             raise ModelError(f"{self._path}: holds sparse initialisers; store dense ones")
         constants: dict[str, np.ndarray] = {}
         for tensor in graph.initializer:
-            if tensor.name in constants:
-                raise FormatError(f"{self._path}: two initialisers are named {tensor.name!r}")
-            constants[tensor.name] = self._array(tensor, f"initialiser {tensor.name!r}")
+            name = self._text(tensor.name)
+            if name in constants:
+                raise FormatError(f"{self._path}: two initialisers are named {name!r}")
+            constants[name] = self._array(tensor, f"initialiser {name!r}")
         inputs = tuple(self._input(item) for item in graph.input if item.name not in constants)
         calls = tuple(self._call(node, number) for number, node in enumerate(graph.node))
-        self._check_order(calls, {*constants, *(item.name for item in inputs)}, [item.name for item in graph.output])
-        outputs = tuple(item.name for item in graph.output)
-        name = printable(graph.name) or self._path.stem
+        outputs = tuple(self._text(item.name) for item in graph.output)
+        self._check_order(calls, {*constants, *(item.name for item in inputs)}, outputs)
+        name = printable(self._text(graph.name)) or self._path.stem
         return Graph(name, self._opset(), calls, constants, inputs, outputs)
+
+    def _text(self, value: Any) -> str:
+        """A string of the message; protobuf hands over what is no UTF-8 as bytes."""
+        if not isinstance(value, str):
+            raise FormatError(f"{self._path}: a name is not UTF-8 ({value!r}); the file is damaged")
+        return value
 
     def _opset(self) -> int:
         versions = {item.domain: item.version for item in self._model.opset_import}
@@ -180,7 +187,7 @@ class _Reader:
             raise ModelError(f"{self._path}: operator set {version}; the installed onnx knows {newest}: update it")
         return version
 
-    def _check_order(self, calls: tuple[Call, ...], known: set[str], outputs: list[str]) -> None:
+    def _check_order(self, calls: tuple[Call, ...], known: set[str], outputs: tuple[str, ...]) -> None:
         for call in calls:
             for name in call.inputs:
                 if name and name not in known:
@@ -197,28 +204,31 @@ class _Reader:
                 raise FormatError(f"{self._path}: nothing makes the output {name!r}")
 
     def _input(self, item: Any) -> Input:
-        kind = item.type.tensor_type
+        name, kind = self._text(item.name), item.type.tensor_type
         if not item.type.HasField("tensor_type") or not kind.HasField("shape"):
-            raise ModelError(f"{self._path}: input {item.name!r} is no tensor of a known number of axes")
+            raise ModelError(f"{self._path}: input {name!r} is no tensor of a known number of axes")
         sizes = tuple(
             int(size.dim_value) if size.HasField("dim_value") and size.dim_value else None for size in kind.shape.dim
         )
         if any(size is not None and size < 0 for size in sizes):
-            raise FormatError(f"{self._path}: input {item.name!r} has the shape {sizes}; sizes are at least 1")
-        return Input(item.name, self._dtype(kind.elem_type, f"input {item.name!r}"), sizes)
+            raise FormatError(f"{self._path}: input {name!r} has the shape {sizes}; sizes are at least 1")
+        return Input(name, self._dtype(kind.elem_type), sizes)
 
-    def _dtype(self, number: int, what: str) -> str:
+    def _dtype(self, number: int) -> str:
         names = {value: name.lower() for name, value in self._onnx.TensorProto.DataType.items()}
         name = names.get(number, f"number {number}")
         return {"float": "float32", "double": "float64"}.get(name, name)
 
     def _call(self, node: Any, number: int) -> Call:
-        name = printable(node.name) or printable(next(iter(node.output), "")) or f"node {number}"
-        operator = printable(node.op_type)
+        inputs, outputs = (tuple(map(self._text, names)) for names in (node.input, node.output))
+        name = printable(self._text(node.name)) or printable(next(iter(outputs), "")) or f"node {number}"
+        operator = printable(self._text(node.op_type))
         if node.domain not in _DOMAINS:
             raise ModelError(f"node {name!r}: operator {operator!r} of the domain {node.domain!r} is not supported")
-        attributes = {item.name: self._attribute(item, f"node {name!r} ({operator})") for item in node.attribute}
-        return Call(operator, name, tuple(node.input), tuple(node.output), attributes)
+        attributes = {
+            self._text(item.name): self._attribute(item, f"node {name!r} ({operator})") for item in node.attribute
+        }
+        return Call(operator, name, inputs, outputs, attributes)
 
     def _attribute(self, item: Any, where: str) -> Any:
         kinds = self._onnx.AttributeProto
@@ -241,7 +251,7 @@ class _Reader:
 
     def _array(self, tensor: Any, what: str) -> np.ndarray:
         """A constant, read-only. Checked: type, size, and that the data are as many as the shape says."""
-        name = self._dtype(tensor.data_type, what)
+        name = self._dtype(tensor.data_type)
         known = ("float32", "float64", "float16", "int8", "uint8", "int16", "uint16", "int32", "int64", "bool")
         if name not in known:
             raise ModelError(f"{self._path}: {what} holds {name}; {', '.join(known)} are read")
@@ -281,7 +291,7 @@ class _Reader:
 
     def _external(self, tensor: Any, what: str, size: int) -> bytes:
         """The bytes of a constant in another file of the model's folder."""
-        fields = {item.key: item.value for item in tensor.external_data}
+        fields = {self._text(item.key): self._text(item.value) for item in tensor.external_data}
         location = fields.get("location", "")
         posix, windows = PurePosixPath(location), PureWindowsPath(location)
         outside = posix.is_absolute() or windows.drive or windows.root or ".." in (*posix.parts, *windows.parts)

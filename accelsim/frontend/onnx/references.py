@@ -38,12 +38,14 @@ class Codes:
 class Real:
     """Real numbers: `values` (256,) gives that of every code (by its byte) of the value `name`.
 
-    `steps`: the float operators that were applied after dequantising.
+    `steps`: the float operators that were applied after dequantising. `detached`: an operator moved the numbers over
+    which ONNX Runtime does not carry the DequantizeLinear, so that what reads them computes in float.
     """
 
     name: str
     values: Float32
     steps: tuple[str, ...] = ()
+    detached: bool = False
 
     @property
     def plain(self) -> bool:
@@ -86,7 +88,7 @@ class Pending:
     """Real numbers that get their codes where they are quantised: a sum, a product, an average.
 
     `emit` makes the node (named `name`) for an output's affine map, with or without a ReLU, and returns its value's
-    name. A clamp from above, and movements, come after it.
+    name. A clamp from above, and movements, come after it; `detached` as in `Real`, of the QuantizeLinear.
     """
 
     name: str
@@ -96,10 +98,12 @@ class Pending:
     relu: bool = False
     ceiling: float | None = None
     moves: tuple[Move, ...] = field(default=())
+    detached: bool = False
 
-    def moved(self, move: Move) -> Pending:
+    def moved(self, move: Move, *, detached: bool = False) -> Pending:
         """The same after one more movement."""
-        return replace(self, shape=move.shape, moves=(*self.moves, move))
+        detached = detached or self.detached
+        return replace(self, shape=move.shape, moves=(*self.moves, move), detached=detached)
 
 
 Reference = Codes | Real | GraphInput | Constant | Parameter | Pending

@@ -73,6 +73,38 @@ def _(builder: Builder, call: Call) -> None:
     builder.assign(call, average)
 
 
+@operator("AveragePool")
+def _(builder: Builder, call: Call) -> None:
+    builder.assign(call, average(builder, call, _plain(builder, call)))
+
+
+def average(builder: Builder, call: Call, source: str) -> Pending:
+    """The averages over windows of a value (N, C, *spatial)."""
+    shape = builder.values[source].shape
+    kernel = _kernel(call, shape)
+    stride, padding, dilation, sizes = windows(call, shape[2:], kernel)
+    if call.attribute("ceil_mode", 0) or max(dilation) > 1:
+        raise ModelError(f"{call.where}: ceil_mode and dilations are not supported")
+    if any(max(pair) >= taps for pair, taps in zip(padding, kernel, strict=True)):
+        raise ModelError(f"{call.where}: padding {padding} as wide as its window {kernel}")
+    include = bool(call.attribute("count_include_pad", 0))
+    builder.computed_in_float(call.name, "AveragePool sums in binary32")
+
+    def emit(builder: Builder, name: str, affine: Affine, relu: bool) -> str:
+        _check_average(builder, call, source, affine, relu)
+        node = AveragePool(builder.unique(name), (source,), "window", kernel, stride, padding, include)
+        return builder.add(node, (*shape[:2], *sizes), affine)
+
+    return Pending(call.name, call.operator, (*shape[:2], *sizes), emit)
+
+
+def _check_average(builder: Builder, call: Call, source: str, affine: Affine, relu: bool) -> None:
+    if relu:
+        raise ModelError(f"{call.where}: a ReLU behind an average; quantise the average first")
+    if affine.dtype != builder.values[source].affine.dtype:
+        raise ModelError(f"{call.where}: it takes {builder.values[source].affine.dtype} to {affine.dtype}")
+
+
 def _plain(builder: Builder, call: Call) -> str:
     reference = builder.reference(call, 0)
     if not isinstance(reference, Real) or not reference.plain:
@@ -88,10 +120,7 @@ def mean(builder: Builder, call: Call, source: str) -> Pending:
     sizes = shape[2:]
 
     def emit(builder: Builder, name: str, affine: Affine, relu: bool) -> str:
-        if relu:
-            raise ModelError(f"{call.where}: a ReLU behind an average; quantise the average first")
-        if affine.dtype != builder.values[source].affine.dtype:
-            raise ModelError(f"{call.where}: it takes {builder.values[source].affine.dtype} to {affine.dtype}")
+        _check_average(builder, call, source, affine, relu)
         node = AveragePool(builder.unique(name), (source,), "mean", sizes, sizes, ((0, 0),) * len(sizes))
         return builder.add(node, (*shape[:2], *(1 for _ in sizes)), affine)
 

@@ -22,7 +22,7 @@ from .layers import (
     weights_of,
 )
 from .movement import concatenated
-from .pooling import mean
+from .pooling import average, mean
 from .quantization import affine_of, codes, parameter
 from .table import operator
 
@@ -88,6 +88,14 @@ def _(builder: Builder, call: Call) -> None:
         raise ModelError(f"{call.where}: channels_last is not supported; it is made inside of ONNX Runtime only")
     source = codes(builder, call, 0, 1, 2)
     _finish(builder, call, mean(builder, call, source), 3, 4, builder.values[source].affine.dtype)
+
+
+@operator("QLinearAveragePool")
+def _(builder: Builder, call: Call) -> None:
+    if call.attribute("channels_last", 0):
+        raise ModelError(f"{call.where}: channels_last is not supported; it is made inside of ONNX Runtime only")
+    source = codes(builder, call, 0, 1, 2)
+    _finish(builder, call, average(builder, call, source), 3, 4, builder.values[source].affine.dtype)
 
 
 @operator("QLinearConcat")
