@@ -112,9 +112,7 @@ def average_rule(source: Affine, out: Affine, count: int, *, whole: bool) -> Ave
     """
     with np.errstate(all="ignore"):
         multiplier = np.atleast_1d(f32(source.scale) / (f32(out.scale) * f32(count)))
-    last = Requantization(
-        out.zero_point, out.minimum, out.maximum, multiplier=multiplier, zero_point_first=not whole
-    )
+    last = Requantization(out.zero_point, out.minimum, out.maximum, multiplier=multiplier, zero_point_first=not whole)
     return AverageRule(source.zero_point, last)
 
 

@@ -72,7 +72,7 @@ class Model:
 
 
 def answers(path: Path, *inputs: np.ndarray) -> list[np.ndarray]:
-    """The outputs of ONNX Runtime's CPU provider: one thread, sums of products exact on every processor."""
+    """The outputs of ONNX Runtime's CPU provider: one thread, sums of products exact on processors without VNNI too."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

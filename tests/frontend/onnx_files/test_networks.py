@@ -20,7 +20,7 @@ from accelsim.arithmetic.affine import quantize
 
 pytestmark = pytest.mark.witness
 
-_SHAPE = (2, 3, 16, 16)
+_SHAPE = (1, 3, 16, 16)
 
 
 class _Net(nn.Module):
@@ -58,18 +58,24 @@ def _sample(seed: int) -> np.ndarray:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("exported") / "float.onnx"
-    torch.onnx.export(_Net().eval(), (torch.zeros(_SHAPE),), str(path), dynamo=False, input_names=["x"], opset_version=17)
+    torch.onnx.export(
+        _Net().eval(), (torch.zeros(_SHAPE),), str(path), dynamo=False, input_names=["x"], opset_version=17
+    )
     return path
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize(
-    ("form", "activations"),
-    [(QuantFormat.QDQ, QuantType.QUInt8), (QuantFormat.QDQ, QuantType.QInt8), (QuantFormat.QOperator, QuantType.QUInt8)],
+    ("form", "activations", "per_channel", "in_float"),
+    [
+        (QuantFormat.QDQ, QuantType.QUInt8, False, ""),
+        (QuantFormat.QDQ, QuantType.QUInt8, True, ""),
+        (QuantFormat.QDQ, QuantType.QInt8, True, "/depthwise/Conv"),  # what two nodes read stays int8
+        (QuantFormat.QOperator, QuantType.QUInt8, True, "/GlobalAveragePool"),  # a Flatten behind it
+    ],
 )
 def test_what_quantize_static_writes_runs_as_in_onnx_runtime(
-    exported: Path, tmp_path: Path, form: QuantFormat, activations: QuantType, per_channel: bool
+    exported: Path, tmp_path: Path, form: QuantFormat, activations: QuantType, per_channel: bool, in_float: str
 ) -> None:
     path = tmp_path / "quantised.onnx"
     quantize_static(
@@ -82,13 +88,12 @@ def test_what_quantize_static_writes_runs_as_in_onnx_runtime(
         weight_type=QuantType.QInt8,
     )
     network = accelsim.extract(path)
-    # Of int8 with several readers ONNX Runtime computes some layers in float, which the network's notes say.
-    assert bool(network.notes) == (activations == QuantType.QInt8)
+    assert (in_float in network.notes[0]) if in_float else not network.notes
     samples = [_sample(seed) for seed in range(100, 120)]
     expected = np.concatenate([graphs.answers(path, sample)[0] for sample in samples])
     got = np.concatenate([network.run(sample)[0].dequantize() for sample in samples])
-    assert len(np.unique(expected)) > 20
-    if activations == QuantType.QInt8:
+    assert len(np.unique(expected)) > 15
+    if in_float:
         assert np.mean(got != expected) < 0.02
     else:
         assert np.array_equal(got, expected)

@@ -19,8 +19,9 @@ from accelsim.cli.application import application
 from accelsim.errors import AccelsimError, FormatError, InputError, ModelError
 from accelsim.frontend.onnx import container
 
-onnx = pytest.importorskip("onnx", reason="reads ONNX files: pip install accelsim[onnx]")
+pytest.importorskip("onnx", reason="reads ONNX files: pip install accelsim[onnx]")
 
+import onnx
 import onnx_graphs as graphs
 from onnx_graphs import Affine, Model
 
@@ -357,6 +358,11 @@ def test_a_size_that_is_not_fixed_is_taken_from_the_example(tmp_path: Path) -> N
         accelsim.extract(path, np.zeros((3, 5, 6, 6), np.float32))
     with pytest.raises(InputError, match="2 example inputs"):
         accelsim.extract(path, (np.zeros(1), np.zeros(1)))
+
+
+def test_a_model_in_pytorch_needs_an_example() -> None:
+    with pytest.raises(InputError, match="example input"):
+        accelsim.extract(abs)
 
 
 def test_the_engine_is_onnxruntimes_alone(tmp_path: Path) -> None:
