@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .binary32 import Float32, f32, fma, inverse, reciprocal
-from .engines import PT2E
+from .engines import ONNXRUNTIME, PT2E
 
 Codes = NDArray[np.uint8] | NDArray[np.int8]
 
 #: How real numbers become codes: "fused" is ATen's, product and zero point in one rounding; "separate" that of
-#: torch.export graphs, which round the product to an integer before they add the zero point.
-Quantization = Literal["fused", "separate"]
+#: torch.export graphs, which round the product to an integer before they add the zero point; "division" that of ONNX
+#: Runtime, which divides by the scale and adds the zero point to the rounded integer.
+Quantization = Literal["fused", "separate", "division"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Affine:
 
 def quantization_of(engine: str) -> Quantization:
     """How a network of that engine quantises what it is given."""
-    return "separate" if engine == PT2E else "fused"
+    by_engine: dict[str, Quantization] = {PT2E: "separate", ONNXRUNTIME: "division"}
+    return by_engine.get(engine, "fused")
 
 
 def quantize(x: ArrayLike, affine: Affine, rounding: Quantization = "fused") -> Codes:
@@ -48,8 +50,15 @@ def quantize(x: ArrayLike, affine: Affine, rounding: Quantization = "fused") -> 
     "fused": `rne(fma(x, 1 / scale, zero_point))` as `torch.quantize_per_tensor`, every lane, engine and kernel set
     (FBGEMM `QuantUtilsAvx2.cc`, `QuantizeAvx2`, as torch 2.13 compiles it); NaN becomes the largest code. "separate":
     `rne(f32(x * f32(1 / scale))) + zero_point` as `quantized_decomposed.quantize_per_tensor`
-    (`torch/ao/quantization/fx/_decomposed.py`); NaN becomes 0.
+    (`torch/ao/quantization/fx/_decomposed.py`); NaN becomes 0. "division":
+    `rne(f32(x / scale)) + zero_point` as ONNX Runtime's `QuantizeLinear` (MLAS `quantize.cpp`); NaN becomes the least.
     """
+    if rounding == "division":
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = np.rint(f32(x) / f32(affine.scale))
+        after = affine.zero_point
+        codes = np.fmin(np.fmax(scaled, np.float32(affine.minimum - after)), np.float32(affine.maximum - after))
+        return np.asarray(codes + np.float32(after)).astype(affine.dtype)
     if rounding == "separate":
         with np.errstate(over="ignore", invalid="ignore"):
             scaled = np.rint(f32(x) * inverse(affine.scale)) + np.float32(affine.zero_point)

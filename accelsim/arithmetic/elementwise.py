@@ -51,11 +51,15 @@ class Operand:
 
 @dataclass(frozen=True)
 class FloatAdd:
-    """`f32(a + b)` of two operands in binary32, then requantised."""
+    """`f32(a + b)` of two operands in binary32, then requantised.
+
+    `fused`: `fma(f32(qa - subtract), scale, b)` in the place of the sum; the offset of `a` has no part in it.
+    """
 
     a: Operand
     b: Operand
     requantization: Requantization
+    fused: bool = False
 
     def apply(self, a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.int32]:
         """Codes of the sum, element by element."""
@@ -63,8 +67,12 @@ class FloatAdd:
 
     def codes(self, a: NDArray[np.integer], b: NDArray[np.integer]) -> Float32:
         """What `apply` returns, as whole binary32 numbers."""
+        right = self.b.apply(b)
         with np.errstate(over="ignore"):
-            return self.requantization.codes(self.a.apply(a) + self.b.apply(b))
+            if self.fused:
+                left = np.asarray(a, np.int32) - self.a.subtract
+                return self.requantization.codes(fma(left, self.a.scale, right))
+            return self.requantization.codes(self.a.apply(a) + right)
 
 
 @dataclass(frozen=True)

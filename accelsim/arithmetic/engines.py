@@ -1,4 +1,4 @@
-"""Whose arithmetic is meant: PyTorch's quantised engines, and the sets of kernels that a host's processor selects."""
+"""Whose arithmetic is meant (PyTorch's engines, ONNX Runtime), and the kernel sets that a processor selects."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ ENGINES = ("fbgemm", "qnnpack", "x86", "onednn")
 
 #: The arithmetic of a torch.export graph's lowering, in the place of an engine: `torch.backends.quantized` has no say.
 PT2E = "pt2e"
+
+#: The arithmetic of ONNX graphs: that of ONNX Runtime's CPU provider.
+ONNXRUNTIME = "onnxruntime"
+
+#: Whatever a network's engine can be.
+ARITHMETICS = (*ENGINES, PT2E, ONNXRUNTIME)
 
 AtenKernels = Literal["default", "avx2", "avx512", "uniform"]
 MatrixKernels = Literal["avx2", "avx512", "vnni"]
@@ -31,8 +37,8 @@ class KernelSet:
 
 def check_engine(engine: str) -> str:
     """`engine` itself. Raises ModelError if there is none of that name."""
-    if engine not in (*ENGINES, PT2E):
-        raise ModelError(f"no engine is named {engine!r}; the engines are {', '.join((*ENGINES, PT2E))}")
+    if engine not in ARITHMETICS:
+        raise ModelError(f"no engine is named {engine!r}; the engines are {', '.join(ARITHMETICS)}")
     return engine
 
 

@@ -17,12 +17,15 @@ from accelsim.escaping import whole_characters
 from accelsim.frontend.archive import SCRIPT
 from accelsim.network import Network
 
-from .kinds import NETWORK, PROGRAM, file_kind, is_there, no_model
+from .kinds import NETWORK, ONNX, PROGRAM, file_kind, is_there, no_model
 from .output import progress
 from .status import CallError
 from .streams import give_stdout_away
 
-TAKEN = "module:callable (for example examples.digits:quantized), a TorchScript file with --trust, or a saved network"
+TAKEN = (
+    "module:callable (for example examples.digits:quantized), an ONNX file, a TorchScript file with --trust, or a saved "
+    "network"
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,11 @@ def open_model(
         return Source(network, x)
     if kind == PROGRAM:
         raise CallError(f"{argument}: holds a program, not a model; `accelsim run` and `disassemble` take programs")
+    if kind == ONNX:
+        with progress(f"read {argument}"):
+            from accelsim.frontend import extract
+
+            return Source(extract(argument, x, engine=engine), x)
     with progress(f"load {argument}"):
         if kind == SCRIPT:
             model, example = _script(argument, engine, x, trust), x

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from accelsim.arithmetic.engines import ENGINES, AtenKernels
+from accelsim.arithmetic.engines import ENGINES, ONNXRUNTIME, AtenKernels
 from accelsim.limits import DEFAULT, Limits
 
 from .arrays import read_array
@@ -35,8 +35,8 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="module:callable that returns (model, example_input), a TorchScript file (with --trust), or a saved "
-        "network.",
+        help="module:callable that returns (model, example_input), an ONNX file, a TorchScript file (with --trust), or "
+        "a saved network.",
         show_default=False,
     ),
 ]
@@ -51,10 +51,10 @@ Trust = Annotated[
 Engine = Annotated[
     str | None,
     typer.Option(
-        parser=one_of(ENGINES),
-        metavar="|".join(ENGINES),
+        parser=one_of((*ENGINES, ONNXRUNTIME)),
+        metavar="|".join((*ENGINES, ONNXRUNTIME)),
         help="Whose arithmetic is meant; PyTorch's quantised engine is set to it while the model is made. "
-        "By default that engine as the model's callable leaves it.",
+        "By default that engine as the model's callable leaves it. ONNX files have onnxruntime's alone.",
         show_default=False,
     ),
 ]

@@ -144,8 +144,9 @@ def _binary(rule: FloatAdd | FixedAdd | Product, fields: dict[str, Any]) -> Inst
             **fields,
         )
     last = rule.requantization
-    assert last.multiplier is not None
-    fields |= {"steps": last.steps, "multiplier": float(last.multiplier[0]), "zero_point": last.zero_point}
+    constant = last.multiplier if last.multiplier is not None else last.divisor
+    factor = 1.0 if constant is None else float(constant[0])
+    fields |= {"steps": last.steps, "multiplier": factor, "zero_point": last.zero_point}
     fields |= {"minimum": last.minimum, "maximum": last.maximum}
     if isinstance(rule, Product):
         return Multiply(zero_a=rule.zero_a, zero_b=rule.zero_b, **fields)
@@ -156,6 +157,7 @@ def _binary(rule: FloatAdd | FixedAdd | Product, fields: dict[str, Any]) -> Inst
         subtract_b=rule.b.subtract,
         scale_b=float(rule.b.scale),
         offset_b=float(rule.b.offset),
+        fused=int(rule.fused),
         **fields,
     )
 

@@ -1,4 +1,4 @@
-"""torch to network: the only floor that imports torch, and only once one of these names is used."""
+"""Models and files to networks: the only floor that imports torch, and only where a model in PyTorch asks for it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .extraction import extract
     from .host import host_kernels
     from .reference import record_eager_values, record_run, record_values
+    from .roads import extract
 
 _HOME = {
-    "extract": "extraction",
+    "extract": "roads",
     "host_kernels": "host",
     "record_eager_values": "reference",
     "record_run": "reference",

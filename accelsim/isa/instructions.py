@@ -414,7 +414,10 @@ class _Binary(_Lines):
 class Add(_Binary):
     """Add in binary32: f(q) = fma(q - subtract, scale, offset) of each operand, f32(f(a) + f(b)), then `steps`.
 
-    Of the steps only `multiplier` (the constant is the field of that name), `zero_point_first` and `fused_zero_point`.
+    With `fused` the sum is fma(a - subtract_a, scale_a, f(b)), one rounding less, and offset_a has no part in it.
+
+    Of the steps only `multiplier` or `divisor` (whose constant is the field `multiplier`), `zero_point_first` and
+    `fused_zero_point`.
     """
 
     opcode = 5
@@ -428,10 +431,11 @@ class Add(_Binary):
     scale_b: float = binary32("factor of b")
     offset_b: float = binary32("added to b in the same rounding", 0.0)
     steps: Step = choice(Step, 10, "steps of the requantisation")
-    multiplier: float = binary32("constant of the multiplier step")
+    multiplier: float = binary32("constant of the multiplier or the divisor step")
     zero_point: int = signed(9, "output zero point")
     minimum: int = signed(9, "lower clamp")
     maximum: int = signed(9, "upper clamp")
+    fused: int = unsigned(1, "1: a's product and the sum are rounded once", 0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -105,7 +105,7 @@ def check_fields(instructions: tuple[Instruction, ...], accelerator: Accelerator
         if isinstance(instruction, Mac) and instruction.pixels_abreast > 1:
             _check_abreast(index, instruction, accelerator)
         if isinstance(instruction, Add | Multiply | Pool):
-            surplus = post.unavailable_steps(instruction.steps, divisor=isinstance(instruction, Pool))
+            surplus = post.unavailable_steps(instruction.steps, divisor=not isinstance(instruction, Multiply))
             if surplus:
                 raise MachineError(
                     f"{describe(index, instruction)}: has no constant for {str(surplus.name).lower()}; "

@@ -58,6 +58,7 @@ def _binary_rule(instruction: _Binary) -> FloatAdd | FixedAdd | Product:
                 Operand(instruction.subtract_a, f32(instruction.scale_a), f32(instruction.offset_a)),
                 Operand(instruction.subtract_b, f32(instruction.scale_b), f32(instruction.offset_b)),
                 _rule(instruction, instruction.steps, _immediate(instruction.steps, instruction.multiplier)),
+                fused=bool(instruction.fused),
             )
         case AddFixed():
             return FixedAdd(

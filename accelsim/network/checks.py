@@ -13,6 +13,7 @@ import numpy as np
 
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.binary32 import f32
+from accelsim.arithmetic.engines import ONNXRUNTIME
 from accelsim.errors import ModelError
 
 from . import rounding
@@ -115,7 +116,10 @@ def _check_node(network: Network, node: Node) -> None:
     if not isinstance(node, Concatenate):
         count = 2 if isinstance(node, _TWO) else 1
         _require(len(sources) == count, f"reads {len(sources)} values; a {type(node).__name__} reads {count}")
-    if isinstance(node, _KEEP_THE_MAP):
+    free = isinstance(node, AveragePool) and network.engine == ONNXRUNTIME
+    if free:
+        _require(sources[0].affine.dtype == result.affine.dtype, "a pool does not change the dtype of its codes")
+    elif isinstance(node, _KEEP_THE_MAP):
         for source in sources:
             _require(
                 source.affine == result.affine,
@@ -153,6 +157,8 @@ def _check_weights(weights: Weights, shape: Shape, outputs: int) -> None:
     _require(zeros.min() >= -128 and zeros.max() <= 127, "weights.zero_point leaves the range of int8")
     if weights.bias is not None:  # infinities and NaN have codes: what the engine makes of them
         _check_array("weights.bias", weights.bias, np.float32, (outputs,))
+    if weights.integer_bias is not None:
+        _check_array("weights.integer_bias", weights.integer_bias, np.int32, (outputs,))
 
 
 def _windows(sizes: Shape, kernel: Sequence[int], node: Convolution | MaxPool | AveragePool) -> Shape:

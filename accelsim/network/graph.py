@@ -16,6 +16,7 @@ import numpy as np
 
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import KernelSet
+from accelsim.arithmetic.onnxruntime import AddForm
 from accelsim.errors import ModelError
 from accelsim.limits import DEFAULT, Limits
 
@@ -64,6 +65,8 @@ class Weights:
     `codes`: int8, (O, I / groups, *kernel), transposed convolution (I, O / groups, *kernel), linear (O, I).
     `scale`: float64, `zero_point`: int32, both of length 1 (per tensor) or O (per output channel).
     `bias`: float32 of length O in real units, or None. `key`: prefix of the `state_dict` entries, "" if unknown.
+    `integer_bias`: int32 of length O, the bias in steps of the sums where the model holds it so (the engine
+    onnxruntime); `bias` is then what it stands for.
     """
 
     codes: np.ndarray
@@ -72,6 +75,7 @@ class Weights:
     per_channel: bool
     bias: np.ndarray | None
     key: str = ""
+    integer_bias: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -117,10 +121,12 @@ class Add(Node):
 
     `row`: of how many elements of the output, in memory order, PyTorch makes one vector loop. None: all of them, where
     the operands lie alike and without gaps; 0: no vector loop at all.
+    `form`: in a network of the engine onnxruntime, which of its kernels adds (`arithmetic.onnxruntime.AddForm`).
     """
 
     relu: bool = False
     row: int | None = None
+    form: AddForm = "codes"
 
 
 @dataclass(frozen=True)
@@ -155,8 +161,10 @@ class MaxPool(Node):
 
 @dataclass(frozen=True)
 class AveragePool(Node):
-    """Average over a window. `kind`: "window" (avg_pool), "adaptive" (adaptive_avg_pool, output size = the value's),
-    or "mean" (over all spatial axes); they round differently.
+    """Average over a window, to the affine map of its input (in the engine onnxruntime to any map).
+
+    `kind`: "window" (avg_pool), "adaptive" (adaptive_avg_pool, output size = the value's), or "mean" (over all spatial
+    axes); they round differently.
 
     `aten`: ATen computes it although the engine is qnnpack, whose kernels have no ceil mode, for example.
     """

@@ -9,10 +9,10 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from accelsim.arithmetic import lanes
+from accelsim.arithmetic import lanes, onnxruntime
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.elementwise import Product, Span, add_rules, multiply_rules
-from accelsim.arithmetic.engines import PT2E, KernelSet
+from accelsim.arithmetic.engines import ONNXRUNTIME, PT2E, KernelSet
 from accelsim.arithmetic.lowered import ResidualSum, add_rule, residual_sum
 from accelsim.arithmetic.matrix import requantization
 from accelsim.arithmetic.onednn import ConvolutionShape
@@ -20,7 +20,7 @@ from accelsim.arithmetic.pooling import AverageRule, average_rules
 from accelsim.arithmetic.requantize import Requantization
 from accelsim.errors import ModelError
 
-from .graph import Add, AveragePool, Convolution, Linear, Multiply, Network, Node, ResidualLayer, Value
+from .graph import Add, AveragePool, Convolution, Linear, Multiply, Network, Node, ResidualLayer, Value, Weights
 
 Rule = TypeVar("Rule")
 
@@ -79,7 +79,18 @@ def layer_rounding(
 ) -> Requantization:
     """The requantisation of a layer of codes of the map `source`; `offset` is added to each channel's sums first."""
     weights = node.weights
+    offset = None if offset is None else offset.astype(np.int32)
     with located(node):
+        if engine == ONNXRUNTIME:
+            return onnxruntime.matrix_rule(
+                source=source,
+                weight_scale=weights.scale,
+                output=result,
+                bias=_integer_bias(weights, source),
+                relu=node.relu,
+                channels=output_channels(node),
+                offset=offset,
+            )
         return requantization(
             engine,
             kernels,
@@ -96,9 +107,16 @@ def layer_rounding(
             output_padding=node.output_padding if isinstance(node, Convolution) else (),
             transposed=isinstance(node, Convolution) and node.transposed,
             shape=convolution_shape(node) if isinstance(node, Convolution) else None,
-            offset=None if offset is None else offset.astype(np.int32),
+            offset=offset,
             float_output=node.float_output,
         )
+
+
+def _integer_bias(weights: Weights, source: Affine) -> np.ndarray | None:
+    """The bias in steps of the sums, as the model holds it or as ONNX Runtime quantises it."""
+    if weights.integer_bias is not None or weights.bias is None:
+        return weights.integer_bias
+    return onnxruntime.quantized_bias(weights.bias, onnxruntime.unit(source, weights.scale))
 
 
 def residual_rounding(network: Network, node: ResidualLayer) -> ResidualSum:
@@ -157,6 +175,9 @@ def add_spans(network: Network, node: Add) -> tuple[Span, ...]:
     with located(node):
         if network.engine == PT2E:
             return (lanes.Span(0, out.size, add_rule(a.affine, b.affine, out.affine, node.relu)),)
+        if network.engine == ONNXRUNTIME:
+            rule = onnxruntime.add_rule(a.affine, b.affine, out.affine, node.relu, node.form)
+            return (lanes.Span(0, out.size, rule),)
         # QNNPACK does not broadcast; ATen takes the operands then.
         engine = "fbgemm" if network.engine == "qnnpack" and a.shape != b.shape else network.engine
         return _in_rows(
@@ -171,6 +192,8 @@ def product_spans(network: Network, node: Multiply) -> tuple[lanes.Span[Product]
     a, b = (network.values[name].affine for name in node.inputs)
     out = network.values[node.name]
     with located(node):
+        if network.engine == ONNXRUNTIME:
+            return (lanes.Span(0, out.size, onnxruntime.multiply_rule(a, b, out.affine, node.relu)),)
         return _in_rows(
             out.size,
             node.row,
@@ -238,6 +261,12 @@ def pool_rules(
     `kernel`: the sizes of the pixel's window without padding; `divisor`: what the sum is divided by.
     """
     value = network.values[node.inputs[0]]
+    if network.engine == ONNXRUNTIME:
+        count = int(np.prod(kernel)) if divisor is None else divisor
+        with located(node):
+            result = network.values[node.name].affine
+            rule = onnxruntime.average_rule(value.affine, result, count, whole=node.kind == "mean")
+        return (lanes.Span(0, value.shape[1], rule),)
     sizes = node.kernel if node.kind == "window" else kernel  # QNNPACK divides by the whole kernel
     channels_last = value.lies_as(channels_last_order(len(value.shape)))
     if node.kind == "mean":

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from accelsim import files
 from accelsim.arithmetic.affine import Affine
-from accelsim.arithmetic.engines import ENGINES, PT2E, KernelSet
+from accelsim.arithmetic.engines import ARITHMETICS, KernelSet
 from accelsim.container import brief, check_same, pack, unpack
 from accelsim.errors import FormatError, ModelError
 from accelsim.reading import shown
@@ -37,8 +37,8 @@ def load(path: str | Path) -> Network:
     """Read a network. Raises FormatError for a file that is missing, damaged (see `checks`), of another kind, newer."""
     header, arrays = unpack(path, _KIND, "accelsim extract --out")
     try:
-        if header["engine"] not in (*ENGINES, PT2E):
-            known = ", ".join((*ENGINES, PT2E))
+        if header["engine"] not in ARITHMETICS:
+            known = ", ".join(ARITHMETICS)
             raise FormatError(f"{path}: unknown engine {shown(header['engine'])}; there are {known}")
         values = [_typed(Value, item) for item in header["values"]]
         network = Network(

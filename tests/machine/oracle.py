@@ -201,8 +201,11 @@ def _binary(instruction: Any, a: int, b: int) -> int:
                     (b, instruction.subtract_b, instruction.scale_b, instruction.offset_b),
                 )
             ]
-            constants = [instruction.multiplier] if instruction.steps & Step.MULTIPLIER else []
-            return finish(pipeline(sum(sides, Fraction(0)), instruction.steps, constants), instruction)
+            total = sum(sides, Fraction(0))
+            if instruction.fused:
+                total = (a - instruction.subtract_a) * Fraction(instruction.scale_a) + sides[1]
+            constants = [instruction.multiplier] if instruction.steps & (Step.MULTIPLIER | Step.DIVISOR) else []
+            return finish(pipeline(total, instruction.steps, constants), instruction)
         case Multiply():
             product = (a - instruction.zero_a) * (b - instruction.zero_b)
             constants = [instruction.multiplier] if instruction.steps & Step.MULTIPLIER else []

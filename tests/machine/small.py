@@ -240,10 +240,11 @@ def random_post(random: Random) -> Instruction:
         if kind == "add":
             sides = {
                 "subtract_a": zeros[0],
-                "scale_a": 0.375,
+                "scale_a": float(np.float32(0.1)),
                 "subtract_b": zeros[1],
                 "scale_b": 0.1875,
                 "offset_b": 1.5,
+                "fused": random.randint(0, 1),
             }
             return Add(**shape, **sides, steps=Step.MULTIPLIER | last, multiplier=random.choice([0.5, 2.0]), **clamp)
         if kind == "multiply":

@@ -1,0 +1,37 @@
+"""The roads that lead into a network, one door each: a model in PyTorch, or a file, told apart by its content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelsim.errors import FormatError, InputError
+from accelsim.network import Network
+
+if TYPE_CHECKING:
+    from accelsim.arithmetic.engines import KernelSet
+
+
+def extract(
+    model: Any, example_input: Any = None, *, engine: str | None = None, lanes: str | KernelSet = "host"
+) -> Network:
+    """The integers of a quantised model as a network.
+
+    `model`: a model in PyTorch (`accelsim.frontend.extraction`), or the path of an ONNX file (`accelsim.frontend.onnx`;
+    nothing in it is executed). `example_input`: a tensor (or array), a tuple for several inputs; its shapes become the
+    network's. For a file that states all sizes it may be left out. `engine`: whose arithmetic is meant. `lanes`: of
+    PyTorch's kernel sets the one that is meant; ONNX Runtime's rules hold for every element.
+    Raises ModelError, FormatError or InputError.
+    """
+    if isinstance(model, str | Path):
+        from .onnx import extract_onnx, is_onnx
+
+        if not is_onnx(model):
+            what = "no ONNX file" if Path(model).is_file() else "no such file"
+            raise FormatError(f"{model}: {what}; give the path of an ONNX file, or a model in PyTorch")
+        return extract_onnx(model, example_input, engine=engine)
+    if example_input is None:
+        raise InputError("a model in PyTorch is recorded on an example input; give a tensor or a tuple of tensors")
+    from .extraction import extract as recorded
+
+    return recorded(model, example_input, engine=engine, lanes=lanes)
