@@ -4,19 +4,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-full lint types imports check clean
+.PHONY: demo test test-full test-witness lint types imports check clean
 
 demo: $(READY)
 	$(BIN)/python -m examples.demo
 
 # Threads of PyTorch that wait do not spin: two test processes share the processors.
-test test-full: export OMP_WAIT_POLICY := passive
+test test-full test-witness: export OMP_WAIT_POLICY := passive
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 -m "not full"
 
 test-full: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+# Beside engines that PyTorch does not bring along: ONNX Runtime.
+test-witness: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[witness]'
+	$(BIN)/python -c 'import onnx, onnxruntime'
+	$(BIN)/python -m pytest -n 2 -m "witness and not full"
 
 lint: $(READY)
 	$(BIN)/ruff check .
