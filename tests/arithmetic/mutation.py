@@ -31,9 +31,9 @@ KEPT = "ACCELSIM_KEPT_ANSWERS"
 #: What the tests of a mutant may take: seconds of the processor for each that the module itself takes, and memory.
 PATIENCE, MEMORY = 2, 8 * 2**30
 
-#: Modules whose rules stand here, and the test files that are to notice.
+#: Modules whose rules stand here, and the test files that are to notice: of this folder, or named from `tests`.
 TESTS = {
-    "affine": ("affine", "elementwise"),
+    "affine": ("affine", "elementwise", "golden/test_onnxruntime"),
     "alternatives": ("gemmlowp", "alternatives"),
     "binary32": ("binary32", "affine", "elementwise", "matrix"),
     "certificate": ("certificate",),
@@ -52,6 +52,7 @@ TESTS = {
     "normalization": ("normalization",),
     "offsets": ("offsets",),
     "onednn": ("matrix",),
+    "onnxruntime": ("golden/test_onnxruntime",),
     "pooling": ("pooling",),
     "reachable": ("certificate",),
     "requantize": ("requantize", "elementwise", "matrix", "pooling"),
@@ -243,7 +244,7 @@ def _passes(mutant: Mutant | None, files: list[str], seconds: int | None = None)
 
 
 def _files(module: str) -> list[str]:
-    return [str(HERE / f"test_{name}.py") for name in TESTS[module]]
+    return [str(HERE.parent / f"{name}.py" if "/" in name else HERE / f"test_{name}.py") for name in TESTS[module]]
 
 
 def survivors(chosen: list[Mutant], directory: str, *, report: bool = False) -> list[Mutant]:
