@@ -23,8 +23,8 @@ from .status import CallError
 from .streams import give_stdout_away
 
 TAKEN = (
-    "module:callable (for example examples.digits:quantized), an ONNX file, a TorchScript file with --trust, or a saved "
-    "network"
+    "module:callable (for example examples.digits:quantized), an ONNX file, a TorchScript file with --trust, "
+    "or a saved network"
 )
 
 
