@@ -43,13 +43,14 @@ def verify(
     """
     from accelsim.compiler import compile_with_plans
     from accelsim.machine import simulate
-    from accelsim.verification import compare
+    from accelsim.verification import check_witness, compare
 
     limits = limits_of(limit)
     accelerator = Accelerator.from_yaml(config)
     if saved_kind(model) is not None:
         raise CallError(f"{model}: verify needs the PyTorch model, to compare with; `accelsim run` takes saved files")
     source = open_model(model, engine, lanes, read_inputs(inputs), trust=trust)
+    check_witness(source.network)
     with progress("compile"):
         compilation = compile_with_plans(source.network, accelerator, effort=effort, limits=limits)
     units = compilation.units

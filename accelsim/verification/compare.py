@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from accelsim.arithmetic.engines import PT2E
+from accelsim.arithmetic.engines import ONNXRUNTIME, PT2E
 from accelsim.compiler import compile_with_plans
 from accelsim.errors import InputError, ModelError
 from accelsim.hardware import Accelerator
@@ -51,12 +51,22 @@ def verify(
         )
     example = tuple(part[:batch] for part in inputs) if batch is not None else inputs
     network = extract(model, example if isinstance(x, tuple) else example[0], engine=engine, lanes=lanes)
+    check_witness(network)
     units = None
     if program is None:
         compilation = compile_with_plans(network, accelerator, effort=effort, limits=limits)
         program, units = compilation.program, compilation.units
     result = simulate(program, x, accelerator=accelerator, limits=limits)
     return compare(network, result, model, x, units, limits=limits)
+
+
+def check_witness(network: Network) -> None:
+    """Raises ModelError for a network of an engine that PyTorch has not."""
+    if network.engine == ONNXRUNTIME:
+        raise ModelError(
+            f"{network.name}: `verify` compares with PyTorch's kernels, but this network's are ONNX Runtime's; compare "
+            "what `accelsim run --input` or `Network.run` gives with an InferenceSession's outputs"
+        )
 
 
 def compare(

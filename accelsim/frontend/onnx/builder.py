@@ -13,9 +13,10 @@ from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import ONNXRUNTIME, KernelSet
 from accelsim.arithmetic.onnxruntime import AddForm
 from accelsim.errors import ModelError
+from accelsim.escaping import printable
 from accelsim.network import Lookup, Network, Node, Value
 
-from .container import MOST_ELEMENTS, Call, Graph, printable
+from .container import MOST_ELEMENTS, Call, Graph
 from .references import Codes, Constant, GraphInput, Move, Parameter, Pending, Real, Reference, Shape
 
 #: One rule holds for every element, and sums of products are exact.

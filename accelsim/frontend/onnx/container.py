@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from accelsim.errors import FormatError, ModelError
+from accelsim.escaping import printable
 
 #: The first operator set in which every operator that is read has the meaning that it has here.
 OLDEST_OPSET = 13
@@ -317,8 +318,3 @@ class _Reader:
                 return file.read(size)
         except OSError as error:
             raise FormatError(f"{self._path}: {what}: {printable(location)!r}: {error.strerror}") from None
-
-
-def printable(text: str) -> str:
-    """`text` with escapes in the place of what does not print."""
-    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)

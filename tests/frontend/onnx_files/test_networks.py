@@ -16,7 +16,6 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from torch import nn
 
 import accelsim
-from accelsim.arithmetic.affine import quantize
 
 pytestmark = pytest.mark.witness
 
@@ -98,8 +97,8 @@ def test_what_quantize_static_writes_runs_as_in_onnx_runtime(
     else:
         assert np.array_equal(got, expected)
     program = accelsim.compile(network, accelsim.Accelerator.from_yaml("configs/edge_16x16.yaml"))
-    codes = quantize(samples[0], network.values["x"].affine, "division")
-    assert np.array_equal(accelsim.simulate(program, codes).outputs[0].quantized, network.run(samples[0])[0].quantized)
+    for sample in samples[:3]:  # quantised by division on the way in
+        assert np.array_equal(accelsim.simulate(program, sample).outputs[0].quantized, network.run(sample)[0].quantized)
 
 
 def _brevitas_like(seed: int) -> graphs.Model:

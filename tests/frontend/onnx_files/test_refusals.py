@@ -360,6 +360,15 @@ def test_a_size_that_is_not_fixed_is_taken_from_the_example(tmp_path: Path) -> N
         accelsim.extract(path, (np.zeros(1), np.zeros(1)))
 
 
+def test_verify_says_that_pytorch_is_no_witness(tmp_path: Path) -> None:
+    path = tmp_path / "one.onnx"
+    path.write_bytes(_valid(tmp_path).SerializeToString())
+    np.save(tmp_path / "x.npy", np.zeros((1, 4, 6, 6), np.float32))
+    result = CliRunner().invoke(application, ["verify", str(path), "--input", str(tmp_path / "x.npy")])
+    assert result.exit_code == 1
+    assert "ONNX Runtime's" in result.stderr
+
+
 def test_a_model_in_pytorch_needs_an_example() -> None:
     with pytest.raises(InputError, match="example input"):
         accelsim.extract(abs)
