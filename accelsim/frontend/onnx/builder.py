@@ -16,7 +16,7 @@ from accelsim.errors import ModelError
 from accelsim.escaping import printable
 from accelsim.network import Lookup, Network, Node, Value
 
-from .container import MOST_ELEMENTS, Call, Graph
+from .container import MOST_AXES, MOST_ELEMENTS, Call, Graph
 from .references import Codes, Constant, GraphInput, Move, Parameter, Pending, Real, Reference, Shape
 
 #: One rule holds for every element, and sums of products are exact.
@@ -303,5 +303,8 @@ class Builder:
 
 def check_shape(what: str, shape: Shape) -> None:
     """Raises ModelError for a tensor of no or of too many elements."""
-    if math.prod(shape) > MOST_ELEMENTS or any(size < 1 for size in shape):
-        raise ModelError(f"{what}: a tensor of shape {tuple(shape)}; 1 to {MOST_ELEMENTS} elements are supported")
+    if len(shape) > MOST_AXES or math.prod(shape) > MOST_ELEMENTS or any(size < 1 for size in shape):
+        raise ModelError(
+            f"{what}: a tensor of shape {tuple(shape[: MOST_AXES + 1])}; 1 to {MOST_ELEMENTS} elements of up to "
+            f"{MOST_AXES} axes are supported"
+        )

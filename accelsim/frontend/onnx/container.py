@@ -20,8 +20,9 @@ from accelsim.escaping import printable
 #: The first operator set in which every operator that is read has the meaning that it has here.
 OLDEST_OPSET = 13
 
-#: A tensor of more elements, or constants of more bytes, are refused.
+#: Tensors of more elements or axes, or constants of more bytes, are refused.
 MOST_ELEMENTS = 1 << 31
+MOST_AXES = 16
 MOST_BYTES = 1 << 32
 
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
@@ -211,8 +212,8 @@ class _Reader:
         sizes = tuple(
             int(size.dim_value) if size.HasField("dim_value") and size.dim_value else None for size in kind.shape.dim
         )
-        if any(size is not None and size < 0 for size in sizes):
-            raise FormatError(f"{self._path}: input {name!r} has the shape {sizes}; sizes are at least 1")
+        if len(sizes) > MOST_AXES or any(size is not None and size < 0 for size in sizes):
+            raise FormatError(f"{self._path}: input {name!r} has the shape {sizes}; up to {MOST_AXES} sizes above 0")
         return Input(name, self._dtype(kind.elem_type), sizes)
 
     def _dtype(self, number: int) -> str:
@@ -257,8 +258,11 @@ class _Reader:
         if name not in known:
             raise ModelError(f"{self._path}: {what} holds {name}; {', '.join(known)} are read")
         shape, dtype = tuple(map(int, tensor.dims)), np.dtype(name)
-        if any(size < 0 for size in shape) or math.prod(shape) > MOST_ELEMENTS:
-            raise FormatError(f"{self._path}: {what} has the shape {shape}; at most {MOST_ELEMENTS} elements are read")
+        if len(shape) > MOST_AXES or any(size < 0 for size in shape) or math.prod(shape) > MOST_ELEMENTS:
+            raise FormatError(
+                f"{self._path}: {what} has the shape {shape[: MOST_AXES + 1]}; at most {MOST_ELEMENTS} elements of "
+                f"{MOST_AXES} axes are read"
+            )
         size = math.prod(shape) * dtype.itemsize
         self._bytes += size
         if self._bytes > MOST_BYTES:

@@ -185,6 +185,11 @@ def _overflowing_size(proto: Any) -> None:
     proto.graph.initializer[0].dims[:] = [2**62, 4]
 
 
+def _many_axes(proto: Any) -> None:
+    for tensor in proto.graph.initializer:
+        tensor.dims[:] = [1] * 65 + list(tensor.dims)
+
+
 def _unknown_domain(proto: Any) -> None:
     proto.graph.node[0].domain = "evil"
 
@@ -247,6 +252,7 @@ def _external(location: str, **fields: Any) -> Callable[[Any], None]:
         (_fewer_bytes, "1000"),
         (_negative_size, "(-1, -1)"),
         (_overflowing_size, "elements"),
+        (_many_axes, "axes"),
         (_unknown_domain, "'evil'"),
         (_old, "operator set 9"),
         (_future, "update it"),
