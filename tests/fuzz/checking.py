@@ -51,19 +51,22 @@ class Outcome:
         return self.kind in ("wrong", "failed")
 
 
-def check(case: Case, *, verified: bool = False) -> Outcome:
-    """What becomes of a case. With `verified` what was saved must give the same, and `verify` find no differences."""
+def check(case: Case, *, verified: bool = False, began: Callable[[], None] = lambda: None) -> Outcome:
+    """What becomes of a case. With `verified` what was saved must give the same, and `verify` find no differences.
+
+    `began` is called once PyTorch has run the model on all inputs, before the package sees it.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.no_grad(), engine_set(case.engine), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch's, of what is deprecated, and of what does not belong together
-            return _check(case, verified)
+            return _check(case, verified, began)
     finally:
         torch.set_num_threads(threads)
 
 
-def _check(case: Case, verified: bool) -> Outcome:
+def _check(case: Case, verified: bool, began: Callable[[], None]) -> Outcome:
     seeds = (0, *SEEDS)
     try:
         with NoneEmpty():
@@ -77,6 +80,7 @@ def _check(case: Case, verified: bool) -> Outcome:
     except Exception as error:
         return Outcome("unusable", f"PyTorch: {type(error).__name__}: {str(error).splitlines()[0:1]}")
     agrees = all(_alike(a, b) for seed in seeds for a, b in zip(expected[seed], again[seed], strict=True))
+    began()
     try:
         if agrees:
             return _compare(case, expected, verified)
