@@ -19,7 +19,8 @@ class Call:
 
     Its tensors are snapshots (see `versions`). `leaf`: the module has no parts of its own, so that its path names the
     operator. `codes`: the integers of each quantised result tensor at that moment, if they were asked for. `constants`:
-    a checksum for each tensor that went in, None for those that depend on the model's inputs.
+    a checksum for each tensor that went in, None for those that depend on the model's inputs. `depends`: one of them
+    does.
     """
 
     function: Any

@@ -49,7 +49,8 @@ class Versions:
         self.dependent: set[int] = set()
         self.overwritten: dict[int, int | None] = {}
         self._live: dict[int, _Live] = {}
-        self._sharing: dict[int, list[_Live]] = defaultdict(list)
+        #: For each storage the tensors that lie, or once lay, in it, by identity.
+        self._sharing: dict[int, dict[int, _Live]] = defaultdict(dict)
         self._snapshots: dict[int, list[torch.Tensor]] = defaultdict(list)
         self._kept: list[torch.Tensor] = []
         self._older: set[int] = set()
@@ -83,7 +84,7 @@ class Versions:
         """Call number `position` has written into these tensors."""
         own = {id(tensor) for tensor in written}
         for tensor in written:
-            for other in list(self._sharing[storage_of(tensor)]):
+            for other in list(self._sharing[storage_of(tensor)].values()):
                 if id(other.tensor) not in own and overlap(tensor, other.tensor):
                     self._overwritten(other, position, dependent=dependent)
         for tensor in written:
@@ -121,7 +122,7 @@ class Versions:
             storage = _storage(tensor)
             if storage not in self._sharing:
                 self._older.add(storage)
-            self._sharing[storage].append(live)
+            self._sharing[storage][id(tensor)] = live
         elif mark != live.mark:
             self._overwritten(live, None, dependent=False)
         return live.snapshot
@@ -140,8 +141,7 @@ class Versions:
         else:
             live.snapshot, live.mark = snapshot, checksum(tensor)
         storage = _storage(tensor)
-        if live not in self._sharing[storage]:
-            self._sharing[storage].append(live)
+        self._sharing[storage][id(tensor)] = live
         self._snapshots[storage].append(snapshot)
         self._kept.append(snapshot)
         if dependent:

@@ -82,20 +82,13 @@ def _(builder: Builder, call: Call) -> None:
     _finish(builder, call, result, 6, 7, builder.values[name].affine.dtype)
 
 
-@operator("QLinearGlobalAveragePool")
+@operator("QLinearGlobalAveragePool", "QLinearAveragePool")
 def _(builder: Builder, call: Call) -> None:
     if call.attribute("channels_last", 0):
         raise ModelError(f"{call.where}: channels_last is not supported; it is made inside of ONNX Runtime only")
     source = codes(builder, call, 0, 1, 2)
-    _finish(builder, call, mean(builder, call, source), 3, 4, builder.values[source].affine.dtype)
-
-
-@operator("QLinearAveragePool")
-def _(builder: Builder, call: Call) -> None:
-    if call.attribute("channels_last", 0):
-        raise ModelError(f"{call.where}: channels_last is not supported; it is made inside of ONNX Runtime only")
-    source = codes(builder, call, 0, 1, 2)
-    _finish(builder, call, average(builder, call, source), 3, 4, builder.values[source].affine.dtype)
+    pool = mean if call.operator == "QLinearGlobalAveragePool" else average
+    _finish(builder, call, pool(builder, call, source), 3, 4, builder.values[source].affine.dtype)
 
 
 @operator("QLinearConcat")
