@@ -20,7 +20,7 @@ def main() -> None:
     # A shell's background job does not hear interrupts, and is not made to.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
-    from accelsim.cli import main as run
+    from .cli import main as run
 
     try:
         run()

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dataflows", nargs="+", choices=DATAFLOWS, default=DATAFLOWS)
     parser.add_argument("--effort", type=int, default=1)
     options = parser.parse_args(arguments)
-    together: list[tuple[float, int]] = []
+    both: list[tuple[float, int]] = []
     for name in options.networks:
         model, x = importlib.import_module(f"examples.{name}").quantized("fbgemm")
         network = accelsim.extract(model, x)
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     print(f"{name} {size}x{size} {dataflow}: {error}")
                     continue
                 costs, cycles = [cost for _, cost, _ in found], [time for _, _, time in found]
-                together += zip(costs, cycles, strict=True)
+                both += zip(costs, cycles, strict=True)
                 off = sorted(found, key=lambda item: -abs(np.log(item[1] / item[2])) if item[2] else 0.0)[:2]
                 print(
                     f"{name:13} {size:2}x{size:<2} {dataflow:17} {len(found):3} layers  "
@@ -76,9 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     f"furthest off: " + ", ".join(f"{layer} {cost / max(time, 1):.2f}" for layer, cost, time in off),
                     flush=True,
                 )
-    if together:
-        costs, cycles = zip(*together, strict=True)
-        print(f"all {len(together)} layers: rank correlation {rank_correlation(costs, cycles):.3f}")
+    if both:
+        costs, cycles = zip(*both, strict=True)
+        print(f"all {len(both)} layers: rank correlation {rank_correlation(costs, cycles):.3f}")
 
 
 if __name__ == "__main__":

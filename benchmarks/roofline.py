@@ -139,7 +139,7 @@ def _bound(operation: Operation, lowered: Lowered, passing: set[str], machine: a
 def fold_cycles(operation: Matrix, machine: accelsim.Accelerator) -> int:
     """Cycles of the folds of a whole layer, one vector a cycle, with no cycle between folds.
 
-    Groups are put side by side on the array, and neighbouring pixels abreast, as many as take the fewest cycles.
+    Groups are put side by side on the array, and neighbouring pixels unrolled, as many as take the fewest cycles.
     """
     rows, columns = machine.mac_array.rows, machine.mac_array.columns
     *_, pixels, _ = operation.target.sizes
@@ -148,24 +148,24 @@ def fold_cycles(operation: Matrix, machine: accelsim.Accelerator) -> int:
     _, *taps, across, channels = operation.weights.shape
     dataflow = machine.mac_array.dataflow
     window = operation.window
-    side_by_side = [*range(1, max(columns // outputs, rows // (math.prod(taps) * across * channels), 1) + 1)]
-    abreast = [1]
+    groups_in_a_fold = [*range(1, max(columns // outputs, rows // (math.prod(taps) * across * channels), 1) + 1)]
+    unroll_pixels = [1]
     if window.dilation[2] == 1 and window.stride[2] <= across:
-        abreast += range(2, min(pixels, columns // outputs) + 1)
+        unroll_pixels += range(2, min(pixels, columns // outputs) + 1)
     found = []
-    for side, together in itertools.product(side_by_side, abreast):
-        n = side * outputs
-        if side > operation.groups or (together > 1 and together * n > columns):
+    for unroll_groups, unrolled in itertools.product(groups_in_a_fold, unroll_pixels):
+        n = unroll_groups * outputs
+        if unroll_groups > operation.groups or (unrolled > 1 and unrolled * n > columns):
             continue
-        k = math.prod(taps) * (across + (together - 1) * window.stride[2]) * channels * side
-        vectors = lines * -(-pixels // together)
+        k = math.prod(taps) * (across + (unrolled - 1) * window.stride[2]) * channels * unroll_groups
+        vectors = lines * -(-pixels // unrolled)
         if dataflow == "weight_stationary":
             cycles = -(-k // rows) * -(-n // columns) * vectors
         elif dataflow == "output_stationary":
             cycles = -(-vectors // rows) * -(-n // columns) * k
         else:
-            cycles = -(-vectors // columns) * -(-k // rows) * n * together
-        found.append(cycles * -(-operation.groups // side))
+            cycles = -(-vectors // columns) * -(-k // rows) * n * unrolled
+        found.append(cycles * -(-operation.groups // unroll_groups))
     return min(found)
 
 

@@ -39,7 +39,7 @@ def best(run: Callable[[], Any], times: int = 3) -> float:
     return min(seconds)
 
 
-def together(*runs: Callable[[], Any], times: int = 10) -> list[float]:
+def interleave(*runs: Callable[[], Any], times: int = 10) -> list[float]:
     """Seconds of the fastest of some runs of each, in turn, so that what else the machine does meets all alike."""
     seconds: list[list[float]] = [[] for _ in runs]
     for _ in range(times):
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     codes = x.numpy()
     first = best(afresh(lambda: accelsim.simulate(program, codes)))
     with torch.no_grad():
-        data, float32, int8 = together(lambda: accelsim.simulate(program, codes), lambda: plain(x), lambda: model(x))
+        data, float32, int8 = interleave(lambda: accelsim.simulate(program, codes), lambda: plain(x), lambda: model(x))
     result = accelsim.simulate(program)
     peaks = memory(network, options.configuration.resolve(), codes)
 

@@ -19,7 +19,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from accelsim.hardware import Accelerator
 from accelsim.isa import Mac
-from accelsim.machine.dataflow import mac_occupancy
+from accelsim.machine.array.timing import mac_occupancy
 from accelsim.machine.occupancy import Occupancy
 
 IMAGES = Path(__file__).parent / "images"
@@ -196,7 +196,7 @@ def overlap() -> plt.Figure:
 
 
 def abreast() -> plt.Figure:
-    """One line of three taps, two depthwise groups, four pixels abreast: which cell holds which weight."""
+    """One line of three taps, two depthwise groups, four pixels unrolled: which cell holds which weight."""
     taps, groups, pixels = 3, 2, 4
     figure, axes = canvas(9.6, 4.4, 12, 5.5)
     colours = (UNIT, MEMORY)

@@ -88,7 +88,7 @@ def program_table(summary: dict[str, Any]) -> Table:
 def plan_table(plans: Sequence[Mapping[str, Any]], accumulator_bits: int) -> Table:
     """How each layer of the MAC array was cut: a tile's sizes, the order, and the estimate with what bounds it; and the
     bits that its sums may take, marked where the accumulators have fewer."""
-    tile = ("tile: images x lines x pixels", "outputs", "groups", "input channels", "pixels abreast")
+    tile = ("tile: images x lines x pixels", "outputs", "groups", "input channels", "pixels unrolled")
     columns = ("layer", "bound by", *tile, "outermost", "cycles (estimate)", "DRAM bytes", "fused", "bits of sums")
     over = [plan["layer"] for plan in plans if (plan["sum_bits"] or 0) > accumulator_bits]
     caption = (
@@ -104,8 +104,8 @@ def plan_table(plans: Sequence[Mapping[str, Any]], accumulator_bits: int) -> Tab
             str(plan["outputs"]),
             str(plan["groups"]),
             str(plan["channels"]),
-            str(plan["abreast"]),
-            ("positions" if plan["spatial_outer"] else "outputs") + (", in step" if plan["in_step"] else ""),
+            str(plan["unroll_pixels"]),
+            ("pixels" if plan["pixels_outer"] else "channels") + (", interleaved" if plan["interleaved"] else ""),
             f"{plan['cost']:,.0f}",
             f"{plan['dram']:,}",
             plan["fused"] or "-",

@@ -7,11 +7,11 @@ from dataclasses import fields
 
 import numpy as np
 
+from accelsim.compiler.schedule.reuse import reuse
 from accelsim.errors import CompileError
 from accelsim.isa import Instruction, instruction_text
 
 from .operations import Operation, View
-from .reuse import reuse
 from .tuning import Compilation
 
 

@@ -11,11 +11,10 @@ import numpy as np
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.elementwise import FixedAdd, FloatAdd, Product
 from accelsim.arithmetic.requantize import Requantization
+from accelsim.compiler.forms import Form
+from accelsim.compiler.requantization import Rule as MatrixRule
+from accelsim.compiler.requantization import planes
 from accelsim.isa import Reduction
-
-from .forms import Form
-from .requantization import Rule as MatrixRule
-from .requantization import planes
 
 Three = tuple[int, int, int]
 

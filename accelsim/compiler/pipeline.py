@@ -1,14 +1,14 @@
 """From network to program: the passes in order.
 
-lower         nodes -> operations on stored tensors (lowering.py)
-lay out       which of them get gaps between pixels, if they stay on the chip (layout.py)
-place         which tensors stay in the activation buffer (residency.py)
-fuse          which element-wise operations work on the tiles of the matrix operation before them (fusion.py)
-tile          how each matrix operation is cut, by a search over costs (tiling.py)
-emit          operations -> instructions (emit_*.py)
-schedule      element-wise work goes up to where its operands are ready, constants are loaded ahead (scheduling.py)
-reuse         a mac that takes the weights of the one before is told so (reuse.py)
-synchronize   wait and signal fields (synchronization.py)
+lower         nodes -> operations on stored tensors (lower/network.py)
+lay out       which of them get gaps between pixels, if they stay on the chip (plan/layout.py)
+place         which tensors stay in the activation buffer (plan/residency.py)
+fuse          which element-wise operations work on the tiles of the matrix operation before them (plan/fusion.py)
+tile          how each matrix operation is cut, by a search over costs (plan/tiling.py)
+emit          operations -> instructions (emit/*.py)
+schedule      element-wise work goes up to where its operands are ready, constants are loaded ahead (schedule/)
+reuse         a mac that takes the weights of the one before is told so
+synchronize   wait and signal fields
 time          other decisions, tried on the machine's clock where the program is small (tuning.py)
 
 What each leaves is kept in the Compilation; `dump.py` writes it down.
@@ -21,6 +21,21 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 
 from accelsim.arithmetic.affine import quantization_of
+from accelsim.compiler.emit.elementwise import emit_elementwise
+from accelsim.compiler.emit.emitter import Emitter
+from accelsim.compiler.emit.matrix import MatrixEmitter
+from accelsim.compiler.emit.pool import emit_copy, emit_pool
+from accelsim.compiler.emit.product import emit_product
+from accelsim.compiler.forms import Form
+from accelsim.compiler.lower.network import lower
+from accelsim.compiler.plan.fusion import Fusion, allocation_of, fuse
+from accelsim.compiler.plan.layout import layouts
+from accelsim.compiler.plan.matrix import MatrixPlan
+from accelsim.compiler.plan.residency import Placement, place
+from accelsim.compiler.plan.tiling import choose
+from accelsim.compiler.schedule.reuse import reuse
+from accelsim.compiler.schedule.scheduling import schedule
+from accelsim.compiler.schedule.synchronization import synchronize
 from accelsim.errors import AssemblyError, CompileError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Halt, Instruction, Port, Probe, Program, Region
@@ -29,22 +44,7 @@ from accelsim.network import Network
 from accelsim.network.costs import given_bytes
 from accelsim.network.substitution import layer_units
 
-from .emission import Emitter
-from .emit_elementwise import emit_elementwise
-from .emit_matrix import MatrixEmitter
-from .emit_pool import emit_copy, emit_pool
-from .emit_product import emit_product
-from .forms import Form
-from .fusion import Fusion, fuse, room_of
-from .layout import layouts
-from .lowering import lower
 from .operations import Copy, Elementwise, Lowered, Matrix, MatrixProduct, Operation, Pool, target_of
-from .plan import MatrixPlan
-from .residency import Placement, place
-from .reuse import reuse
-from .scheduling import schedule
-from .synchronization import synchronize
-from .tiling import choose
 from .tuning import Compilation, Decisions, fastest
 
 
@@ -117,7 +117,7 @@ def _tiled(
             plan = fusions[index].plan
         elif isinstance(operation, Matrix):
             operation = placement.laid_out(operation)
-            room = room_of(operation, placement, placement.staging[index], cold=not index)
+            room = allocation_of(operation, placement, placement.staging[index], cold=not index)
             plan = decisions.plans.get((index, room)) or choose(name, operation, accelerator, room, effort)
         plans.append((name, plan))
     return tuple(plans)

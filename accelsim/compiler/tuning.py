@@ -13,6 +13,11 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
+from accelsim.compiler.plan.fusion import Fusion, allocation_of
+from accelsim.compiler.plan.matrix import Allocation, MatrixPlan
+from accelsim.compiler.plan.residency import Placement
+from accelsim.compiler.plan.shape import Shape
+from accelsim.compiler.plan.tiling import near
 from accelsim.errors import CompileError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Instruction, Load, Program, Store
@@ -20,12 +25,7 @@ from accelsim.machine.layers import layer_windows
 from accelsim.machine.timing import run
 from accelsim.network.substitution import LayerUnit
 
-from .fusion import Fusion, room_of
 from .operations import Lowered, Matrix
-from .plan import MatrixPlan, Room
-from .residency import Placement
-from .shape import Shape
-from .tiling import near
 
 #: By effort: how many instructions are timed altogether, where a program counts as so many at least.
 _INSTRUCTIONS = (0, 12_000, 200_000)
@@ -61,7 +61,7 @@ class Decisions:
     """
 
     halved: Mapping[str, int] = field(default_factory=dict)
-    plans: Mapping[tuple[int, Room], MatrixPlan] = field(default_factory=dict)
+    plans: Mapping[tuple[int, Allocation], MatrixPlan] = field(default_factory=dict)
     streamed: frozenset[str] = frozenset()
     apart: frozenset[int] = frozenset()
     gap: int = 0
@@ -146,8 +146,8 @@ class _Search:
         self._left = _INSTRUCTIONS[effort]
         self._known: set[Hashable] = set()
         self._timed: list[_Timed] = []
-        self._chosen: dict[tuple[Shape, Room], dict[MatrixPlan, None]] = {}
-        self._layers: dict[tuple[int, Room], dict[MatrixPlan, int]] = {}
+        self._chosen: dict[tuple[Shape, Allocation], dict[MatrixPlan, None]] = {}
+        self._layers: dict[tuple[int, Allocation], dict[MatrixPlan, int]] = {}
 
     def starts(self, less: Counter[str]) -> list[_Timed]:
         """What the search starts from, the fastest first: what a machine has with `less` and with less of one more."""
@@ -177,7 +177,7 @@ class _Search:
         """Change decisions of the first start for the better: where the code lies, the plans, what the passes are told
         of the machine (as for the other starts), the places of tensors."""
         self._best = starts[0]
-        self._tried: set[tuple[int, Room]] = set()
+        self._tried: set[tuple[int, Allocation]] = set()
         self.places_of_code()
         self.cross()
         self.plans()
@@ -242,7 +242,7 @@ class _Search:
         have: of all that have the same at once, and then of each."""
         others = [(key, plans) for key, plans in self._others() if key not in self._tried]
         self._tried.update(key for key, _ in others)
-        alike: dict[tuple[MatrixPlan, ...], list[tuple[int, Room]]] = {}
+        alike: dict[tuple[MatrixPlan, ...], list[tuple[int, Allocation]]] = {}
         for key, plans in others:
             alike.setdefault(plans, []).append(key)
         for some in ([(keys, plans) for plans, keys in alike.items()], [([key], plans) for key, plans in others]):
@@ -251,7 +251,7 @@ class _Search:
                     if rank < len(plans) and any(self._promising(key, plans[rank]) for key in keys):
                         self._offer(plans={**self._decisions.plans, **dict.fromkeys(keys, plans[rank])})
 
-    def _promising(self, key: tuple[int, Room], plan: MatrixPlan) -> bool:
+    def _promising(self, key: tuple[int, Allocation], plan: MatrixPlan) -> bool:
         """Whether the layer is not known to take much longer with the plan than with another."""
         taken = self._layers[key]
         return taken.get(plan, 0) <= _PROMISING * min(taken.values())
@@ -274,7 +274,7 @@ class _Search:
         for index in self._best.compilation.fusions:
             self._offer(apart=self._decisions.apart | {index})
 
-    def _others(self) -> Iterator[tuple[tuple[int, Room], tuple[MatrixPlan, ...]]]:
+    def _others(self) -> Iterator[tuple[tuple[int, Allocation], tuple[MatrixPlan, ...]]]:
         """For each matrix operation that none is fused with its number and room, and plans to try."""
         view = self._decisions.view(self._accelerator)
         for key, shape, _ in self._matrices(self._best.compilation):
@@ -282,14 +282,14 @@ class _Search:
             estimated = near(shape, view, room, self._effort)
             yield key, tuple(dict.fromkeys([*estimated, *self._chosen.get((shape, room), ())]))
 
-    def _matrices(self, compilation: Compilation) -> Iterator[tuple[tuple[int, Room], Shape, MatrixPlan]]:
+    def _matrices(self, compilation: Compilation) -> Iterator[tuple[tuple[int, Allocation], Shape, MatrixPlan]]:
         """The matrix operations that none is fused with: number and room, shape, plan."""
         lowered, placement = compilation.lowered, compilation.placement
         for index, operation in enumerate(lowered.operations):
             plan = compilation.plans[index][1]
             if isinstance(operation, Matrix) and index not in compilation.fusions and plan is not None:
                 laid_out = placement.laid_out(operation)
-                room = room_of(laid_out, placement, placement.staging[index], cold=not index)
+                room = allocation_of(laid_out, placement, placement.staging[index], cold=not index)
                 yield (index, room), Shape.of(laid_out, self._accelerator), plan
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from accelsim.errors import ModelError
+from accelsim.frontend.operators.pooling import average_windows, max_pool_windows
 from accelsim.network import Add, AveragePool, Concatenate, MaxPool, Reshape
 
 from .builder import Builder, Codes, FloatInput, Foreign, Move, Real, Unrounded, reshape
@@ -19,7 +20,6 @@ from .decomposed import exported_affine
 from .exported_layers import LAYERS, layer, longer, quantize_layer
 from .lookups import look_up, step_of
 from .operators import MOVEMENTS, SAME
-from .operators.pooling import average_windows, max_pool_windows
 from .tables import Here, Step
 
 _INT_REPR = Step("aten.int_repr.default", (Here(0),))

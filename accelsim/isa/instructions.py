@@ -277,7 +277,7 @@ class Mac(_Window):
     weight + k * weight_pitch_k + n * weight_pitch_n. With `groups` G, c < channels / G, and output n sees only the
     channels of group n // (outputs / G): its activation's channel is (n // (outputs / G)) * channels / G + c.
 
-    `pixels_abreast` changes no sum, only how the tile lies on the array: so many neighbouring outputs of a line are
+    `unroll_pixels` changes no sum, only how the tile lies on the array: so many neighbouring outputs of a line are
     computed by one vector, each in columns of its own. Taps must then be neighbours (dilation_x = 1) without a gap from
     one output to the next (stride_x <= kernel_width).
 
@@ -299,20 +299,20 @@ class Mac(_Window):
     accumulator_gap: int = unsigned(16, "words between the outputs of one pixel and those of the next", 0)
     accumulate: int = unsigned(1, "1: add to what the accumulators hold", 0)
     groups: int = unsigned(16, "groups that channels and outputs are divided into", 1)
-    pixels_abreast: int = unsigned(8, "neighbouring outputs of a line that one vector computes", 1)
+    unroll_pixels: int = unsigned(8, "neighbouring outputs of a line that one vector computes", 1)
     same_weights: int = unsigned(1, "1: the weights are those of the mac before, laid out alike", 0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _positive(self, "outputs", "groups", "pixels_abreast")
-        if self.pixels_abreast > 1 and (self.dilation_x != 1 or self.stride_x > self.kernel_width):
+        _positive(self, "outputs", "groups", "unroll_pixels")
+        if self.unroll_pixels > 1 and (self.dilation_x != 1 or self.stride_x > self.kernel_width):
             raise AssemblyError(
-                f"mac: pixels_abreast={self.pixels_abreast} takes dilation_x=1 and no stride_x over kernel_width, not "
+                f"mac: unroll_pixels={self.unroll_pixels} takes dilation_x=1 and no stride_x over kernel_width, not "
                 f"dilation_x={self.dilation_x}, stride_x={self.stride_x}, kernel_width={self.kernel_width}"
             )
-        if self.pixels_abreast > self.out_width:
+        if self.unroll_pixels > self.out_width:
             raise AssemblyError(
-                f"mac: pixels_abreast={self.pixels_abreast} of a line of out_width={self.out_width}; it has no more"
+                f"mac: unroll_pixels={self.unroll_pixels} of a line of out_width={self.out_width}; it has no more"
             )
         if self.channels % self.groups or self.outputs % self.groups:
             raise AssemblyError(
@@ -329,17 +329,17 @@ class Mac(_Window):
         """What decides which weight stands in which cell of an array that holds them."""
         place = self.weight, self.weight_pitch_k, self.weight_pitch_n, self.weight_zero_point
         sizes = self.kernel_height, self.kernel_width, self.channels, self.outputs, self.groups
-        return *place, *sizes, self.pixels_abreast, self.stride_x if self.pixels_abreast > 1 else 0
+        return *place, *sizes, self.unroll_pixels, self.stride_x if self.unroll_pixels > 1 else 0
 
     @property
     def vectors(self) -> int:
-        """Vectors of activations of a fold: each for `pixels_abreast` outputs of a line, its last one for the rest."""
-        return self.images * self.out_height * -(-self.out_width // self.pixels_abreast)
+        """Vectors of activations of a fold: each for `unroll_pixels` outputs of a line, its last one for the rest."""
+        return self.images * self.out_height * -(-self.out_width // self.unroll_pixels)
 
     @property
-    def taps_abreast(self) -> int:
+    def unrolled_width(self) -> int:
         """Input pixels of a line under the outputs of one vector (with one output: its taps across)."""
-        return self.kernel_width + (self.pixels_abreast - 1) * self.stride_x
+        return self.kernel_width + (self.unroll_pixels - 1) * self.stride_x
 
     @property
     def vector_width(self) -> int:

@@ -9,14 +9,14 @@ from collections.abc import Hashable, Iterable, Iterator
 
 from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
-from accelsim.hardware.folds import side_by_side
+from accelsim.hardware.folds import groups_in_a_fold
 from accelsim.isa import Instruction, Load, Mac, Memory, Program, Store, Units
 from accelsim.isa.instructions import _Lines, _Transfer, _Window
 from accelsim.isa.requantization import _Requantization
 from accelsim.limits import Limits, over
+from accelsim.machine.array.products import gathered_elements
 
-from . import footprint
-from .products import gathered_elements
+from .memory import footprint
 from .timing import describe
 
 _PAGE = 4096
@@ -82,9 +82,9 @@ def _timings(program: Program, accelerator: Accelerator) -> Iterator[tuple[int, 
 def _indices(mac: Mac, accelerator: Accelerator) -> int:
     """Indices of the reduction whose places are worked out, and of those the ones for each pixel and group."""
     each = mac.channels // mac.groups
-    reduction = mac.kernel_height * mac.taps_abreast * each
-    side = side_by_side(accelerator.mac_array, mac.pixels_abreast, reduction, mac.outputs // mac.groups, mac.groups)
-    return reduction * side + mac.taps * each * mac.pixels_abreast * side
+    reduction = mac.kernel_height * mac.unrolled_width * each
+    side = groups_in_a_fold(accelerator.mac_array, mac.unroll_pixels, reduction, mac.outputs // mac.groups, mac.groups)
+    return reduction * side + mac.taps * each * mac.unroll_pixels * side
 
 
 def _working(instruction: Instruction) -> tuple[int, int]:

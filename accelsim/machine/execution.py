@@ -31,10 +31,12 @@ from accelsim.isa import (
     Store,
 )
 from accelsim.isa.requantization import _Requantization
+from accelsim.machine.memory.storage import Action, Memories
+from accelsim.machine.post.requantization import requantizer
 
-from . import footprint, post, products
-from .memory import Action, Memories
-from .requantization import requantizer
+from .array import products
+from .memory import footprint
+from .post import data as post
 from .timing import describe
 from .units import Span
 
@@ -92,7 +94,7 @@ class Execution:
 
 
 def check_fields(instructions: tuple[Instruction, ...], accelerator: Accelerator) -> None:
-    """Raise MachineError for steps that an instruction's unit has no constant for, for pixels abreast that the array
+    """Raise MachineError for steps that an instruction's unit has no constant for, for pixels unrolled that the array
     has no columns for, and for a requantisation in another arithmetic than the requant unit's."""
     arithmetic = accelerator.requant_unit.arithmetic
     able = REQUANTIZATIONS[arithmetic.name]
@@ -102,8 +104,8 @@ def check_fields(instructions: tuple[Instruction, ...], accelerator: Accelerator
                 f"{describe(index, instruction)}: this machine's requant unit has the arithmetic {arithmetic}, whose "
                 f"instruction is {able.mnemonic}; compile the network for this machine"
             )
-        if isinstance(instruction, Mac) and instruction.pixels_abreast > 1:
-            _check_abreast(index, instruction, accelerator)
+        if isinstance(instruction, Mac) and instruction.unroll_pixels > 1:
+            _check_unrolling(index, instruction, accelerator)
         if isinstance(instruction, Add | Multiply | Pool):
             surplus = post.unavailable_steps(instruction.steps, divisor=not isinstance(instruction, Multiply))
             if surplus:
@@ -113,12 +115,12 @@ def check_fields(instructions: tuple[Instruction, ...], accelerator: Accelerator
                 )
 
 
-def _check_abreast(index: int, mac: Mac, accelerator: Accelerator) -> None:
-    taken, columns = mac.pixels_abreast * mac.outputs // mac.groups, accelerator.mac_array.columns
+def _check_unrolling(index: int, mac: Mac, accelerator: Accelerator) -> None:
+    taken, columns = mac.unroll_pixels * mac.outputs // mac.groups, accelerator.mac_array.columns
     if taken > columns:
         raise MachineError(
-            f"{describe(index, mac)}: pixels_abreast={mac.pixels_abreast} takes {taken} columns for one group, of "
-            f"{columns}; take fewer pixels abreast"
+            f"{describe(index, mac)}: unroll_pixels={mac.unroll_pixels} takes {taken} columns for one group, of "
+            f"{columns}; take fewer pixels unrolled"
         )
 
 

@@ -14,10 +14,9 @@ from operator import attrgetter
 from accelsim.errors import MachineError
 from accelsim.isa import Instruction, Load, Mac, Memory, Pool
 from accelsim.isa.instructions import _Lines, meet
-
-from . import footprint
-from .timing import Touched, describe
-from .units import Span
+from accelsim.machine.memory import footprint
+from accelsim.machine.timing import Touched, describe
+from accelsim.machine.units import Span
 
 
 def check_writes(instructions: tuple[Instruction, ...], touched: tuple[Touched, ...]) -> None:

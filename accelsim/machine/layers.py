@@ -14,10 +14,10 @@ from collections.abc import Sequence
 
 from accelsim.hardware import Accelerator
 from accelsim.isa import Instruction, Mac, Program
+from accelsim.machine.traffic import Move, by_memory
 
 from .result import LayerResult
 from .timing import Timing
-from .traffic import Move, by_memory
 
 
 def layer_results(

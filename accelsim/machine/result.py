@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from accelsim.hardware import Accelerator
+from accelsim.machine.traffic import Traffic
 
-from .traffic import Traffic
 from .units import Span
 
 if TYPE_CHECKING:

@@ -15,6 +15,10 @@ from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Instruction, Mac, Memory, Part, Port, Probe, Program
 from accelsim.limits import DEFAULT, Limits
+from accelsim.machine.array.products import gathered_elements
+from accelsim.machine.hazards import check_races, check_same_weights, check_writes
+from accelsim.machine.memory.storage import Memories, sizes
+from accelsim.machine.traffic import by_memory, traffic_of
 from accelsim.network.inputs import Slot, prepare
 from accelsim.network.output import Output
 
@@ -22,12 +26,8 @@ from . import timing
 from .collector import collector_at_rest
 from .costs import check_data, check_timing
 from .execution import Execution, check_fields
-from .hazards import check_races, check_same_weights, check_writes
 from .layers import layer_results
-from .memory import Memories, sizes
-from .products import gathered_elements
 from .result import Result
-from .traffic import by_memory, traffic_of
 
 #: Bytes that the memories of the runs executed at once may take, and elements that the MAC unit gathers for them.
 _ROOM = 1 << 26

@@ -9,8 +9,7 @@ from accelsim.hardware import Accelerator
 from accelsim.isa import INSTRUCTION_BYTES, Instruction, Load, Lookup, Mac, Memory, Pool, Store
 from accelsim.isa.instructions import _Binary, _Window, inside
 from accelsim.isa.requantization import _Requantization
-
-from .dataflow import tile_of
+from accelsim.machine.array.timing import tile_of
 
 #: The memories in the order of reports.
 MEMORIES = (Memory.DRAM, Memory.ACTIVATION, Memory.WEIGHT, Memory.ACCUMULATOR, Memory.PARAMETER)
@@ -78,9 +77,9 @@ def _gathered(window: _Window) -> int:
 
 
 def _streamed(mac: Mac) -> int:
-    """Bytes of the activations of all vectors, padding left out: pixels abreast share one window."""
-    vectors, stride = -(-mac.out_width // mac.pixels_abreast), mac.pixels_abreast * mac.stride_x
-    return _bytes(mac, inside(mac.left, vectors, stride, mac.taps_abreast, mac.dilation_x, mac.vector_width))
+    """Bytes of the activations of all vectors, padding left out: pixels unrolled share one window."""
+    vectors, stride = -(-mac.out_width // mac.unroll_pixels), mac.unroll_pixels * mac.stride_x
+    return _bytes(mac, inside(mac.left, vectors, stride, mac.unrolled_width, mac.dilation_x, mac.vector_width))
 
 
 def _bytes(window: _Window, across: tuple[tuple[int, int], ...]) -> int:
@@ -96,7 +95,7 @@ def _mac(mac: Mac, accelerator: Accelerator) -> Iterator[Move]:
     array = accelerator.mac_array
     tile = tile_of(mac, accelerator)
     outputs = accelerator.buffers.accumulator.bytes_of(mac.pixels * mac.outputs)
-    weights = mac.reduction * mac.outputs * mac.pixels_abreast
+    weights = mac.reduction * mac.outputs * mac.unroll_pixels
     activations = _streamed(mac)
     column_folds = -(-tile.sets[0].outputs // array.columns)  # more than one only where a set is one group
     if array.dataflow == "output_stationary":

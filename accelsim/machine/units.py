@@ -13,13 +13,13 @@ from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
 from accelsim.isa import INSTRUCTION_BYTES, Instruction, Load, Memory, Store, Unit, Units
 from accelsim.limits import over
+from accelsim.machine.array.timing import late_tokens, mac_occupancy
+from accelsim.machine.dram.banks import BankedArbiter
+from accelsim.machine.dram.bus import Arbiter, Bus, Ending, Requester, Rows
+from accelsim.machine.post.timing import LATE, post_occupancy
 
 from .clock import Ledger, Process, Queue, Tokens
-from .dataflow import late_tokens, mac_occupancy
-from .dram import Arbiter, Bus, Ending, Requester, Rows
-from .dram_banks import BankedArbiter
 from .occupancy import Occupancy, Times
-from .post_timing import LATE, post_occupancy
 
 #: The units as results call them.
 NAMES = {unit: unit.name.lower() for unit in Unit}

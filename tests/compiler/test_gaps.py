@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import accelsim
-from accelsim.compiler import compile_with_plans, layout, pipeline
-from accelsim.compiler.emit_elementwise import _by_line
-from accelsim.compiler.layout import Layout
+from accelsim.compiler import compile_with_plans, pipeline
+from accelsim.compiler.emit.elementwise import _by_line
 from accelsim.compiler.operations import Matrix, Run
-from accelsim.compiler.shape import Shape
+from accelsim.compiler.plan import layout
+from accelsim.compiler.plan.layout import Layout
+from accelsim.compiler.plan.shape import Shape
 from accelsim.errors import CompileError
 
 sys.path.insert(0, str(Path(__file__).parent))

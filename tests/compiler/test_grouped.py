@@ -1,4 +1,4 @@
-"""Grouped convolutions: pixels abreast on the array, and tensors laid out so that no vector asks a bank for two."""
+"""Grouped convolutions: pixels unrolled on the array, and tensors laid out so that no vector asks a bank for two."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 import accelsim
 from accelsim.compiler import Compilation, compile_with_plans
-from accelsim.compiler.layout import Layout
-from accelsim.compiler.mapping import Banks, Work, mac_mapping, mappings
+from accelsim.compiler.plan.layout import Layout
+from accelsim.compiler.plan.mapping import Banks, Work, mac_mapping, mappings
 from accelsim.isa import Mac
-from accelsim.machine.dataflow import mac_occupancy
+from accelsim.machine.array.timing import mac_occupancy
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -54,13 +54,13 @@ def chained(channels: int, height: int, width: int) -> tuple[Draft, accelsim.Net
     return draft, draft.network(draft.convolution(name, 8, 1))
 
 
-def test_a_resident_input_of_pixels_abreast_meets_no_conflicts(tmp_path: Path) -> None:
+def test_a_resident_input_of_unroll_pixels_meets_no_conflicts(tmp_path: Path) -> None:
     draft, network = chained(48, 28, 28)
     compilation = compile_with_plans(network, machine("weight_stationary"), effort=0)
     (layout,) = compilation.placement.layouts.values()
-    # 14 pixels abreast of one group: 16 neighbouring pixels must lie in the 16 banks, line after line.
+    # 14 pixels unrolled of one group: 16 neighbouring pixels must lie in the 16 banks, line after line.
     assert compilation.plans[1][1] is not None
-    assert (compilation.plans[1][1].abreast, compilation.plans[1][1].side) == (14, 1)
+    assert (compilation.plans[1][1].unroll_pixels, compilation.plans[1][1].unroll_groups) == (14, 1)
     assert (layout.pixel_pitch % 16, layout.line_pitch % 16) == (1, 0)
     x = draft.data(2)
     result = accelsim.simulate(compilation.program, x)
@@ -102,14 +102,14 @@ def test_the_estimate_is_what_the_array_takes(seed: int) -> None:
     stride = min(stride, kernel)
     pitches = 64, 3
     work = Work(lines, pixels, (kernel, kernel), stride, (1, 1), 1, groups, groups, pitches)
-    for abreast in range(1, min(pixels, accelerator.mac_array.columns) + 1):
-        mapping = mac_mapping(accelerator.mac_array, Banks.of(accelerator), work, abreast)
-        gap = (mapping.side - groups) % 16 if abreast > 1 and groups > mapping.side else 0
+    for unroll_pixels in range(1, min(pixels, accelerator.mac_array.columns) + 1):
+        mapping = mac_mapping(accelerator.mac_array, Banks.of(accelerator), work, unroll_pixels)
+        gap = (mapping.unroll_groups - groups) % 16 if unroll_pixels > 1 and groups > mapping.unroll_groups else 0
         mac = Mac(
             activation=0, line_pitch=64, pixel_pitch=3, out_height=lines, out_width=pixels, kernel_height=kernel,
             kernel_width=kernel, channels=groups, height=200, width=200, stride_x=stride, outputs=groups, groups=groups,
             weight=0, weight_pitch_k=1, weight_pitch_n=kernel * kernel, accumulator=0, accumulator_gap=gap,
-            pixels_abreast=abreast,
+            unroll_pixels=unroll_pixels,
         )  # fmt: skip
         taken = mac_occupancy(mac, accelerator).cycles
         assert 0.85 * mapping.cycles - 48 <= taken <= 1.15 * mapping.cycles + 48

@@ -10,11 +10,11 @@ import pytest
 
 import accelsim
 from accelsim.compiler import compile_with_plans
-from accelsim.compiler.mapping import Banks, mac_mapping
-from accelsim.compiler.shape import Shape
+from accelsim.compiler.plan.mapping import Banks, mac_mapping
+from accelsim.compiler.plan.shape import Shape
 from accelsim.hardware.folds import weights_by_output
 from accelsim.isa import Mac
-from accelsim.machine.dataflow import mac_occupancy
+from accelsim.machine.array.timing import mac_occupancy
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -49,27 +49,27 @@ def test_the_estimate_knows_how_many_banks_there_are(dataflow: str, seed: int) -
     shape = Shape(*sizes, *window, 3, machine.mac_array, *banks)
     work = shape.work(lines, pixels, channels, outputs, 1, None)
     abreast_fits = dilation == 1 and stride <= kernel and 2 * outputs <= machine.mac_array.columns and pixels > 1
-    for abreast in (1, 2) if abreast_fits else (1,):
-        pixel, line = shape.pitches(channels, 99, channels, abreast, 1)
-        by_output = weights_by_output(machine.mac_array, abreast, kernel, stride)
+    for unroll_pixels in (1, 2) if abreast_fits else (1,):
+        pixel, line = shape.pitches(channels, 99, channels, unroll_pixels, 1)
+        by_output = weights_by_output(machine.mac_array, unroll_pixels, kernel, stride)
         mac = Mac(
             activation=0, line_pitch=line, pixel_pitch=pixel, out_height=lines, out_width=pixels, kernel_height=kernel,
             kernel_width=kernel, channels=channels, height=99, width=99, stride_y=stride, stride_x=stride,
             dilation_y=dilation, dilation_x=dilation, outputs=outputs, weight=0,
             weight_pitch_k=1 if by_output else outputs,
-            weight_pitch_n=shape.weight_pitch(channels, outputs, abreast) if by_output else 1,
-            accumulator=0, pixels_abreast=abreast,
+            weight_pitch_n=shape.weight_pitch(channels, outputs, unroll_pixels) if by_output else 1,
+            accumulator=0, unroll_pixels=unroll_pixels,
         )  # fmt: skip
         occupancy = mac_occupancy(mac, machine)
-        estimated = mac_mapping(machine.mac_array, banks, work, abreast).cycles
+        estimated = mac_mapping(machine.mac_array, banks, work, unroll_pixels).cycles
         # The estimate is of one that follows another, which may begin while this one drains.
         alone, between = occupancy.cycles, occupancy.cycles - occupancy.lead - occupancy.drain
-        assert between - 48 <= 1.1 * estimated, (machine.mac_array, banks, work, abreast)
-        assert 0.9 * estimated <= alone + 48, (machine.mac_array, banks, work, abreast)
+        assert between - 48 <= 1.1 * estimated, (machine.mac_array, banks, work, unroll_pixels)
+        assert 0.9 * estimated <= alone + 48, (machine.mac_array, banks, work, unroll_pixels)
 
 
 def test_outputs_whose_weights_share_a_bank_are_not_read_one_after_the_other() -> None:
-    """One tap, eight channels, pixels abreast: the weights of the five outputs lie 8 apart where they lie by outputs,
+    """One tap, eight channels, pixels unrolled: the weights of the five outputs lie 8 apart where they lie by outputs,
     and the buffer has 8 banks."""
     draft = Draft(np.random.default_rng(0))
     network = draft.network(draft.convolution(draft.input((1, 8, 16, 16)), 5, 1))
@@ -78,7 +78,7 @@ def test_outputs_whose_weights_share_a_bank_are_not_read_one_after_the_other() -
     compilation = compile_with_plans(network, machine, effort=0)
     plan = compilation.plans[0][1]
     assert plan is not None
-    assert plan.abreast > 1
+    assert plan.unroll_pixels > 1
     x = draft.data(2)
     result = accelsim.simulate(compilation.program, x)
     assert result.units["mac"].get("bank_conflict", 0) == 0

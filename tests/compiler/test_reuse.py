@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import accelsim
-from accelsim.compiler.mapping import Banks, Work, mac_mapping
-from accelsim.compiler.reuse import reuse
+from accelsim.compiler.plan.mapping import Banks, Work, mac_mapping
+from accelsim.compiler.schedule.reuse import reuse
 from accelsim.isa import Instruction, Load, Mac, Memory, Requantize
-from accelsim.machine.dataflow import mac_occupancy
+from accelsim.machine.array.timing import mac_occupancy
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -60,7 +60,7 @@ def test_a_load_over_the_weights_ends_it() -> None:
         {"groups": 2},
         {"kernel_height": 2},
         {"kernel_width": 2},
-        {"pixels_abreast": 2, "out_width": 2},
+        {"unroll_pixels": 2, "out_width": 2},
     ],
 )
 def test_weights_that_lie_otherwise_on_the_array_are_others(change: dict[str, int]) -> None:
@@ -70,8 +70,8 @@ def test_weights_that_lie_otherwise_on_the_array_are_others(change: dict[str, in
 
 def test_the_stride_moves_weights_only_where_pixels_are_abreast() -> None:
     assert marked(MAC, replace(NEXT, stride_x=2)) == [0, 1]
-    abreast = replace(MAC, pixels_abreast=2, out_width=2, kernel_width=2)
-    assert marked(abreast, replace(abreast, stride_x=2)) == [0, 0]
+    unroll_pixels = replace(MAC, unroll_pixels=2, out_width=2, kernel_width=2)
+    assert marked(unroll_pixels, replace(unroll_pixels, stride_x=2)) == [0, 0]
 
 
 def test_tiles_of_a_layer_share_the_weights_of_one_fold() -> None:

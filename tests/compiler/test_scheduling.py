@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from accelsim.compiler.scheduling import schedule
+from accelsim.compiler.schedule.scheduling import schedule
 from accelsim.isa import Instruction, Load, Lookup, Mac, Memory, Region, Requantize, Store
 
 

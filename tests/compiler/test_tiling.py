@@ -8,29 +8,29 @@ from pathlib import Path
 import pytest
 
 import accelsim
-from accelsim.compiler import tiling
-from accelsim.compiler.cost import planned
-from accelsim.compiler.mapping import mappings
-from accelsim.compiler.plan import MatrixPlan, Room, Tail
-from accelsim.compiler.shape import Shape
+from accelsim.compiler.plan import tiling
+from accelsim.compiler.plan.cost import planned
+from accelsim.compiler.plan.mapping import mappings
+from accelsim.compiler.plan.matrix import Allocation, Epilogue, MatrixPlan
+from accelsim.compiler.plan.shape import Shape
 
 EDGE = accelsim.Accelerator.from_yaml(Path(__file__).parents[2] / "configs" / "edge_16x16.yaml").replace(
     **{"mac_array.dataflow": "weight_stationary", "buffers.weight.bytes": 9216, "buffers.accumulator.bytes": 8192}
 )
-SUM = Tail(streamed_in=1, streamed_out=1, in_place=True, operands=2, by_block=True, dense=True)
+SUM = Epilogue(streamed_in=1, streamed_out=1, in_place=True, operands=2, by_block=True, dense=True)
 
 
-def shape(side: int, channels: int, outputs: int, kernel: int, groups: int = 1) -> Shape:
+def shape(unroll_groups: int, channels: int, outputs: int, kernel: int, groups: int = 1) -> Shape:
     memories = EDGE.buffers
     return Shape(
-        *(1, 1, side, side, outputs),
-        *(1, side, side, channels, groups),
+        *(1, 1, unroll_groups, unroll_groups, outputs),
+        *(1, unroll_groups, unroll_groups, channels, groups),
         *((1, kernel, kernel), (1, 1, 1), (1, 1, 1)),
         *(3, EDGE.mac_array, memories.activation.banks, memories.weight.banks, memories.accumulator.banks),
     )
 
 
-def every_plan(cut: Shape, room: Room, effort: int) -> list[MatrixPlan]:
+def every_plan(cut: Shape, room: Allocation, effort: int) -> list[MatrixPlan]:
     """All sizes that the search knows, in every order, each with its estimate."""
     found: list[MatrixPlan | None] = []
     for outputs, groups in tiling._output_tiles(cut, EDGE, effort):
@@ -40,10 +40,10 @@ def every_plan(cut: Shape, room: Room, effort: int) -> list[MatrixPlan]:
                 work = cut.work(images * lines, pixels, channels, outputs, groups, room.pitches)
                 tile, block = (images, lines, pixels), (outputs, groups, channels)
                 # Without an operation that works on the tiles, results that can be gathered are.
-                gathers = (False, True) if room.tail else (True,)
+                gathers = (False, True) if room.epilogue else (True,)
                 found += [
                     planned(
-                        cut, EDGE, room, tile, block, mapping, outer, in_step=step, whole_input=whole, gather=gather
+                        cut, EDGE, room, tile, block, mapping, outer, interleaved=step, whole_input=whole, gather=gather
                     )
                     for mapping in mappings(EDGE, work)
                     for outer, step, whole, gather in itertools.product(
@@ -54,10 +54,10 @@ def every_plan(cut: Shape, room: Room, effort: int) -> list[MatrixPlan]:
 
 
 @pytest.mark.parametrize("staging", [3000, 9000, 60000])
-@pytest.mark.parametrize("tail", [None, SUM])
+@pytest.mark.parametrize("epilogue", [None, SUM])
 @pytest.mark.parametrize("cut", [shape(14, 48, 96, 1), shape(9, 40, 64, 3), shape(12, 32, 32, 3, groups=32)])
-def test_no_plan_that_was_left_out_would_have_been_taken(cut: Shape, tail: Tail | None, staging: int) -> None:
-    room = Room(staging, source_resident=False, target_resident=False, tail=tail)
+def test_no_plan_that_was_left_out_would_have_been_taken(cut: Shape, epilogue: Epilogue | None, staging: int) -> None:
+    room = Allocation(staging, source_resident=False, target_resident=False, epilogue=epilogue)
     plans = every_plan(cut, room, 1)
     fastest = min(plan.cost for plan in plans)
     taken = tiling.best(cut, EDGE, room, 1)

@@ -83,7 +83,7 @@ def test_a_post_operation_s_name_stands_in_the_files_that_it_names_and_no_other(
             for node in nodes
         )
     }
-    assert making == {"accelsim/compiler/emit_elementwise.py", "accelsim/compiler/emit_pool.py"}
+    assert making == {"accelsim/compiler/emit/elementwise.py", "accelsim/compiler/emit/pool.py"}
     named = files_to_touch("a post operation")
     assert {path for path in named if path.startswith(("accelsim/isa", "accelsim/machine", "tests"))} == naming
     assert making < named

@@ -73,7 +73,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Spot:
-    """Up to `pixels_abreast` neighbouring outputs of a line: the first one, and how many the line has from it on."""
+    """Up to `unroll_pixels` neighbouring outputs of a line: the first one, and how many the line has from it on."""
 
     image: int
     oy: int
@@ -92,21 +92,21 @@ class Addresses:
 
     def group_sets(self) -> Iterator[range]:
         """As many groups next to one another as have room, at least one."""
-        mac, step = self.mac, self.machine.columns // (self.mac.pixels_abreast * self.outputs)
+        mac, step = self.mac, self.machine.columns // (self.mac.unroll_pixels * self.outputs)
         if self.machine.dataflow == "input_stationary":
-            across = (mac.pixels_abreast - 1) * mac.stride_x + mac.kernel_width
+            across = (mac.unroll_pixels - 1) * mac.stride_x + mac.kernel_width
             fitting = self.machine.rows // (mac.kernel_height * across * self.channels)
-            step = fitting if mac.pixels_abreast == 1 else min(step, fitting)
+            step = fitting if mac.unroll_pixels == 1 else min(step, fitting)
         step = max(1, step)
         for start in range(0, self.mac.groups, step):
             yield range(start, min(start + step, self.mac.groups))
 
     def chunks(self, groups: range) -> Iterator[list[tuple[int, int, int]]]:
         """Up to R reduction indices (ky, x, channel of the instruction) at a time; x counts the taps from that of the
-        first pixel abreast to that of the last one."""
+        first unrolled pixel to that of the last one."""
         mac, chunk = self.mac, []
         for ky in range(mac.kernel_height):
-            for kx in range((mac.pixels_abreast - 1) * mac.stride_x + mac.kernel_width):
+            for kx in range((mac.unroll_pixels - 1) * mac.stride_x + mac.kernel_width):
                 for channel in range(groups.start * self.channels, groups.stop * self.channels):
                     chunk.append((ky, kx, channel))
                     if len(chunk) == self.machine.rows:
@@ -121,7 +121,7 @@ class Addresses:
             Spot(image, oy, ox, mac.out_width - ox)
             for image in range(mac.images)
             for oy in range(mac.out_height)
-            for ox in range(0, mac.out_width, mac.pixels_abreast)
+            for ox in range(0, mac.out_width, mac.unroll_pixels)
         ]
 
     def columns(self, groups: range, size: int) -> Iterator[range]:
@@ -158,17 +158,17 @@ class Addresses:
         )
 
     def weight_row(self, index: tuple[int, int, int], outputs: range) -> Access:
-        """One reduction index of every column (pixel abreast, output). The generator goes from the last pixel that has
+        """One reduction index of every column (unrolled pixel, output). The generator goes from the last pixel that has
         a tap at x down, while the tap goes up by the stride, as often as there may be taps; what meets no pixel or no
         tap takes its turn."""
         mac = self.mac
-        if mac.pixels_abreast == 1:
+        if mac.unroll_pixels == 1:
             return self.weights([(index, n) for n in outputs])
         ky, x, channel = index
-        pixel = min(x // mac.stride_x, mac.pixels_abreast - 1)
+        pixel = min(x // mac.stride_x, mac.unroll_pixels - 1)
         tap = x - pixel * mac.stride_x
         addresses, lanes = [], []
-        for _ in range(min(mac.pixels_abreast, -(-mac.kernel_width // mac.stride_x))):
+        for _ in range(min(mac.unroll_pixels, -(-mac.kernel_width // mac.stride_x))):
             for number, output in enumerate(outputs):
                 address = self.weight((ky, tap, channel), output)
                 if address is not None:
@@ -179,11 +179,11 @@ class Addresses:
         return Access(tuple(addresses), tuple(lanes), (None,) * len(lanes))
 
     def weight_column(self, chunk: list[tuple[int, int, int]], pixel: int, output: int) -> Access:
-        """One output of one pixel abreast, for every index of a chunk. Its taps lie one after the other, so the
+        """One output of one unrolled pixel, for every index of a chunk. Its taps lie one after the other, so the
         generator goes on from where the last chunk ended, as often as a chunk may hold taps of one pixel; what belongs
         to the next chunk takes its turn."""
         mac = self.mac
-        if mac.pixels_abreast == 1:
+        if mac.unroll_pixels == 1:
             return self.weights([(k, output) for k in chunk])
         group = output // self.outputs
         tap_of: dict[int, int] = {}
@@ -206,7 +206,7 @@ class Addresses:
         first = (spot.image * mac.out_height + spot.oy) * mac.out_width + spot.ox
         pitch = mac.outputs + mac.accumulator_gap
         addresses, masked = [], []
-        for pixel in range(mac.pixels_abreast):
+        for pixel in range(mac.unroll_pixels):
             for output in outputs:
                 addresses.append(mac.accumulator + (first + pixel) * pitch + output)
                 masked.append(pixel >= spot.outputs)
@@ -214,8 +214,8 @@ class Addresses:
 
 
 def preload(loops: Addresses, outputs: range, chunk: list[tuple[int, int, int]]) -> list[Access]:
-    """One index of a group's reduction an access. Every column (pixel abreast, output) keeps it in the row in which its
-    window has it, if that is one of the chunk's."""
+    """One index of a group's reduction an access. Every column (unrolled pixel, output) keeps it in the row in which
+    its window has it, if that is one of the chunk's."""
     mac = loops.mac
     row_of = {place: row for row, place in enumerate(chunk)}
     accesses = []
@@ -225,7 +225,7 @@ def preload(loops: Addresses, outputs: range, chunk: list[tuple[int, int, int]])
                 k = (ky * mac.kernel_width + kx) * loops.channels + c
                 rows = [
                     row_of.get((ky, kx + pixel * mac.stride_x, n // loops.outputs * loops.channels + c))
-                    for pixel in range(mac.pixels_abreast)
+                    for pixel in range(mac.unroll_pixels)
                     for n in outputs
                 ]
                 if any(row is not None for row in rows):
@@ -291,7 +291,7 @@ def input_stationary(loops: Addresses, index: int) -> list[Phase]:
                 add = bool(loops.mac.accumulate) or number > 0
                 vectors = []
                 for outputs in loops.columns(groups, loops.machine.columns):
-                    columns = [(pixel, n) for pixel in range(loops.mac.pixels_abreast) for n in outputs]
+                    columns = [(pixel, n) for pixel in range(loops.mac.unroll_pixels) for n in outputs]
                     block = [Vector(loops.weight_column(chunk, *at), slot=s) for s, at in enumerate(columns)]
                     block[0].first_of_block = True
                     block[0].swap = not vectors

@@ -11,9 +11,9 @@ from typing import Any
 
 from accelsim.hardware import Accelerator
 from accelsim.isa import INSTRUCTION_BYTES, Instruction, Load, Mac, Memory, Store, Unit
-from accelsim.machine.dataflow import mac_occupancy
+from accelsim.machine.array.timing import mac_occupancy
 from accelsim.machine.occupancy import Occupancy
-from accelsim.machine.post_timing import post_occupancy
+from accelsim.machine.post.timing import post_occupancy
 
 from . import dram_model
 

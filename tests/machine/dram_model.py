@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from accelsim.hardware.dram_timings import DramTimings
-from accelsim.machine.dram_banks import ENTRIES, Command
+from accelsim.machine.dram.banks import ENTRIES, Command
 
 #: (first, second, whether they must share bank or bank group for the rule to hold)
 Rule = tuple[str, str, str, int]

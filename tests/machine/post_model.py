@@ -1,6 +1,6 @@
 """The post unit, clocked: ports that serve a bank once a cycle, two sets of constants, a pipeline behind the slots.
 
-The witness of the closed forms of `accelsim/machine/post_timing.py`. The control knows what its registers hold: which
+The witness of the closed forms of `accelsim/machine/post/timing.py`. The control knows what its registers hold: which
 set of constants is full, how far the vectors have come, which results are still on their way.
 """
 
@@ -58,7 +58,7 @@ def chunks_of(instruction: Instruction, accelerator: Accelerator) -> list[Chunk]
 
 def _requantization(tile: _Requantization, lanes: int) -> list[Chunk]:
     result = []
-    abreast = max(lanes // tile.channels, 1)
+    unroll_pixels = max(lanes // tile.channels, 1)
     for first in range(0, tile.channels, lanes):
         channels = range(first, min(first + lanes, tile.channels))
         constants = [
@@ -68,8 +68,8 @@ def _requantization(tile: _Requantization, lanes: int) -> list[Chunk]:
         slots = []
         for line in range(tile.images * tile.out_height):
             image, y = divmod(line, tile.out_height)
-            for left in range(0, tile.out_width, abreast):
-                pixels = range(left, min(left + abreast, tile.out_width))
+            for left in range(0, tile.out_width, unroll_pixels):
+                pixels = range(left, min(left + unroll_pixels, tile.out_width))
                 words = [
                     tile.accumulator + (line * tile.out_width + x) * (tile.channels + tile.accumulator_gap) + c
                     for x in pixels

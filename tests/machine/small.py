@@ -169,11 +169,11 @@ def random_mac(random: Random, **fields: Any) -> Mac:
     along_k = random.random() < 0.5
     pitch_k = outputs + random.randint(0, 2) if along_k else 1
     pitch_n = 1 if along_k else reduction + random.randint(0, 2)
-    abreast = 1
+    unroll_pixels = 1
     if window["dilation_x"] == 1 and window["stride_x"] <= window["kernel_width"]:
-        abreast = random.randint(1, max(1, min(window["out_width"], accelerator().mac_array.columns // each_out)))
+        unroll_pixels = random.randint(1, max(1, min(window["out_width"], accelerator().mac_array.columns // each_out)))
     chosen = {
-        "pixels_abreast": abreast,
+        "unroll_pixels": unroll_pixels,
         "accumulator_gap": random.choice([0, 0, 2]),
         "pad": random.randint(-128, 127) if window["signed_activation"] else random.randint(0, 255),
         "outputs": outputs,

@@ -11,9 +11,9 @@ import pytest
 
 from accelsim.hardware import Accelerator
 from accelsim.isa import Mac
-from accelsim.machine.dataflow import DATAFLOWS, mac_occupancy
+from accelsim.machine.array.products import mac_sums
+from accelsim.machine.array.timing import DATAFLOWS, mac_occupancy
 from accelsim.machine.occupancy import Occupancy
-from accelsim.machine.products import mac_sums
 from accelsim.machine.traffic import by_memory, traffic_of
 
 from . import array_model
@@ -52,16 +52,16 @@ def random_mac(rng: random.Random, machine: array_model.Machine, accumulator: in
     groups = rng.choice([1, 1, 1, 2, 3, 5])
     channels, outputs = groups * rng.randint(1, 9 // groups + 1), groups * rng.randint(1, 9 // groups + 1)
     out_width, stride_x, dilation_x = rng.randint(1, 4), rng.randint(1, 3), rng.choice([1, 1, 2])
-    abreast, gap = 1, rng.choice([0, 0, 0, 1, 3])
-    if rng.random() < 0.5:  # pixels abreast: few outputs, a longer line
+    unroll_pixels, gap = 1, rng.choice([0, 0, 0, 1, 3])
+    if rng.random() < 0.5:  # pixels unrolled: few outputs, a longer line
         outputs = groups * rng.choice([1, 1, 2])
         out_width = rng.randint(2, 7)
-        abreast = rng.randint(1, max(1, min(out_width, machine.columns // (outputs // groups))))
+        unroll_pixels = rng.randint(1, max(1, min(out_width, machine.columns // (outputs // groups))))
     height, width = rng.randint(1, 4), rng.randint(1, 4)
     pixel = channels + rng.choice([0, 0, 1, 3])
     line = width * pixel + rng.choice([0, 0, 2])
     kernel_height, kernel_width = rng.choice([(1, 1), (1, 1), (3, 3), (1, 2), (2, 1), (3, 1)])
-    if abreast > 1:
+    if unroll_pixels > 1:
         kernel_width, dilation_x = rng.choice([1, 2, 3]), 1
         stride_x = rng.randint(1, kernel_width)
     reduction = kernel_height * kernel_width * channels // groups
@@ -99,7 +99,7 @@ def random_mac(rng: random.Random, machine: array_model.Machine, accumulator: in
         accumulator_gap=gap,
         accumulate=rng.randint(0, 1),
         groups=groups,
-        pixels_abreast=abreast,
+        unroll_pixels=unroll_pixels,
     )
 
 
@@ -176,7 +176,7 @@ def check_sequence(seed: int, dataflow: str) -> None:
                 activation=rng.randint(0, 9),
                 images=rng.choice([1, 1, 2]),
                 out_height=rng.randint(1, 3),
-                out_width=macs[index - 1].pixels_abreast + rng.randint(0, 3),
+                out_width=macs[index - 1].unroll_pixels + rng.randint(0, 3),
                 top=-rng.randint(0, 2),
                 left=-rng.randint(0, 2),
                 accumulator=rng.randint(0, 3),
@@ -358,12 +358,12 @@ def test_groups_side_by_side_save_folds() -> None:
     [
         # 9 taps, one access each, for the groups in 16 columns.
         (16, {"out_height": 1, "out_width": 8}, 9 * 1),
-        # 14 pixels abreast of one group: each of 3 folds is a line of 16 inputs, with 3 taps.
-        (1, {"out_height": 1, "out_width": 14, "pixels_abreast": 14}, 3 * 3),
+        # 14 pixels unrolled of one group: each of 3 folds is a line of 16 inputs, with 3 taps.
+        (1, {"out_height": 1, "out_width": 14, "unroll_pixels": 14}, 3 * 3),
         # 7 pixels of 2 groups: 3 lines of 9 inputs x 2 are 54 rows. Fold 0 ends at input 7 of line 0: taps 0, 1, 2.
         # Fold 1: input 8 (tap 2), inputs 0..6 of line 1. Fold 2: inputs 7, 8 (taps 1, 2), 0..5 of line 2. Fold 3: the
         # last 3 (taps 0, 1, 2).
-        (2, {"out_height": 1, "out_width": 7, "pixels_abreast": 7}, 3 + (1 + 3) + (2 + 3) + 3),
+        (2, {"out_height": 1, "out_width": 7, "unroll_pixels": 7}, 3 + (1 + 3) + (2 + 3) + 3),
     ],
 )
 def test_a_weight_is_read_once_a_fold_for_all_columns(channels: int, fields: dict[str, int], accesses: int) -> None:
@@ -374,7 +374,7 @@ def test_a_weight_is_read_once_a_fold_for_all_columns(channels: int, fields: dic
 
 
 @pytest.mark.parametrize(
-    ("dataflow", "together", "vectors"),
+    ("dataflow", "groups", "vectors"),
     [
         # 3 lines x 10 pixels x 2 channels are 60 rows, 4 folds; 8 vectors a line; 8 pairs of groups.
         ("weight_stationary", 2, 8 * 4 * (8 * 8)),
@@ -384,15 +384,15 @@ def test_a_weight_is_read_once_a_fold_for_all_columns(channels: int, fields: dic
         ("input_stationary", 1, 16 * 4 * 2 * 8),
     ],
 )
-def test_pixels_abreast_take_a_quarter_of_one_group_a_fold(dataflow: str, together: int, vectors: int) -> None:
-    """16 channels, 3x3 on 16x16, 8 pixels abreast, `together` groups, no access in conflict with itself."""
+def test_unroll_pixels_take_a_quarter_of_one_group_a_fold(dataflow: str, groups: int, vectors: int) -> None:
+    """16 channels, 3x3 on 16x16, 8 pixels unrolled, `groups` groups, no access in conflict with itself."""
     accelerator = accelerator_of(array_model.Machine(16, 16, dataflow, 16, 16, 16))
     # 17 or 18 bytes, and words, from pixel to pixel: 16 neighbours lie in 16 banks; so do the next line's 10 pixels.
-    pixel = 16 + together
-    pitches = {"pixel_pitch": pixel, "line_pitch": 90 * pixel, "accumulator_gap": together}
-    abreast = mac_occupancy(depthwise(16, pixels_abreast=8, **pitches), accelerator)
-    assert (abreast.busy, abreast.conflict) == (vectors, 0)
+    pixel = 16 + groups
+    pitches = {"pixel_pitch": pixel, "line_pitch": 90 * pixel, "accumulator_gap": groups}
+    unroll_pixels = mac_occupancy(depthwise(16, unroll_pixels=8, **pitches), accelerator)
+    assert (unroll_pixels.busy, unroll_pixels.conflict) == (vectors, 0)
     alone = mac_occupancy(depthwise(1, line_pitch=67), accelerator)
     assert alone.conflict == 0
     assert 8 * 64 <= alone.issue <= 8 * 64 + 3 * 16  # a vector a pixel, or 16 accesses for a fold of 16 pixels
-    assert 16 * alone.issue >= 3.9 * abreast.issue
+    assert 16 * alone.issue >= 3.9 * unroll_pixels.issue

@@ -14,8 +14,8 @@ import accelsim
 from accelsim.hardware.dram_timings import PRESETS
 from accelsim.isa import Halt, Instruction, Load, Memory, Store
 from accelsim.machine import timing
-from accelsim.machine.dram import Requester
-from accelsim.machine.dram_banks import BankedArbiter, Command, Controller, bursts_of
+from accelsim.machine.dram.banks import BankedArbiter, Command, Controller, bursts_of
+from accelsim.machine.dram.bus import Requester
 
 from . import cycle_model, dram_model, small
 

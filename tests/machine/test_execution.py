@@ -13,8 +13,8 @@ from accelsim.arithmetic.requantize import CONSTANTS, Requantization, Step
 from accelsim.errors import AssemblyError, MachineError
 from accelsim.isa import Add, Halt, Instruction, Mac, Memory, Multiply, Pool, Reduction, Requantize
 from accelsim.machine.execution import actions_of
-from accelsim.machine.footprint import Block
-from accelsim.machine.memory import Action, Memories, sizes
+from accelsim.machine.memory.footprint import Block
+from accelsim.machine.memory.storage import Action, Memories, sizes
 
 from . import oracle, small
 
@@ -311,14 +311,14 @@ def test_a_step_without_a_constant_is_an_error(instruction: Instruction) -> None
 
 
 @pytest.mark.parametrize("dataflow", ["weight_stationary", "output_stationary", "input_stationary"])
-def test_pixels_abreast_that_have_no_columns_are_an_error(dataflow: str) -> None:
+def test_unroll_pixels_that_have_no_columns_are_an_error(dataflow: str) -> None:
     import accelsim
 
     window = {"out_width": 5, "width": 5, "pixel_pitch": 2, "channels": 2, "outputs": 2, "groups": 2}
-    mac = Mac(activation=0, weight=0, weight_pitch_k=2, accumulator=0, pixels_abreast=5, **window)
+    mac = Mac(activation=0, weight=0, weight_pitch_k=2, accumulator=0, unroll_pixels=5, **window)
     machine = small.accelerator(mac_array__dataflow=dataflow)
     with pytest.raises(
-        MachineError, match=r"instruction 0 \(mac .*pixels_abreast=5 takes 5 columns for one group, of 4"
+        MachineError, match=r"instruction 0 \(mac .*unroll_pixels=5 takes 5 columns for one group, of 4"
     ):
         accelsim.simulate(small.program((mac, Halt()), {0: b"x"}), accelerator=machine)
 
@@ -326,15 +326,15 @@ def test_pixels_abreast_that_have_no_columns_are_an_error(dataflow: str) -> None
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"pixels_abreast": 0}, "pixels_abreast=0; it must be at least 1"),
-        ({"pixels_abreast": 6}, "pixels_abreast=6 of a line of out_width=5"),
+        ({"unroll_pixels": 0}, "unroll_pixels=0; it must be at least 1"),
+        ({"unroll_pixels": 6}, "unroll_pixels=6 of a line of out_width=5"),
         (
-            {"pixels_abreast": 2, "dilation_x": 2},
+            {"unroll_pixels": 2, "dilation_x": 2},
             "takes dilation_x=1 and no stride_x over kernel_width, not dilation_x=2",
         ),
-        ({"pixels_abreast": 2, "stride_x": 2}, "not dilation_x=1, stride_x=2, kernel_width=1"),
+        ({"unroll_pixels": 2, "stride_x": 2}, "not dilation_x=1, stride_x=2, kernel_width=1"),
     ],
 )
-def test_pixels_abreast_that_no_window_has_are_an_error(fields: dict[str, int], said: str) -> None:
+def test_unroll_pixels_that_no_window_has_are_an_error(fields: dict[str, int], said: str) -> None:
     with pytest.raises(AssemblyError, match=said):
         Mac(activation=0, weight=0, weight_pitch_k=1, accumulator=0, channels=1, outputs=1, out_width=5, **fields)

@@ -27,7 +27,7 @@ from accelsim.isa import (
     Store,
     Units,
 )
-from accelsim.machine import footprint
+from accelsim.machine.memory import footprint
 
 from . import oracle, small
 

@@ -15,8 +15,8 @@ from accelsim.errors import InputError, MachineError
 from accelsim.hardware.banks import chunks
 from accelsim.hardware.folds import preloads
 from accelsim.limits import Limits
-from accelsim.machine.dram import cycles_of
-from accelsim.machine.memory import LargestSums, untouched
+from accelsim.machine.dram.bus import cycles_of
+from accelsim.machine.memory.storage import LargestSums, untouched
 
 from . import small
 
@@ -128,7 +128,7 @@ def test_memory_that_nobody_touches_is_zeros_and_addresses_alone() -> None:
     sums = LargestSums(1 << 30)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 10 << 10
     from accelsim.isa import Memory
-    from accelsim.machine.footprint import Block
+    from accelsim.machine.memory.footprint import Block
 
     block = Block(Memory.ACCUMULATOR, 5, (3,), (1,))
     # Whatever fits 32 bits may stand there at first.
@@ -164,22 +164,22 @@ def test_cycles_of_more_rows_than_can_be_listed() -> None:
 def test_chunks_and_preloads_are_those_of_plain_loops(seed: int) -> None:
     random = Random(seed)
     height, width, stride, channels = (random.randint(1, 4) for _ in range(4))
-    abreast, groups, rows = random.randint(1, 5), random.randint(1, 3), random.choice([1, 3, 4, 16])
-    wide, together = width + (abreast - 1) * stride, groups * channels
-    count = -(-height * wide * together // rows)
+    unroll_pixels, groups, rows = random.randint(1, 5), random.randint(1, 3), random.choice([1, 3, 4, 16])
+    wide, interleave = width + (unroll_pixels - 1) * stride, groups * channels
+    count = -(-height * wide * interleave // rows)
     read: list[set[tuple[int, int, int]]] = [set() for _ in range(count)]
-    for y, x, c, pixel, group in itertools.product(*map(range, (height, width, channels, abreast, groups))):
-        row = (y * wide + x + pixel * stride) * together + group * channels + c
+    for y, x, c, pixel, group in itertools.product(*map(range, (height, width, channels, unroll_pixels, groups))):
+        row = (y * wide + x + pixel * stride) * interleave + group * channels + c
         read[row // rows].add((y, x, c))
-    assert preloads((height, width), stride, channels, abreast, groups, rows) == tuple(map(len, read))
+    assert preloads((height, width), stride, channels, unroll_pixels, groups, rows) == tuple(map(len, read))
 
     line, pixel, banks = random.randint(0, 40), random.randint(0, 40), random.choice([1, 3, 4, 16])
     places = [
         (y * line + x * pixel + c) % banks
-        for y, x, c in itertools.product(range(height), range(width), range(together))
+        for y, x, c in itertools.product(range(height), range(width), range(interleave))
     ]
     expected = [places[at : at + rows] for at in range(0, len(places), rows)]
-    found = chunks((height, width), (line, pixel), together, rows, banks)
+    found = chunks((height, width), (line, pixel), interleave, rows, banks)
     assert [(item.rows, item.cycles) for item in found] == [
         (len(part), max(part.count(bank) for bank in part)) for part in expected
     ]

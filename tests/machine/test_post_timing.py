@@ -8,7 +8,7 @@ import pytest
 
 from accelsim.isa import Add, Instruction, Lookup, Pool, Reduction, Requantize, RequantThresholds
 from accelsim.machine.occupancy import Occupancy
-from accelsim.machine.post_timing import post_occupancy
+from accelsim.machine.post.timing import post_occupancy
 
 from . import post_model, small
 

@@ -19,8 +19,8 @@ from accelsim.isa import (
     RequantThresholds,
 )
 from accelsim.isa.decoding import decode
-from accelsim.machine.post_timing import post_occupancy
-from accelsim.machine.requantization import requantizer
+from accelsim.machine.post.requantization import requantizer
+from accelsim.machine.post.timing import post_occupancy
 from accelsim.machine.traffic import by_memory, traffic_of
 
 from . import small

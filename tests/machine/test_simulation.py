@@ -106,13 +106,13 @@ def test_floats_are_quantised_on_the_way_in() -> None:
 def test_runs_in_lockstep_are_what_each_is_alone(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulation, "_ROOM", room)
     x = np.arange(56, dtype=np.uint8).reshape(7, 8)
-    together = accelsim.simulate(lookups(), x)
+    interleave = accelsim.simulate(lookups(), x)
     alone = [accelsim.simulate(lookups(), x[i : i + 1]) for i in range(7)]
     for kind in ("outputs", "values"):
         for name in range(1) if kind == "outputs" else ("once", "twice"):
             parts = [getattr(result, kind)[name].quantized for result in alone]
-            np.testing.assert_array_equal(getattr(together, kind)[name].quantized, np.concatenate(parts))
-    assert everything_but_data(together) == everything_but_data(alone[0])
+            np.testing.assert_array_equal(getattr(interleave, kind)[name].quantized, np.concatenate(parts))
+    assert everything_but_data(interleave) == everything_but_data(alone[0])
 
 
 def test_every_run_starts_from_the_programs_own_image() -> None:

@@ -6,16 +6,16 @@ import torch
 from torch._prims_common import suggest_memory_format
 
 from accelsim.errors import ModelError
+from accelsim.frontend.builder import Builder, FloatInput, Foreign, Real
+from accelsim.frontend.calls import Call
+from accelsim.frontend.concatenation import concatenate
+from accelsim.frontend.layouts import order_of
+from accelsim.frontend.lookups import check_kernels, look_up, placed_step, step_of, tables_for, tables_of_layout
+from accelsim.frontend.loops import row_length
+from accelsim.frontend.tables import Layout, Program
 from accelsim.network import Add, Lookup, Multiply, Permute, Reshape
 from accelsim.network.rounding import channels_last_order
 
-from ..builder import Builder, FloatInput, Foreign, Real
-from ..calls import Call
-from ..concatenation import concatenate
-from ..layouts import order_of
-from ..lookups import check_kernels, look_up, placed_step, step_of, tables_for, tables_of_layout
-from ..loops import row_length
-from ..tables import Layout, Program
 from .table import operator
 
 QUANTIZE = ("aten.quantize_per_tensor",)

@@ -11,12 +11,12 @@ from accelsim.arithmetic.engines import MatrixKernels
 from accelsim.arithmetic.matrix import arithmetic_of
 from accelsim.arithmetic.onednn import ConvolutionShape
 from accelsim.errors import ModelError
+from accelsim.frontend.builder import Builder
+from accelsim.frontend.calls import Call
+from accelsim.frontend.host import matrix_kernels
+from accelsim.frontend.packed import packed_for, weights
 from accelsim.network import Convolution, Linear, Weights
 
-from ..builder import Builder
-from ..calls import Call
-from ..host import matrix_kernels
-from ..packed import packed_for, weights
 from .table import operator
 
 #: FBGEMM's direct transposed convolution: channels come in blocks of so many, the kernel has at most so many columns.

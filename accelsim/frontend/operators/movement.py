@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from accelsim.errors import ModelError
+from accelsim.frontend.builder import Builder, Codes, Foreign, Move, Real, cut, gather, permute, reshape, windows
+from accelsim.frontend.calls import Call
 
-from ..builder import Builder, Codes, Foreign, Move, Real, cut, gather, permute, reshape, windows
-from ..calls import Call
 from .repetition import padded
 from .table import movement
 

@@ -9,11 +9,11 @@ import numpy as np
 from accelsim.arithmetic.matmul import check_product
 from accelsim.arithmetic.normalization import check_images
 from accelsim.arithmetic.softmax import check_softmax
+from accelsim.frontend.builder import Builder, affine_of
+from accelsim.frontend.calls import Call
 from accelsim.network import GroupNorm, LayerNorm, Matmul, Softmax
 from accelsim.network.rounding import layout_of
 
-from ..builder import Builder, affine_of
-from ..calls import Call
 from .table import operator
 
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from accelsim.errors import ModelError
+from accelsim.frontend.builder import Builder
+from accelsim.frontend.calls import Call
+from accelsim.frontend.layouts import order_of
 from accelsim.network import AveragePool, MaxPool, Pads, Reshape, Value
 from accelsim.network.rounding import channels_last_order
 
-from ..builder import Builder
-from ..calls import Call
-from ..layouts import order_of
 from .table import operator
 
 

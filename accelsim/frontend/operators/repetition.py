@@ -14,10 +14,10 @@ import torch
 from accelsim.arithmetic.affine import quantize
 from accelsim.arithmetic.interpolation import nearest_indices
 from accelsim.errors import ModelError
+from accelsim.frontend.builder import Builder
+from accelsim.frontend.calls import Call
 from accelsim.network import Concatenate, Gather, Lookup, Reshape, Slice
 
-from ..builder import Builder
-from ..calls import Call
 from .table import operator
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from accelsim.arithmetic.interpolation import check_resize
+from accelsim.frontend.builder import Builder
+from accelsim.frontend.calls import Call
+from accelsim.frontend.layouts import order_of
 from accelsim.network import Bilinear, Value
 from accelsim.network.rounding import layout_of
 
-from ..builder import Builder
-from ..calls import Call
-from ..layouts import order_of
 from .table import operator
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 
-from ..builder import Builder
-from ..calls import Call
+from accelsim.frontend.builder import Builder
+from accelsim.frontend.calls import Call
 
 Handler = Callable[[Builder, Call], None]
 

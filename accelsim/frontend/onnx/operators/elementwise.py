@@ -11,11 +11,11 @@ from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.binary32 import Float32
 from accelsim.arithmetic.onnxruntime import AddForm
 from accelsim.errors import ModelError
+from accelsim.frontend.onnx.builder import MIXED, Builder
+from accelsim.frontend.onnx.container import Call
+from accelsim.frontend.onnx.references import Constant, Parameter, Pending, Real, Reference, Shape
 from accelsim.network import Add, Multiply
 
-from ..builder import MIXED, Builder
-from ..container import Call
-from ..references import Constant, Parameter, Pending, Real, Reference, Shape
 from .table import operator
 
 Function = Callable[[Float32], Float32]

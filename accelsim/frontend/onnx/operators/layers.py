@@ -13,11 +13,11 @@ from accelsim.arithmetic import onnxruntime
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.binary32 import f32
 from accelsim.errors import ModelError
+from accelsim.frontend.onnx.builder import MIXED, Builder
+from accelsim.frontend.onnx.container import Call
+from accelsim.frontend.onnx.references import Constant, Parameter, Pending, Real, Shape
 from accelsim.network import Convolution, Linear, Node, Pads, Weights
 
-from ..builder import MIXED, Builder
-from ..container import Call
-from ..references import Constant, Parameter, Pending, Real, Shape
 from .table import operator
 
 

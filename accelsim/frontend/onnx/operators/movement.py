@@ -10,11 +10,11 @@ import numpy as np
 from accelsim.arithmetic import onnxruntime
 from accelsim.arithmetic.affine import Affine
 from accelsim.errors import ModelError
+from accelsim.frontend.onnx.builder import Builder
+from accelsim.frontend.onnx.container import MOST_ELEMENTS, Call
+from accelsim.frontend.onnx.references import Codes, Constant, Move, Pending, Real, Reference, Shape
 from accelsim.network import Concatenate, Gather, Permute, Reshape, Slice
 
-from ..builder import Builder
-from ..container import MOST_ELEMENTS, Call
-from ..references import Codes, Constant, Move, Pending, Real, Reference, Shape
 from .table import operator
 
 

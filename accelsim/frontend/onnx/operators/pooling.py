@@ -6,11 +6,11 @@ import numpy as np
 
 from accelsim.arithmetic.affine import Affine
 from accelsim.errors import ModelError
+from accelsim.frontend.onnx.builder import MIXED, Builder
+from accelsim.frontend.onnx.container import Call
+from accelsim.frontend.onnx.references import Codes, Move, Pending, Real, Shape
 from accelsim.network import AveragePool, MaxPool
 
-from ..builder import MIXED, Builder
-from ..container import Call
-from ..references import Codes, Move, Pending, Real, Shape
 from .layers import windows
 from .movement import reshaped
 from .table import operator

@@ -6,10 +6,10 @@ import numpy as np
 
 from accelsim.arithmetic import onnxruntime
 from accelsim.errors import ModelError
+from accelsim.frontend.onnx.builder import Builder
+from accelsim.frontend.onnx.container import Call
+from accelsim.frontend.onnx.references import Codes, Constant, Parameter, Pending
 
-from ..builder import Builder
-from ..container import Call
-from ..references import Codes, Constant, Parameter, Pending
 from .elementwise import FUNCTIONS, of_two, with_constant
 from .layers import (
     Bias,

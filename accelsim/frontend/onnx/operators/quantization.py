@@ -7,10 +7,10 @@ import numpy as np
 from accelsim.arithmetic import onnxruntime
 from accelsim.arithmetic.affine import Affine
 from accelsim.errors import ModelError
+from accelsim.frontend.onnx.builder import Builder
+from accelsim.frontend.onnx.container import Call
+from accelsim.frontend.onnx.references import Codes, Constant, GraphInput, Parameter, Pending, Real
 
-from ..builder import Builder
-from ..container import Call
-from ..references import Codes, Constant, GraphInput, Parameter, Pending, Real
 from .table import operator
 
 _OUTPUT_DTYPES = {2: "uint8", 3: "int8"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..builder import Builder
-from ..container import Call
+from accelsim.frontend.onnx.builder import Builder
+from accelsim.frontend.onnx.container import Call
 
 Handler = Callable[[Builder, Call], None]
 

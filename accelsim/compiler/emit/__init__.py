@@ -1,0 +1,1 @@
+"""Pass `emit`: operations become instructions, as their plans say."""

@@ -1,0 +1,1 @@
+"""Pass `lower`: nodes of the network become operations on stored tensors."""

@@ -1,0 +1,122 @@
+"""Pass `lay out`: which resident tensors have gaps between their pixels and lines, so that what a vector takes of
+neighbouring pixels lies in different banks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from accelsim.compiler.operations import Elementwise, Lowered, Matrix, Pool, View, sources_of, target_of
+from accelsim.hardware import Accelerator
+
+from .mapping import Mapping as Mapped
+from .mapping import mappings
+from .shape import Shape
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A dense tensor of lines of `pixels` of `channels` bytes each, with `pixel_pitch` bytes from one pixel to the next
+    and `line_pitch` from one line to the next instead."""
+
+    pixels: int
+    channels: int
+    pixel_pitch: int
+    line_pitch: int
+
+    @property
+    def line(self) -> int:
+        """Bytes of a dense line."""
+        return self.pixels * self.channels
+
+    def size(self, dense: int) -> int:
+        """Bytes of a tensor that has so many when it lies dense."""
+        return dense // self.line * self.line_pitch
+
+    def place(self, offset: int) -> int:
+        """Where the byte lies that is number `offset` of the dense tensor."""
+        lines, rest = divmod(offset, self.line)
+        pixels, channel = divmod(rest, self.channels)
+        return lines * self.line_pitch + pixels * self.pixel_pitch + channel
+
+    def pitches(self, sizes: Sequence[int], strides: Sequence[int], offset: int = 0) -> tuple[int, ...] | None:
+        """What the strides of the dense tensor become, or None where steps along an axis would not all be alike."""
+        channel, pixel, line = offset % self.channels, offset % self.line // self.channels, 0
+        for size, stride in zip(sizes, strides, strict=True):
+            reach = (size - 1) * stride
+            if stride % self.line == 0:
+                line += reach
+            elif stride % self.channels == 0:
+                pixel += reach // self.channels
+            else:
+                channel += reach
+        if channel >= self.channels or pixel >= self.pixels:
+            return None
+        return tuple(self.place(stride) for stride in strides)
+
+    def view(self, view: View) -> View:
+        """The same elements of a tensor that lies so. The view must be one that `pitches` has an answer for."""
+        pitches = self.pitches(view.sizes, (*view.pitches, 1), view.offset)
+        assert pitches is not None
+        image, depth, line, pixel, _ = pitches
+        return replace(view, pitches=(image, depth, line, pixel), offset=self.place(view.offset))
+
+
+def layouts(lowered: Lowered, accelerator: Accelerator) -> Mapping[str, Layout]:
+    """The layouts of the tensors that a convolution reads faster so.
+
+    Matrix operations and pools read and write them as they lie. Element-wise work on the whole of a tensor goes line by
+    line, if all its operands that do not lie dense have gaps between the same lines, and none between pixels.
+    """
+    views: dict[str, list[View]] = {}
+    works: list[set[str]] = []
+    dense: set[str] = set()
+    for operation in lowered.operations:
+        tensors = {target_of(operation), *sources_of(operation)}
+        if isinstance(operation, Matrix | Pool):
+            for view in (operation.source, operation.target):
+                views.setdefault(view.tensor, []).append(view)
+        elif isinstance(operation, Elementwise) and _whole(operation, lowered):
+            works.append(tensors)
+        else:
+            dense |= tensors
+    worked = set().union(*works)
+    found: dict[str, Layout] = {}
+    for operation in lowered.operations:
+        if not isinstance(operation, Matrix) or operation.source.tensor in dense:
+            continue
+        tensor = operation.source.tensor
+        layout = _layout(operation, accelerator, gaps_in_lines=tensor not in worked)
+        if not layout.line or layout.place(layout.line) == layout.line or lowered.tensors[tensor] % layout.line:
+            continue
+        if all(layout.pitches(view.sizes, (*view.pitches, 1), view.offset) is not None for view in views[tensor]):
+            found.setdefault(tensor, layout)
+    for tensors in works:
+        if len({found[tensor].line for tensor in tensors & found.keys()}) > 1:
+            found = {tensor: layout for tensor, layout in found.items() if tensor not in tensors}
+    return found
+
+
+def _whole(operation: Elementwise, lowered: Lowered) -> bool:
+    """Whether element-wise work takes all of its operands."""
+    operands = (*operation.sources, operation.target)
+    return all(not offset and lowered.tensors[tensor] == operation.size for tensor, offset in operands)
+
+
+def _layout(operation: Matrix, accelerator: Accelerator, *, gaps_in_lines: bool) -> Layout:
+    """What the fastest mapping of a convolution would have its input lie like; dense where that is as fast."""
+    shape = Shape.of(operation, accelerator)
+    _, _, _, pixels, channels = operation.source.sizes
+    lines = shape.images * shape.out_depth * shape.out_lines
+
+    def mapping(pitches: tuple[int, int] | None) -> Mapped:
+        work = shape.work(lines, shape.out_pixels, shape.group_channels, shape.outputs, shape.groups, pitches)
+        return mappings(accelerator, work)[-1]
+
+    best = mapping(None)
+    reads = shape.group_channels, best.unroll_pixels, best.unroll_groups
+    ways = [(channels, pixels * channels), (channels, shape.line_pitch(pixels, channels, *reads))]
+    if gaps_in_lines:
+        ways.append(shape.pitches(channels, pixels, *reads))
+    pixel, line = min(ways, key=lambda way: mapping((way[1], way[0])).cycles)
+    return Layout(pixels, channels, pixel, line)

@@ -1,0 +1,104 @@
+"""How a matrix operation is cut, and what it has to do so with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Sizes of one way to cut a matrix operation.
+
+    A tile has `images` x `lines` x `pixels` output positions and `outputs` channels, those of `groups` groups; with one
+    group it may be part of it, and its sum may be cut into parts of `channels` input channels. The array takes
+    `unroll_groups` groups side by side, and of each `unroll_pixels` neighbouring pixels. `pixels_outer`: all output
+    channels of a tile of positions before the next positions, else the other way round. `interleaved`: one part of the
+    sum of several of those before its next part, as many as the accumulators hold, so that what they share is loaded
+    once.
+    """
+
+    images: int
+    lines: int
+    pixels: int
+    outputs: int
+    groups: int
+    channels: int
+    unroll_pixels: int
+    unroll_groups: int
+    pixels_outer: bool
+    interleaved: bool
+
+
+@dataclass(frozen=True)
+class MatrixPlan(Tiling):
+    """A cut, and what else is decided and estimated.
+
+    `whole_input`: tiles of the input hold all channels even where the sum is cut. `gather`: results are stored, or go
+    to the operation that works on the tiles, once all output channels of the positions are there. `cost` is the
+    estimate in cycles, `dram` in bytes, `bound` what the time is spent on.
+    """
+
+    whole_input: bool
+    gather: bool
+    cost: float
+    dram: int
+    bound: str
+
+    def decided(self) -> MatrixPlan:
+        """The same for all plans that decide the same, whatever their estimates."""
+        return replace(self, cost=0.0, dram=0, bound="")
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """An element-wise operation that works on the tiles: operands and results that pass through the buffer beside them.
+
+    `in_place`: its results take the place of the tile. `operands`: how many it has, the tile among them. `by_block`: it
+    can work on a block of the channels before the others are there. `dense`: it touches nothing resident, so that what
+    it works on lies row after row.
+    """
+
+    streamed_in: int
+    streamed_out: int
+    in_place: bool
+    operands: int
+    by_block: bool
+    dense: bool
+
+    @property
+    def tiles(self) -> int:
+        """Places of a tile's size that a tile needs: its own, its other operands' and its results'."""
+        return 1 + self.streamed_in + (0 if self.in_place else self.streamed_out)
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What an operation has: bytes of `staging` in the activation buffer, and which operands need none of it.
+
+    `pitches`: bytes from line to line and from pixel to pixel of a resident source; `out_pitch`: from pixel to pixel of
+    a resident target. With a `tail` the results go to it, tile by tile. `cold`: nothing runs before it during which its
+    first weights could be loaded.
+    """
+
+    staging: int
+    source_resident: bool
+    target_resident: bool
+    pitches: tuple[int, int] | None = None
+    cold: bool = False
+    epilogue: Epilogue | None = None
+    out_pitch: int = 0
+
+
+def interleave_of(sums: int, accumulators: int) -> int:
+    """How many of so many sums are interleaved: as few as make the fewest rounds of what accumulators hold."""
+    return -(-sums // -(-sums // min(accumulators, sums)))
+
+
+def result_places(staging: int, in_tile: int, out_tile: int) -> int:
+    """Places for the results of a tile: two, if that leaves as many for its input, or one."""
+    if not out_tile:
+        return 1
+    if not in_tile:
+        return 2 if 2 * out_tile <= staging else 1
+    left = [(staging - places * out_tile) // in_tile for places in (1, 2)]
+    return 2 if left[1] >= min(left[0], 2) else 1

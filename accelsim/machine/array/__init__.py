@@ -1,0 +1,1 @@
+"""The MAC array: how long an instruction takes, and its sums."""

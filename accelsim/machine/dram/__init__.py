@@ -1,0 +1,1 @@
+"""DRAM: the bus with its arbiter, and the model with banks."""

@@ -1,0 +1,1 @@
+"""The simulated memories: their bytes, and which places of them an instruction touches."""
