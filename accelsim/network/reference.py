@@ -20,8 +20,8 @@ from accelsim.arithmetic.softmax import softmax
 from accelsim.errors import ModelError
 from accelsim.limits import DEFAULT, Limits
 
-from . import rounding
-from .costs import GATHERED, check_run
+from . import rounding, sums
+from .costs import check_run
 from .graph import (
     Add,
     AveragePool,
@@ -109,28 +109,40 @@ def _apply(node: Node, network: Network, inputs: list[np.ndarray]) -> np.ndarray
 @_apply.register(Convolution)
 @_apply.register(Linear)
 def _(node: Convolution | Linear, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
-    codes = rounding.matrix_rounding(network, node, folded=False).apply(accumulators(network, node, inputs[0]))
-    return channels_in_place(node, codes)
+    rule = rounding.matrix_rounding(network, node, folded=False)
+    # An offset is added modulo 2**32, which binary32 numbers would not do.
+    summed = _sums if rule.offset is None else accumulators
+    return channels_in_place(node, rule.codes(summed(network, node, inputs[0])))
 
 
 @_apply.register
 def _(node: ResidualLayer, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
     residual = inputs[1] if isinstance(node.layer, Linear) else np.moveaxis(inputs[1], 1, -1)
-    sums = accumulators(network, node.layer, inputs[0])
-    return channels_in_place(node.layer, rounding.residual_rounding(network, node).apply(sums, residual))
+    totals = accumulators(network, node.layer, inputs[0])
+    return channels_in_place(node.layer, rounding.residual_rounding(network, node).apply(totals, residual))
 
 
 def accumulators(network: Network, node: Convolution | Linear, codes: np.ndarray) -> np.ndarray:
     """The sums of (qx - zx) * (qw - zw) of one batch, int32 (modulo 2**32, as every engine's), channels last."""
+    return _sums(network, node, codes).astype(np.int32, copy=False)
+
+
+def _sums(network: Network, node: Convolution | Linear, codes: np.ndarray) -> sums.Sums:
     zero_point = network.values[node.inputs[0]].affine.zero_point
     weights = rounding.centred_weights(node)
     if isinstance(node, Linear):
-        return (
-            ((codes.astype(np.float64) - zero_point) @ weights.T.astype(np.float64)).astype(np.int64).astype(np.int32)
-        )
-    x = codes.astype(np.int32) - zero_point
-    sums = _transposed(node, x, weights) if node.transposed else _convolve(node, x, weights)
-    return np.moveaxis(sums, 1, -1)
+        return sums.linear(codes, zero_point, weights)
+    if node.transposed:
+        return _transposed(node, codes, zero_point, weights)
+    return sums.convolution(
+        codes,
+        zero_point,
+        weights,
+        stride=node.stride,
+        padding=node.padding,
+        dilation=node.dilation,
+        groups=node.groups,
+    )
 
 
 def channels_in_place(node: Convolution | Linear, codes: np.ndarray) -> np.ndarray:
@@ -138,53 +150,15 @@ def channels_in_place(node: Convolution | Linear, codes: np.ndarray) -> np.ndarr
     return codes if isinstance(node, Linear) else np.moveaxis(codes, -1, 1)
 
 
-def _convolve(node: Convolution, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Exact sums, int32 (N, O, *spatial); products and sums of codes are exact in binary64."""
-    padded = np.pad(x, ((0, 0), (0, 0), *node.padding)).astype(np.float64)
-    kernel = weights.shape[2:]
-    spans = tuple((size - 1) * dilation + 1 for size, dilation in zip(kernel, node.dilation, strict=True))
-    axes = tuple(range(2, x.ndim))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=axes)
-    steps = (slice(None), slice(None), *(slice(None, None, stride) for stride in node.stride))
-    taps = tuple(slice(None, None, dilation) for dilation in node.dilation)
-    windows = windows[(*steps, *taps)]
-    images, channels, lines, *rest = windows.shape
-    # A few lines at a time: windows that overlap are many times what they are windows of.
-    line = channels * math.prod(rest)
-    step = max(1, min(lines, GATHERED // line))
-    together = max(1, GATHERED // (line * lines)) if step == lines else 1
-    result = np.empty((images, weights.shape[0], lines, *rest[: len(kernel) - 1]), np.int32)
-    for image in range(0, images, together):
-        for first in range(0, lines, step):
-            place = np.s_[image : image + together, :, first : first + step]
-            result[place] = _sums(node, windows[place], weights)
-    return result
-
-
-def _sums(node: Convolution, windows: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Sums of windows (N, C, *out, *kernel): int32 (N, O, *out)."""
-    n, channels, *rest = windows.shape
-    rank = weights.ndim - 2
-    out = rest[:rank]
-    grouped = windows.reshape(n, node.groups, channels // node.groups, *rest)
-    # (groups, n * positions, channels of a group * taps)
-    order = (1, 0, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
-    gathered = grouped.transpose(order).reshape(node.groups, n * math.prod(out), -1)
-    matrix = weights.reshape(node.groups, weights.shape[0] // node.groups, -1).astype(np.float64)
-    sums = gathered @ matrix.transpose(0, 2, 1)
-    result = sums.reshape(node.groups, n, *out, -1)
-    channels_first = (1, 0, result.ndim - 1, *range(2, result.ndim - 1))
-    return result.transpose(channels_first).reshape(n, weights.shape[0], *out).astype(np.int64).astype(np.int32)
-
-
-def _transposed(node: Convolution, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _transposed(node: Convolution, codes: np.ndarray, zero_point: int, weights: np.ndarray) -> sums.Sums:
     """A transposed convolution as the convolution of the input spread by the stride with the mirrored kernel."""
-    n, channels, *size = x.shape
-    spread = np.zeros((n, channels, *((s - 1) * t + 1 for s, t in zip(size, node.stride, strict=True))), np.int32)
-    spread[(slice(None), slice(None), *(slice(None, None, stride) for stride in node.stride))] = x
+    n, channels, *size = codes.shape
+    spread = np.full(
+        (n, channels, *((s - 1) * t + 1 for s, t in zip(size, node.stride, strict=True))), zero_point, codes.dtype
+    )
+    spread[(slice(None), slice(None), *(slice(None, None, stride) for stride in node.stride))] = codes
     grouped = weights.reshape(node.groups, channels // node.groups, *weights.shape[1:])
     mirrored = np.flip(grouped, axis=tuple(range(3, grouped.ndim))).swapaxes(1, 2)
-    kernel = mirrored.reshape(-1, channels // node.groups, *weights.shape[2:])
     extra_sizes = node.output_padding or (0,) * len(size)
     padding = tuple(
         (dilation * (size - 1) - before, dilation * (size - 1) - after + extra)
@@ -193,16 +167,15 @@ def _transposed(node: Convolution, x: np.ndarray, weights: np.ndarray) -> np.nda
         )
     )
     cut = (slice(None), slice(None), *(slice(max(-b, 0), -max(-a, 0) or None) for b, a in padding))
-    plain = Convolution(
-        node.name,
-        node.inputs,
-        node.weights,
-        tuple(1 for _ in node.stride),
-        tuple((max(before, 0), max(after, 0)) for before, after in padding),
-        node.dilation,
-        node.groups,
+    return sums.convolution(
+        spread[cut],
+        zero_point,
+        mirrored.reshape(-1, channels // node.groups, *weights.shape[2:]),
+        stride=tuple(1 for _ in node.stride),
+        padding=tuple((max(before, 0), max(after, 0)) for before, after in padding),
+        dilation=node.dilation,
+        groups=node.groups,
     )
-    return _convolve(plain, spread[cut], kernel)
 
 
 @_apply.register
