@@ -29,22 +29,20 @@ def verify(name: str, engine: str, configuration: str, effort: int = 1) -> accel
     return accelsim.verify(model, x, machine, effort=effort)
 
 
-EVERY = [(engine, name, 1) for engine in ("fbgemm", "qnnpack") for name in (*CONFIGURATIONS, "server_64x64")]
-#: What `make test` runs: each configuration, two of them with programs that were searched for.
+EVERY = list(itertools.product(SMALL, ("fbgemm", "qnnpack"), (*CONFIGURATIONS, "server_64x64"), (1,)))
+#: What `make test` runs: each network and configuration, two of them with programs that were searched for.
 SLICE = [
-    ("fbgemm", "teaching_4x4", 0),
-    ("fbgemm", "edge_16x16", 1),
-    ("fbgemm", "server_32x32", 0),
-    ("qnnpack", "teaching_4x4", 0),
-    ("qnnpack", "server_64x64", 1),
+    *itertools.product(SMALL, ("fbgemm",), CONFIGURATIONS, (0,)),
+    *itertools.product(SMALL, ("qnnpack",), ("teaching_4x4", "server_64x64"), (0,)),
+    ("resnet8", "fbgemm", "edge_16x16", 1),
+    ("branches", "qnnpack", "server_64x64", 1),
 ]
 
 
 @pytest.mark.parametrize(
-    ("engine", "configuration", "effort"),
+    ("name", "engine", "configuration", "effort"),
     [*SLICE, *(pytest.param(*kind, marks=pytest.mark.full) for kind in EVERY if kind not in SLICE)],
 )
-@pytest.mark.parametrize("name", SMALL)
 def test_small_networks_equal_pytorch_in_every_layer(name: str, engine: str, configuration: str, effort: int) -> None:
     verification = verify(name, engine, configuration, effort)
     assert verification.mismatches == 0, verification.report()
