@@ -155,8 +155,11 @@ _TANH = (
 
 
 def sigmoid(x: Float32) -> Float32:
-    """ONNX Runtime's Sigmoid of binary32 numbers: an odd rational function plus a half, on -18 to 18."""
-    return np.asarray(np.clip(_rational(x, 18, *_LOGISTIC) + np.float32(0.5), np.float32(0), np.float32(1)))
+    """ONNX Runtime's Sigmoid of binary32 numbers: an odd rational function plus a half, on -18 to 18.
+
+    It is kept from falling below 0, not from passing 1: a few numbers above 17 have 1 + 2**-23.
+    """
+    return np.asarray(np.maximum(_rational(x, 18, *_LOGISTIC) + np.float32(0.5), np.float32(0)))
 
 
 def tanh(x: Float32) -> Float32:

@@ -52,7 +52,7 @@ TESTS = {
     "normalization": ("normalization",),
     "offsets": ("offsets",),
     "onednn": ("matrix",),
-    "onnxruntime": ("golden/test_onnxruntime",),
+    "onnxruntime": ("onnxruntime", "golden/test_onnxruntime"),
     "pooling": ("pooling",),
     "reachable": ("certificate",),
     "requantize": ("requantize", "elementwise", "matrix", "pooling"),
