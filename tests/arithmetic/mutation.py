@@ -78,6 +78,12 @@ _START = "where the search looks next, not what it ends at"
 
 #: Changes that compute the same, by module: the source from the changed place on, the changes, and why.
 EQUIVALENT: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
+    "onnxruntime": (
+        ("steps <= _INT32", ("LtE -> Lt",), "binary32 has no 2**31 - 1"),
+        ("0)), Operand", ("0 -> 1", "0 -> -1"), "a fused sum has one offset, the second operand's"),
+        ("0]):", ("0 -> -1",), "there is one multiplier"),
+        ("0]:g}", ("0 -> -1",), "any of the factors that are refused may be named"),
+    ),
     "alternatives": (
         ("24, 40)", ("24 -> 25", "24 -> 23"), "a sum that is not 0 is past 8 bits after either shift"),
         ("40).astype", ("40 -> 41", "40 -> 39"), "nothing is left of a sum of 34 bits after either shift"),
