@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import signal
 import sys
@@ -12,7 +13,8 @@ from contextlib import contextmanager
 from typing import Annotated, Any, ParamSpec
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command_from_info
 
 import accelsim
 from accelsim.errors import AccelsimError
@@ -25,8 +27,45 @@ from .streams import drop_stdout, lasting, open_streams
 _Parameters = ParamSpec("_Parameters")
 
 
+#: The sub-commands in the order of the help, each with the first line of its own: none is imported to be listed.
+COMMANDS = {
+    "run": "Simulate a model or a program, check its layers, and show where cycles and bytes go.",
+    "extract": "List every parameter of a model: key, shape, dtype, scales, zero points, range.",
+    "compile": "Compile a model for an accelerator and save the program.",
+    "assemble": "Assemble a program from text and save it.",
+    "disassemble": "Print a program as assembly text.",
+    "explain": "Work through one output of each layer: sum, zero points, bias, roundings.",
+    "certify": "Find fixed-point constants that equal the engine's roundings, or what they get wrong.",
+    "compare": "Count by layer how many outputs other arithmetics change, by how much, and why.",
+    "verify": "Compare every layer's outputs with PyTorch's, bit for bit.",
+    "sweep": "Time a model for all combinations of configuration values.",
+    "configs": "List the configurations that come along, or print one.",
+}
+
+
+class _Listed(TyperCommand):
+    """A sub-command as the help of all lists it; its file is imported when it is called."""
+
+    def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
+        assert self.name is not None
+        return _command(self.name).make_context(info_name, args, parent, **extra)
+
+
+def _command(name: str) -> Any:
+    """The sub-command of that name, of the file of that name, which adds it to the application."""
+    importlib.import_module(f"accelsim.cli.{name}")
+    (found,) = (info for info in application.registered_commands if info.callback and info.callback.__name__ == name)
+    return get_command_from_info(found, pretty_exceptions_short=False, rich_markup_mode=application.rich_markup_mode)
+
+
 class _Commands(TyperGroup):
     """The sub-commands, for words that the system can take as names."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return _Listed(cmd_name, help=COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         for word in args:

@@ -34,7 +34,10 @@ def certify(
     trust: Trust = False,
     as_json: Json = False,
 ) -> int:
-    """Find fixed-point constants that equal the engine's roundings for every accumulator, or what they get wrong."""
+    """Find fixed-point constants that equal the engine's roundings, or what they get wrong.
+
+    A certificate holds for every accumulator that a channel can reach.
+    """
     if out is not None:
         check_certificates_out(out)
     network = open_model(model, engine, lanes, read_inputs(inputs), trust=trust).network

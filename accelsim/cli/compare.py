@@ -42,7 +42,10 @@ def compare(
     trust: Trust = False,
     as_json: Json = False,
 ) -> int:
-    """By layer: how many outputs other arithmetics change, by how much, and why; and what becomes of the result."""
+    """Count by layer how many outputs other arithmetics change, by how much, and why.
+
+    And what becomes of the result.
+    """
     source = open_model(model, engine, lanes, read_inputs(inputs), trust=trust)
     if source.x is None:
         raise CallError(f"{model}: a saved network carries no example input; give one with --input")

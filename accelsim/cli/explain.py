@@ -66,7 +66,10 @@ def explain(
     trust: Trust = False,
     as_json: Json = False,
 ) -> int:
-    """Work through one output of each layer: sum, zero points, bias, roundings, fixed point, and PyTorch's own code."""
+    """Work through one output of each layer: sum, zero points, bias, roundings.
+
+    Beside them stand its fixed point and PyTorch's own code.
+    """
     if markdown is not None:
         check_writable(markdown)
     source = open_model(model, engine, lanes, read_inputs(inputs), trust=trust)

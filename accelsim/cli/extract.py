@@ -46,7 +46,10 @@ def extract(
     trust: Trust = False,
     as_json: Json = False,
 ) -> int:
-    """List every parameter of a model: key, shape, dtype, scales, zero points, range. Takes a bare state_dict too."""
+    """List every parameter of a model: key, shape, dtype, scales, zero points, range.
+
+    Takes a bare state_dict, too.
+    """
     if format is not None and format not in FORMATS:
         raise CallError(f"--format {format}: no such format; there are {', '.join(FORMATS)}")
     if format is not None and out is None:

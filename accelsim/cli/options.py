@@ -30,7 +30,8 @@ def one_of(names: tuple[str, ...]) -> Callable[[str], str]:
     return parse
 
 
-Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the accelerator.", show_default=False)]
+CONFIG_HELP = "YAML file of the accelerator, or the name of one that comes along (`accelsim configs`)."
+Config = Annotated[str, typer.Argument(metavar="CONFIG", help=CONFIG_HELP, show_default=False)]
 Model = Annotated[
     str,
     typer.Argument(

@@ -79,7 +79,7 @@ def run(
     trust: Trust = False,
     as_json: Json = False,
 ) -> int:
-    """Simulate a model or a program, check its layers, and show where the cycles and bytes go.
+    """Simulate a model or a program, check its layers, and show where cycles and bytes go.
 
     The layers of a PyTorch model are compared with PyTorch's own, the outputs of a saved network with the integer
     reference executor; a program is compared with nothing. What a requant unit changes whose arithmetic is not the

@@ -128,9 +128,9 @@ def _write(done: Sweep, store: Path, pictures: tuple[Path, ...], as_json: bool) 
     write_tables(sweep_table(done), line + drawn)
 
 
-def _command(config: Path, model: str, settings: list[str], inputs: list[Path], options: dict[str, object]) -> str:
+def _command(config: str, model: str, settings: list[str], inputs: list[Path], options: dict[str, object]) -> str:
     """The call that takes the sweep up again."""
-    words = ["accelsim", "sweep", str(config), model]
+    words = ["accelsim", "sweep", config, model]
     listed = [("--set", setting) for setting in settings] + [("--input", str(path)) for path in inputs]
     for name, value in (*listed, *options.items()):
         if value is True:

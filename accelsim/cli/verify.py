@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,7 +15,7 @@ from .application import application, guarded
 from .arithmetic import Labels, effect, uncertified
 from .kinds import saved_kind
 from .models import open_model
-from .options import Effort, Engine, Input, Json, Lanes, Limit, Model, Trust, limits_of, read_inputs
+from .options import CONFIG_HELP, Effort, Engine, Input, Json, Lanes, Limit, Model, Trust, limits_of, read_inputs
 from .output import progress, write_json, write_tables
 from .status import OK, WRONG_OUTPUTS, CallError
 
@@ -25,9 +24,7 @@ from .status import OK, WRONG_OUTPUTS, CallError
 @guarded
 def verify(
     model: Model,
-    config: Annotated[Path, typer.Option(metavar="CONFIG", help="YAML file of the accelerator.")] = Path(
-        "configs/edge_16x16.yaml"
-    ),
+    config: Annotated[str, typer.Option(metavar="CONFIG", help=CONFIG_HELP)] = "edge_16x16",
     engine: Engine = None,
     lanes: Lanes = "host",
     inputs: Input = None,
@@ -37,7 +34,9 @@ def verify(
     trust: Trust = False,
     as_json: Json = False,
 ) -> int:
-    """Compare every layer's outputs with PyTorch's, bit for bit. Exit status 1 if a difference is unexplained.
+    """Compare every layer's outputs with PyTorch's, bit for bit.
+
+    Exit status 1 if a difference is unexplained.
 
     What a requant unit changes whose arithmetic is not the engine's is explained, and counted by layer.
     """

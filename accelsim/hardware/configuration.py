@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from accelsim.arithmetic.units import ARITHMETICS
 from accelsim.errors import ConfigurationError
 from accelsim.reading import CONFIGURATION_BYTES, from_yaml, read_text, shown
 
+from . import shipped
 from .dram_timings import PRESETS, DramTimings
 
 _UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
@@ -217,15 +219,22 @@ class Accelerator(_Part):
             raise ConfigurationError("\n".join(lines)) from None
 
     @classmethod
-    def from_yaml(cls, path: str | Path) -> Accelerator:
-        """Read a YAML file. Raises ConfigurationError for a file that is missing, not YAML, or not a configuration."""
+    def from_yaml(cls, source: str | Path) -> Accelerator:
+        """The configuration in a YAML file, or the one that comes along under a name: `from_yaml("edge_16x16")`.
+
+        A file of that very name comes first. Raises ConfigurationError for what is neither, for a file that cannot be
+        read or is not YAML, and for one that is no configuration.
+        """
+        if str(source) in shipped.names() and not os.path.exists(source):
+            return cls.from_dict(from_yaml(shipped.text(str(source))), str(source))
         try:
-            data = from_yaml(read_text(path, CONFIGURATION_BYTES))
+            data = from_yaml(read_text(source, CONFIGURATION_BYTES))
         except ValueError as error:
             raise ConfigurationError(
-                f"{path}: cannot be read ({error}); give a YAML file like configs/*.yaml"
+                f"{source}: cannot be read ({error}); give a YAML file, or the name of a configuration that comes "
+                f"along: {', '.join(shipped.names())}"
             ) from None
-        return cls.from_dict(data, str(path))
+        return cls.from_dict(data, str(source))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `from_dict` reads back."""

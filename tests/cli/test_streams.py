@@ -81,7 +81,7 @@ def test_a_narrow_stdout_gets_every_word_in_ascii(tmp_path: Path) -> None:
 
 def test_an_interrupt_while_modules_are_imported_ends_with_a_word(tmp_path: Path) -> None:
     Path("yaml.py").write_text("import time\nopen('started', 'w').close()\ntime.sleep(600)\n")  # in place of PyYAML
-    process = subprocess.Popen([*ACCELSIM, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*ACCELSIM, "configs"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not Path("started").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
