@@ -14,7 +14,9 @@ from typing import Any
 
 from accelsim.errors import AccelsimError, ModelError
 from accelsim.escaping import whole_characters
+from accelsim.frontend import packages
 from accelsim.frontend.archive import SCRIPT
+from accelsim.frontend.packages import pytorch
 from accelsim.network import Network
 
 from .kinds import NETWORK, ONNX, PROGRAM, file_kind, is_there, no_model
@@ -97,6 +99,7 @@ def _script(argument: str, engine: str | None, x: Any, trust: bool) -> Any:
     if x is None:
         raise CallError(f"{argument}: a TorchScript file carries no example input; give one with --input")
     give_stdout_away()
+    pytorch()
     from accelsim.frontend.load import load_script
 
     return load_script(argument, engine)
@@ -110,6 +113,7 @@ def _called(argument: str, engine: str | None) -> tuple[Any, Any]:
     function = _callable(argument)
     with contextlib.ExitStack() as stack:
         if engine is not None:
+            pytorch()
             from accelsim.frontend.recording import quantized_engine
 
             stack.enter_context(quantized_engine(engine))
@@ -162,14 +166,16 @@ def _add_current_directory(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _guest(who: str, remedy: str = "") -> Iterator[None]:
+def _guest(who: str, instead: str = "") -> Iterator[None]:
     """Around code that somebody else wrote: whatever it raises, also to end the process, is a ModelError."""
     try:
         yield
     except (AccelsimError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise ModelError(f"{who} raised {type(error).__name__}: {error}{remedy}") from error
+        if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+            instead = f"; install it: {packages.remedy('torch')}"
+        raise ModelError(f"{who} raised {type(error).__name__}: {error}{instead}") from error
 
 
 def _description(item: Any) -> str:

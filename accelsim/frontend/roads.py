@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from accelsim.errors import FormatError, InputError
 from accelsim.network import Network
 
+from .packages import pytorch
+
 if TYPE_CHECKING:
     from accelsim.arithmetic.engines import KernelSet
 
@@ -32,6 +34,7 @@ def extract(
         return extract_onnx(model, example_input, engine=engine)
     if example_input is None:
         raise InputError("a model in PyTorch is recorded on an example input; give a tensor or a tuple of tensors")
+    pytorch()
     from .extraction import extract as recorded
 
     return recorded(model, example_input, engine=engine, lanes=lanes)

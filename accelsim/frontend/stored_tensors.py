@@ -12,6 +12,7 @@ import numpy as np
 
 from .archive import Archive
 from .inert_pickle import Built, Name, Persistent
+from .packages import package
 
 _PLAIN = {
     "torch.DoubleStorage": "float64",
@@ -281,7 +282,6 @@ def _widened(view: np.ndarray, stored: str) -> np.ndarray:
 @cache
 def _eight_bits(stored: str) -> np.ndarray:
     """The value of each of the 256 codes of a float8 type, as float32."""
-    import torch
-
+    torch = package("torch", f"tensors of {stored}")
     codes = torch.arange(256, dtype=torch.int32).to(torch.uint8)
     return codes.view(getattr(torch, stored)).to(torch.float32).numpy()

@@ -5,7 +5,6 @@ Sizes are bounded before anything is made of them. Constants outside of the file
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 
 from accelsim.errors import FormatError, ModelError
 from accelsim.escaping import printable
+from accelsim.frontend.packages import package
 
 #: The first operator set in which every operator that is read has the meaning that it has here.
 OLDEST_OPSET = 13
@@ -120,7 +120,7 @@ def read(path: str | Path) -> Graph:
     Raises ModelError where the package `onnx` is missing or the file holds what is not supported, FormatError where it
     is damaged.
     """
-    onnx = _package()
+    onnx = package("onnx", "ONNX files")
     file = Path(path)
     model = onnx.ModelProto()
     try:
@@ -132,13 +132,6 @@ def read(path: str | Path) -> Graph:
     except Exception as error:  # protobuf's own kind, which its implementations define in several places
         raise FormatError(f"{path}: not an ONNX model, or damaged ({error}); export it again") from None
     return _Reader(onnx, model, file).graph()
-
-
-def _package() -> Any:
-    try:
-        return importlib.import_module("onnx")
-    except ImportError:
-        raise ModelError("ONNX files are read by the package onnx: pip install accelsim[onnx]") from None
 
 
 class _Reader:
