@@ -15,10 +15,10 @@ def pieces(total: int, size: int) -> list[tuple[int, int]]:
     return [(count, piece) for count, piece in ((full, size), (1, rest)) if count and piece]
 
 
-def groups_in_a_fold(array: MacArray, unroll_pixels: int, reduction: int, outputs: int, groups: int) -> int:
-    """Groups that the array takes next to one another, at least one.
+def groups_that_fit(array: MacArray, unroll_pixels: int, reduction: int, outputs: int, groups: int) -> int:
+    """Groups that the array takes next to one another, at least one: the most that `mac`'s `unroll_groups` may be.
 
-    Each has `outputs` for each of the pixels `unroll_pixels`, whose windows together have `reduction` terms.
+    Each has `outputs` for each of `unroll_pixels` pixels, whose windows together have `reduction` terms.
     """
     fitting = array.columns // (unroll_pixels * outputs)
     if array.dataflow == "input_stationary":
@@ -33,20 +33,19 @@ def preloads(
     """Weight stationary: the accesses that fill the array with each chunk of `rows` of the reduction.
 
     An access reads one index of a group's reduction (a tap of the `kernel` down and across, a channel) for all columns;
-    each takes it into the row in which its pixel and its group have that index, if the chunk has this row. So an index
-    is read for every chunk in which a column has its row.
+    each takes it into the row in which its pixel and its group have that index, if the chunk has this row. The first
+    column (first pixel and group) has it in the lowest row, the last column in the highest. So the generator walks from
+    the first index whose highest row has reached the chunk to the last one whose lowest row has not passed it: two
+    counters and two comparisons, that look at nothing ahead.
     """
     height, width = kernel
     wide, interleave = width + (unroll_pixels - 1) * stride, groups * channels
     y, x, channel = np.ogrid[:height, :width, :channels]
-    first = ((y * wide + x) * interleave + channel).ravel()
-    pixel, group = np.ogrid[:unroll_pixels, :groups]
-    count = -(-height * wide * interleave // rows)
-    # Of one index the chunks rise with the column's offset, so those that differ from the one before are all there are.
-    chunk = (first[:, None] + np.sort((pixel * stride * interleave + group * channels).ravel())) // rows
-    met = np.ones(chunk.shape, bool)
-    np.not_equal(chunk[:, 1:], chunk[:, :-1], out=met[:, 1:])
-    return tuple(np.bincount(chunk[met], minlength=count).tolist())
+    lowest = ((y * wide + x) * interleave + channel).ravel()
+    highest = lowest + (unroll_pixels - 1) * stride * interleave + (groups - 1) * channels
+    starts = np.arange(-(-height * wide * interleave // rows)) * rows
+    reached, passed = np.searchsorted(highest, starts), np.searchsorted(lowest, starts + rows)
+    return tuple((passed - reached).tolist())
 
 
 def weight_runs(array: MacArray, unroll_pixels: int, kernel_width: int, stride: int) -> int:

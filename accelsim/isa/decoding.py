@@ -6,7 +6,7 @@ from typing import Any
 
 from accelsim.errors import AssemblyError
 
-from .fields import INSTRUCTION_BYTES
+from .fields import INSTRUCTION_BYTES, OPCODE_BITS
 from .instructions import Add, AddFixed, Halt, Instruction, Load, Lookup, Mac, Multiply, Pool, Store
 from .requantization import RequantFixed, RequantGemmlowp, Requantize, RequantTextbook, RequantThresholds
 
@@ -34,9 +34,10 @@ def decode(word: bytes) -> Instruction:
     bits = int.from_bytes(word, "little")
     if len(word) != INSTRUCTION_BYTES:
         raise AssemblyError(f"{len(word)} bytes are left, which are no instruction; one has {INSTRUCTION_BYTES}")
-    kind = _BY_OPCODE.get(bits & 15)
+    opcode = bits & ((1 << OPCODE_BITS) - 1)
+    kind = _BY_OPCODE.get(opcode)
     if kind is None:
-        raise AssemblyError(f"word {word.hex()} is no instruction: there is no opcode {bits & 15}")
+        raise AssemblyError(f"word {word.hex()} is no instruction: there is no opcode {opcode}")
     used = kind.fields()[-1]
     if bits >> (used.offset + used.bits):
         raise AssemblyError(

@@ -21,6 +21,12 @@ from accelsim.errors import AssemblyError
 #: Every instruction is one word of this many bytes, little endian, the first field in the lowest bits.
 INSTRUCTION_BYTES = 64
 
+#: The lowest bits of a word say which instruction it is.
+OPCODE_BITS = 8
+
+#: Room for units and for memories in the fields that name them.
+UNITS_BITS, MEMORY_BITS = 8, 4
+
 
 class Unit(enum.IntEnum):
     """The units that execute instructions; the fetcher feeds them."""
@@ -54,7 +60,7 @@ class Units(enum.IntFlag):
 
 
 class Memory(enum.IntEnum):
-    """The memories. Addresses are in bytes, in the accumulator memory in 32-bit words."""
+    """The memories. Addresses are in bytes, in the accumulator memory in words of the width that the machine has."""
 
     DRAM = 0
     ACTIVATION = 1
@@ -134,13 +140,13 @@ def _declare(bits: int, kind: Any, meaning: str, default: Any) -> Any:
 
 
 def layout(instruction: type) -> tuple[Field, ...]:
-    """The fields of an instruction class with their bit offsets, after the opcode's four bits."""
+    """The fields of an instruction class with their bit offsets, after the opcode."""
     return _layout(instruction)
 
 
 @cache
 def _layout(instruction: type) -> tuple[Field, ...]:
-    offset = 4
+    offset = OPCODE_BITS
     fields = []
     for item in dataclasses.fields(instruction):
         bits, kind, meaning = item.metadata["field"]

@@ -18,7 +18,20 @@ from typing import ClassVar, NamedTuple, Self
 from accelsim.arithmetic.requantize import Step
 from accelsim.errors import AssemblyError
 
-from .fields import INSTRUCTION_BYTES, Field, Memory, Unit, Units, binary32, choice, layout, signed, unsigned
+from .fields import (
+    INSTRUCTION_BYTES,
+    MEMORY_BITS,
+    UNITS_BITS,
+    Field,
+    Memory,
+    Unit,
+    Units,
+    binary32,
+    choice,
+    layout,
+    signed,
+    unsigned,
+)
 
 
 class Region(NamedTuple):
@@ -69,8 +82,10 @@ class Instruction:
     unit: ClassVar[Unit | None]
     mnemonic: ClassVar[str]
 
-    wait: Units = choice(Units, 4, "units whose semaphore towards this one gives a token before the start", Units.NONE)
-    signal: Units = choice(Units, 4, "units whose semaphore gets a token at the end", Units.NONE)
+    wait: Units = choice(
+        Units, UNITS_BITS, "units whose semaphore towards this one gives a token before the start", Units.NONE
+    )
+    signal: Units = choice(Units, UNITS_BITS, "units whose semaphore gets a token at the end", Units.NONE)
 
     def __post_init__(self) -> None:
         values = self.__dict__
@@ -180,7 +195,7 @@ class Load(_Transfer):
     unit = Unit.LOAD
     mnemonic = "load"
 
-    memory: Memory = choice(Memory, 3, "activation, weight or parameter")
+    memory: Memory = choice(Memory, MEMORY_BITS, "activation, weight or parameter")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -277,6 +292,9 @@ class Mac(_Window):
     weight + k * weight_pitch_k + n * weight_pitch_n. With `groups` G, c < channels / G, and output n sees only the
     channels of group n // (outputs / G): its activation's channel is (n // (outputs / G)) * channels / G + c.
 
+    `unroll_groups` changes no sum, only how many groups share the array in one fold, block-diagonally; the last fold
+    takes what is left of them.
+
     `unroll_pixels` changes no sum, only how the tile lies on the array: so many neighbouring outputs of a line are
     computed by one vector, each in columns of its own. Taps must then be neighbours (dilation_x = 1) without a gap from
     one output to the next (stride_x <= kernel_width).
@@ -299,12 +317,15 @@ class Mac(_Window):
     accumulator_gap: int = unsigned(16, "words between the outputs of one pixel and those of the next", 0)
     accumulate: int = unsigned(1, "1: add to what the accumulators hold", 0)
     groups: int = unsigned(16, "groups that channels and outputs are divided into", 1)
+    unroll_groups: int = unsigned(16, "groups that share the array in one fold", 1)
     unroll_pixels: int = unsigned(8, "neighbouring outputs of a line that one vector computes", 1)
     same_weights: int = unsigned(1, "1: the weights are those of the mac before, laid out alike", 0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _positive(self, "outputs", "groups", "unroll_pixels")
+        _positive(self, "outputs", "groups", "unroll_groups", "unroll_pixels")
+        if self.unroll_groups > self.groups:
+            raise AssemblyError(f"mac: unroll_groups={self.unroll_groups} of groups={self.groups}; it has no more")
         if self.unroll_pixels > 1 and (self.dilation_x != 1 or self.stride_x > self.kernel_width):
             raise AssemblyError(
                 f"mac: unroll_pixels={self.unroll_pixels} takes dilation_x=1 and no stride_x over kernel_width, not "
@@ -329,7 +350,7 @@ class Mac(_Window):
         """What decides which weight stands in which cell of an array that holds them."""
         place = self.weight, self.weight_pitch_k, self.weight_pitch_n, self.weight_zero_point
         sizes = self.kernel_height, self.kernel_width, self.channels, self.outputs, self.groups
-        return *place, *sizes, self.unroll_pixels, self.stride_x if self.unroll_pixels > 1 else 0
+        return *place, *sizes, self.unroll_groups, self.unroll_pixels, self.stride_x if self.unroll_pixels > 1 else 0
 
     @property
     def vectors(self) -> int:

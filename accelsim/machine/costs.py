@@ -9,7 +9,6 @@ from collections.abc import Hashable, Iterable, Iterator
 
 from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
-from accelsim.hardware.folds import groups_in_a_fold
 from accelsim.isa import Instruction, Load, Mac, Memory, Program, Store, Units
 from accelsim.isa.instructions import _Lines, _Transfer, _Window
 from accelsim.isa.requantization import _Requantization
@@ -68,7 +67,7 @@ def _timings(program: Program, accelerator: Accelerator) -> Iterator[tuple[int, 
     known: set[Hashable] = set()
     for index, instruction in enumerate(program.instructions):
         if isinstance(instruction, Mac):
-            indices = _indices(instruction, accelerator)
+            indices = _indices(instruction)
             if indices > _FEW:
                 shape = instruction.with_tokens(Units.NONE, Units.NONE)
                 yield index, instruction, (32 * indices, 0 if shape in known else _INDEX_OPERATIONS * indices)
@@ -79,12 +78,11 @@ def _timings(program: Program, accelerator: Accelerator) -> Iterator[tuple[int, 
             yield index, instruction, (_BURST_BYTES * bursts, _BURST_OPERATIONS * -(-instruction.bytes // size))
 
 
-def _indices(mac: Mac, accelerator: Accelerator) -> int:
+def _indices(mac: Mac) -> int:
     """Indices of the reduction whose places are worked out, and of those the ones for each pixel and group."""
     each = mac.channels // mac.groups
     reduction = mac.kernel_height * mac.unrolled_width * each
-    side = groups_in_a_fold(accelerator.mac_array, mac.unroll_pixels, reduction, mac.outputs // mac.groups, mac.groups)
-    return reduction * side + mac.taps * each * mac.unroll_pixels * side
+    return mac.unroll_groups * (reduction + mac.taps * each * mac.unroll_pixels)
 
 
 def _working(instruction: Instruction) -> tuple[int, int]:

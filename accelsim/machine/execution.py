@@ -14,7 +14,8 @@ import numpy as np
 
 from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
-from accelsim.hardware.configuration import Arithmetic
+from accelsim.hardware.configuration import Arithmetic, MacArray
+from accelsim.hardware.folds import groups_that_fit
 from accelsim.isa import (
     REQUANTIZATIONS,
     Add,
@@ -104,8 +105,8 @@ def check_fields(instructions: tuple[Instruction, ...], accelerator: Accelerator
                 f"{describe(index, instruction)}: this machine's requant unit has the arithmetic {arithmetic}, whose "
                 f"instruction is {able.mnemonic}; compile the network for this machine"
             )
-        if isinstance(instruction, Mac) and instruction.unroll_pixels > 1:
-            _check_unrolling(index, instruction, accelerator)
+        if isinstance(instruction, Mac):
+            _check_unrolling(index, instruction, accelerator.mac_array)
         if isinstance(instruction, Add | Multiply | Pool):
             surplus = post.unavailable_steps(instruction.steps, divisor=not isinstance(instruction, Multiply))
             if surplus:
@@ -115,13 +116,21 @@ def check_fields(instructions: tuple[Instruction, ...], accelerator: Accelerator
                 )
 
 
-def _check_unrolling(index: int, mac: Mac, accelerator: Accelerator) -> None:
-    taken, columns = mac.unroll_pixels * mac.outputs // mac.groups, accelerator.mac_array.columns
-    if taken > columns:
+def _check_unrolling(index: int, mac: Mac, array: MacArray) -> None:
+    outputs, columns = mac.outputs // mac.groups, array.columns
+    if mac.unroll_pixels > 1 and mac.unroll_pixels * outputs > columns:
         raise MachineError(
-            f"{describe(index, mac)}: unroll_pixels={mac.unroll_pixels} takes {taken} columns for one group, of "
-            f"{columns}; take fewer pixels unrolled"
+            f"{describe(index, mac)}: unroll_pixels={mac.unroll_pixels} takes {mac.unroll_pixels * outputs} columns "
+            f"for one group, of {columns}; take fewer pixels unrolled"
         )
+    if mac.unroll_groups > 1:
+        reduction = mac.kernel_height * mac.unrolled_width * mac.channels // mac.groups
+        most = groups_that_fit(array, mac.unroll_pixels, reduction, outputs, mac.groups)
+        if mac.unroll_groups > most:
+            raise MachineError(
+                f"{describe(index, mac)}: unroll_groups={mac.unroll_groups}, and the array of {array.rows} rows and "
+                f"{columns} columns takes {most} groups in one fold; take no more"
+            )
 
 
 def actions_of(index: int, instruction: Instruction, memories: Memories, arithmetic: Arithmetic) -> list[Action]:

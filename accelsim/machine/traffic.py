@@ -105,11 +105,11 @@ def _mac(mac: Mac, accelerator: Accelerator) -> Iterator[Move]:
         return
     if array.dataflow == "weight_stationary":
         yield Memory.ACTIVATION, column_folds * activations, 0
-        yield Memory.WEIGHT, sum(item.count * sum(item.preloads) * item.outputs for item in tile.sets), 0
+        yield Memory.WEIGHT, sum(item.count * item.preloads * item.outputs for item in tile.sets), 0
     else:
         yield Memory.ACTIVATION, activations, 0
         yield Memory.WEIGHT, -(-mac.vectors // array.columns) * weights, 0
     for item in tile.sets:
-        folds = len(item.chunks)
+        folds = item.folds
         words = accelerator.buffers.accumulator.bytes_of(mac.pixels * item.outputs * item.count)
         yield Memory.ACCUMULATOR, words * (folds - 1 + mac.accumulate), words * folds

@@ -109,7 +109,7 @@ def test_the_estimate_is_what_the_array_takes(seed: int) -> None:
             activation=0, line_pitch=64, pixel_pitch=3, out_height=lines, out_width=pixels, kernel_height=kernel,
             kernel_width=kernel, channels=groups, height=200, width=200, stride_x=stride, outputs=groups, groups=groups,
             weight=0, weight_pitch_k=1, weight_pitch_n=kernel * kernel, accumulator=0, accumulator_gap=gap,
-            unroll_pixels=unroll_pixels,
+            unroll_groups=mapping.unroll_groups, unroll_pixels=unroll_pixels,
         )  # fmt: skip
         taken = mac_occupancy(mac, accelerator).cycles
         assert 0.85 * mapping.cycles - 48 <= taken <= 1.15 * mapping.cycles + 48

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -91,15 +92,19 @@ class Addresses:
         self.outputs = mac.outputs // mac.groups
 
     def group_sets(self) -> Iterator[range]:
+        """As many groups next to one another as the instruction says."""
+        mac = self.mac
+        for start in range(0, mac.groups, mac.unroll_groups):
+            yield range(start, min(start + mac.unroll_groups, mac.groups))
+
+    def most_groups(self) -> int:
         """As many groups next to one another as have room, at least one."""
-        mac, step = self.mac, self.machine.columns // (self.mac.unroll_pixels * self.outputs)
+        mac, fitting = self.mac, self.machine.columns // (self.mac.unroll_pixels * self.outputs)
         if self.machine.dataflow == "input_stationary":
             across = (mac.unroll_pixels - 1) * mac.stride_x + mac.kernel_width
-            fitting = self.machine.rows // (mac.kernel_height * across * self.channels)
-            step = fitting if mac.unroll_pixels == 1 else min(step, fitting)
-        step = max(1, step)
-        for start in range(0, self.mac.groups, step):
-            yield range(start, min(start + step, self.mac.groups))
+            rows = self.machine.rows // (mac.kernel_height * across * self.channels)
+            fitting = rows if mac.unroll_pixels == 1 else min(fitting, rows)
+        return min(max(fitting, 1), mac.groups)
 
     def chunks(self, groups: range) -> Iterator[list[tuple[int, int, int]]]:
         """Up to R reduction indices (ky, x, channel of the instruction) at a time; x counts the taps from that of the
@@ -213,30 +218,41 @@ class Addresses:
         return Write(tuple(addresses), tuple(masked), accumulate)
 
 
-def preload(loops: Addresses, outputs: range, chunk: list[tuple[int, int, int]]) -> list[Access]:
+def preload(loops: Addresses, groups: range, outputs: range, chunk: list[tuple[int, int, int]]) -> list[Access]:
     """One index of a group's reduction an access. Every column (unrolled pixel, output) keeps it in the row in which
-    its window has it, if that is one of the chunk's."""
+    its window has it, if that is one of the chunk's.
+
+    The generator counts up from the first index that the last column (last pixel, last group) has in this chunk or
+    behind its start, for as long as the first column has it in front of the chunk's end."""
     mac = loops.mac
+    place_of = {place: number for number, place in enumerate(itertools.chain(*loops.chunks(groups)))}
+    start = place_of[chunk[0]]
+    stop = start + len(chunk)
     row_of = {place: row for row, place in enumerate(chunk)}
     accesses = []
     for ky in range(mac.kernel_height):
         for kx in range(mac.kernel_width):
             for c in range(loops.channels):
                 k = (ky * mac.kernel_width + kx) * loops.channels + c
+                in_first = place_of[ky, kx, groups.start * loops.channels + c]
+                last_x = kx + (mac.unroll_pixels - 1) * mac.stride_x
+                in_last = place_of[ky, last_x, (groups.stop - 1) * loops.channels + c]
                 rows = [
                     row_of.get((ky, kx + pixel * mac.stride_x, n // loops.outputs * loops.channels + c))
                     for pixel in range(mac.unroll_pixels)
                     for n in outputs
                 ]
-                if any(row is not None for row in rows):
-                    accesses.append(
-                        Access(
-                            tuple(mac.weight + k * mac.weight_pitch_k + n * mac.weight_pitch_n for n in outputs),
-                            tuple(list(range(lane, len(rows), len(outputs))) for lane in range(len(outputs))),
-                            (None,) * len(outputs),
-                            tuple(rows),
-                        )
+                if in_last < start or in_first >= stop:
+                    assert not any(row is not None for row in rows)
+                    continue
+                accesses.append(
+                    Access(
+                        tuple(mac.weight + k * mac.weight_pitch_k + n * mac.weight_pitch_n for n in outputs),
+                        tuple(list(range(lane, len(rows), len(outputs))) for lane in range(len(outputs))),
+                        (None,) * len(outputs),
+                        tuple(rows),
                     )
+                )
     return accesses
 
 
@@ -250,7 +266,7 @@ def weight_stationary(loops: Addresses, index: int) -> list[Phase]:
                     Vector(loops.activations(m, chunk), write=loops.sums(m, outputs, add)) for m in loops.spots()
                 ]
                 vectors[0].swap = True
-                phases.append(Phase(preload(loops, outputs, chunk), vectors))
+                phases.append(Phase(preload(loops, groups, outputs, chunk), vectors))
     if loops.mac.same_weights and len(phases) == 1:
         phases[0].preload = []
         phases[0].vectors[0].swap = False

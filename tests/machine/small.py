@@ -172,8 +172,13 @@ def random_mac(random: Random, **fields: Any) -> Mac:
     unroll_pixels = 1
     if window["dilation_x"] == 1 and window["stride_x"] <= window["kernel_width"]:
         unroll_pixels = random.randint(1, max(1, min(window["out_width"], accelerator().mac_array.columns // each_out)))
+    array = accelerator().mac_array
+    across = window["kernel_width"] + (unroll_pixels - 1) * window["stride_x"]
+    in_rows = array.rows // (window["kernel_height"] * across * each_in)  # what an input stationary array takes
+    side_by_side = min(max(min(array.columns // (unroll_pixels * each_out), in_rows), 1), groups)
     chosen = {
         "unroll_pixels": unroll_pixels,
+        "unroll_groups": random.choice([1, side_by_side, random.randint(1, side_by_side)]),
         "accumulator_gap": random.choice([0, 0, 2]),
         "pad": random.randint(-128, 127) if window["signed_activation"] else random.randint(0, 255),
         "outputs": outputs,

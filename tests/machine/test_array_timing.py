@@ -17,6 +17,7 @@ from accelsim.machine.occupancy import Occupancy
 from accelsim.machine.traffic import by_memory, traffic_of
 
 from . import array_model
+from .array_loops import Addresses
 
 FULL = 10_000
 
@@ -69,7 +70,7 @@ def random_mac(rng: random.Random, machine: array_model.Machine, accumulator: in
         pitch_k, pitch_n = outputs + rng.choice([0, 0, 1]), 1
     else:
         pitch_k, pitch_n = 1, reduction + rng.choice([0, 0, 1])
-    return Mac(
+    mac = Mac(
         activation=rng.randint(0, 9),
         image_pitch=height * line,
         line_pitch=line,
@@ -101,6 +102,8 @@ def random_mac(rng: random.Random, machine: array_model.Machine, accumulator: in
         groups=groups,
         unroll_pixels=unroll_pixels,
     )
+    most = Addresses(mac, machine).most_groups()
+    return replace(mac, unroll_groups=rng.choice([1, most, most, rng.randint(1, most)]))
 
 
 class Memories:
@@ -350,20 +353,21 @@ def depthwise(channels: int, **fields: int) -> Mac:
 def test_groups_side_by_side_save_folds() -> None:
     """Depthwise 3x3 of 64 channels on 16x16: 9 taps x 16 channels are 9 folds of 16 rows, for 16 groups at once."""
     accelerator = accelerator_of(array_model.Machine(16, 16, "weight_stationary", 16, 16, 16))
-    assert mac_occupancy(depthwise(64), accelerator).busy == 4 * 9 * 8 * 64
+    assert mac_occupancy(depthwise(64, unroll_groups=16), accelerator).busy == 4 * 9 * 8 * 64
+    assert mac_occupancy(depthwise(64), accelerator).busy == 64 * 8 * 64  # one group a fold
 
 
 @pytest.mark.parametrize(
     ("channels", "fields", "accesses"),
     [
         # 9 taps, one access each, for the groups in 16 columns.
-        (16, {"out_height": 1, "out_width": 8}, 9 * 1),
+        (16, {"out_height": 1, "out_width": 8, "unroll_groups": 16}, 9 * 1),
         # 14 pixels unrolled of one group: each of 3 folds is a line of 16 inputs, with 3 taps.
         (1, {"out_height": 1, "out_width": 14, "unroll_pixels": 14}, 3 * 3),
         # 7 pixels of 2 groups: 3 lines of 9 inputs x 2 are 54 rows. Fold 0 ends at input 7 of line 0: taps 0, 1, 2.
         # Fold 1: input 8 (tap 2), inputs 0..6 of line 1. Fold 2: inputs 7, 8 (taps 1, 2), 0..5 of line 2. Fold 3: the
         # last 3 (taps 0, 1, 2).
-        (2, {"out_height": 1, "out_width": 7, "unroll_pixels": 7}, 3 + (1 + 3) + (2 + 3) + 3),
+        (2, {"out_height": 1, "out_width": 7, "unroll_pixels": 7, "unroll_groups": 2}, 3 + (1 + 3) + (2 + 3) + 3),
     ],
 )
 def test_a_weight_is_read_once_a_fold_for_all_columns(channels: int, fields: dict[str, int], accesses: int) -> None:
@@ -390,7 +394,7 @@ def test_unroll_pixels_take_a_quarter_of_one_group_a_fold(dataflow: str, groups:
     # 17 or 18 bytes, and words, from pixel to pixel: 16 neighbours lie in 16 banks; so do the next line's 10 pixels.
     pixel = 16 + groups
     pitches = {"pixel_pitch": pixel, "line_pitch": 90 * pixel, "accumulator_gap": groups}
-    unroll_pixels = mac_occupancy(depthwise(16, unroll_pixels=8, **pitches), accelerator)
+    unroll_pixels = mac_occupancy(depthwise(16, unroll_pixels=8, unroll_groups=groups, **pitches), accelerator)
     assert (unroll_pixels.busy, unroll_pixels.conflict) == (vectors, 0)
     alone = mac_occupancy(depthwise(1, line_pitch=67), accelerator)
     assert alone.conflict == 0

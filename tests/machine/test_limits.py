@@ -168,9 +168,12 @@ def test_chunks_and_preloads_are_those_of_plain_loops(seed: int) -> None:
     wide, interleave = width + (unroll_pixels - 1) * stride, groups * channels
     count = -(-height * wide * interleave // rows)
     read: list[set[tuple[int, int, int]]] = [set() for _ in range(count)]
-    for y, x, c, pixel, group in itertools.product(*map(range, (height, width, channels, unroll_pixels, groups))):
-        row = (y * wide + x + pixel * stride) * interleave + group * channels + c
-        read[row // rows].add((y, x, c))
+    for y, x, c in itertools.product(*map(range, (height, width, channels))):
+        offsets = itertools.product(range(unroll_pixels), range(groups))
+        places = [(y * wide + x + pixel * stride) * interleave + group * channels + c for pixel, group in offsets]
+        # From the chunk of the first column's row to that of the last column's, whether others are in between or not.
+        for chunk in range(places[0] // rows, places[-1] // rows + 1):
+            read[chunk].add((y, x, c))
     assert preloads((height, width), stride, channels, unroll_pixels, groups, rows) == tuple(map(len, read))
 
     line, pixel, banks = random.randint(0, 40), random.randint(0, 40), random.choice([1, 3, 4, 16])

@@ -14,7 +14,7 @@ from accelsim.compiler.plan.fusion import Fusion, parameter_bytes
 from accelsim.compiler.plan.matrix import MatrixPlan, interleave_of, result_places
 from accelsim.compiler.plan.shape import Shape, blocks
 from accelsim.compiler.requantization import instruction
-from accelsim.hardware.folds import weights_by_output
+from accelsim.hardware.folds import groups_that_fit, weights_by_output
 from accelsim.isa import Mac, Memory, Part
 
 from .elementwise import TABLE, ElementwiseEmitter, Place
@@ -194,6 +194,7 @@ class MatrixEmitter:
         operation, block = self.operation, self.blocks[number]
         window = operation.window
         images, lines, pixels = tile.sizes
+        unroll_pixels = min(self.plan.unroll_pixels, pixels)
         first, last = self.parts[part]
         # Loads are in order. One that waits for the only place of the input would hold up the weights behind it.
         weight = self._weights(number, tap, part) if len(self.in_slots) == 1 else None
@@ -231,9 +232,17 @@ class MatrixEmitter:
                 accumulator_gap=self._gap(block),
                 accumulate=int(tap > 0 or part > 0),
                 groups=block.groups,
-                unroll_pixels=min(self.plan.unroll_pixels, pixels),
+                unroll_groups=self._unroll_groups(block, last - first, unroll_pixels),
+                unroll_pixels=unroll_pixels,
             )
         )
+
+    def _unroll_groups(self, block: _Block, channels: int, unroll_pixels: int) -> int:
+        """As many groups of a block as the array takes in one fold; a tile of fewer pixels leaves room for more."""
+        shape = self.shape
+        across = shape.kernel[2] + (unroll_pixels - 1) * shape.stride[2]
+        reduction = shape.kernel[1] * across * channels
+        return groups_that_fit(shape.array, unroll_pixels, reduction, block.outputs // block.groups, block.groups)
 
     def _operand(self, tile: _Positions, tap: int, block: _Block, first: int, last: int) -> _Operand:
         """Where the input under the tile lies, loaded first where it is not on the chip."""

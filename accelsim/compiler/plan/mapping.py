@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,15 +11,16 @@ from typing import NamedTuple, Self
 from accelsim.hardware import Accelerator
 from accelsim.hardware.banks import Chunk, access_cycles, chunks
 from accelsim.hardware.configuration import MacArray
-from accelsim.hardware.folds import groups_in_a_fold, pieces, preloads, weight_runs
+from accelsim.hardware.folds import groups_that_fit, pieces, preloads, weight_runs
 from accelsim.isa import Mac
+from accelsim.machine.array.geometry import GroupSet, alike
+from accelsim.machine.array.timing import Tile, one_fold, steady_cycles
 
 #: Pixels unrolled that an instruction takes.
 _UNROLL_PIXELS = Mac.most("unroll_pixels")
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(NamedTuple):
     """Sizes of one MAC instruction: `lines` (of all its images) of `pixels`, `channels` of one group, all `outputs`.
 
     `kernel` and `dilation` down and across, `stride` across. `pitches`: bytes from line to line and from pixel to pixel
@@ -37,6 +37,15 @@ class Work:
     outputs: int
     groups: int
     pitches: tuple[int, int] | None
+
+    def vectors(self, unroll_pixels: int) -> int:
+        """Vectors of so many pixels of a line each."""
+        return self.lines * -(-self.pixels // unroll_pixels)
+
+    @property
+    def kind(self) -> Work:
+        """What it has in common with those of other output pixels."""
+        return self._replace(lines=1, pixels=1)
 
 
 def _taps(kernel: tuple[int, int], stride: int, unroll_pixels: int) -> tuple[int, int]:
@@ -123,6 +132,27 @@ def least_conflicts(
     return Conflicts(every[best[0]], pixels)
 
 
+def best_pixel(
+    pixel: int, taps: tuple[int, int], dilation: tuple[int, int], channels: int, rows: int, banks: int
+) -> bool:
+    """Whether a reduction is read in the fewest cycles where the pixels lie so far apart."""
+    conflicts = least_conflicts(taps, dilation, channels, rows, banks)
+    if conflicts is None:
+        return follow(taps, dilation, channels, rows, banks, pixel % banks)
+    return pixel % banks in conflicts.lines
+
+
+def best_line(
+    pixel: int, taps: tuple[int, int], dilation: tuple[int, int], channels: int, rows: int, banks: int
+) -> int | None:
+    """The lines' pitch, modulo the banks over what they have in common with the dilation, that goes with such pixels;
+    None where any does, or none."""
+    if taps[0] == 1:
+        return None
+    conflicts = least_conflicts(taps, dilation, channels, rows, banks)
+    return line_after(taps, dilation, banks, pixel) if conflicts is None else conflicts.lines.get(pixel % banks)
+
+
 class Banks(NamedTuple):
     """Of the memories that feed the array."""
 
@@ -143,14 +173,25 @@ def mappings(accelerator: Accelerator, work: Work) -> tuple[Mapping, ...]:
 
 @lru_cache(maxsize=1 << 15)
 def _mappings(array: MacArray, banks: Banks, work: Work) -> tuple[Mapping, ...]:
-    alone, *others = (mac_mapping(array, banks, work, unroll_pixels) for unroll_pixels in _unrollings(array, work))
-    best = min(others, key=lambda mapping: mapping.cycles, default=alone)
-    return (alone, best) if best.cycles < alone.cycles else (alone,)
+    kind, ways = _kind(array, banks, work), {}
+    alone = kind.mapping(work, 1)
+    # An array takes no more than a vector a cycle, so most ways are out of the question before they are timed.
+    for unroll_pixels in _unrollings(array, work):
+        least = kind.way(unroll_pixels).folds * work.vectors(unroll_pixels)
+        if least <= alone.cycles:
+            ways[unroll_pixels] = least
+    best = alone
+    for unroll_pixels in sorted(ways, key=lambda unroll: (ways[unroll], unroll)):
+        if ways[unroll_pixels] > best.cycles:
+            break
+        mapping = kind.mapping(work, unroll_pixels)
+        if (mapping.cycles, mapping.unroll_pixels) < (best.cycles, best.unroll_pixels):
+            best = mapping
+    return (alone,) if best is alone else (alone, best)
 
 
 def _unrollings(array: MacArray, work: Work) -> Iterator[int]:
-    """1, and the smallest numbers of pixels unrolled that cut a line into fewer vectors."""
-    yield 1
+    """The smallest numbers of pixels unrolled that cut a line into fewer vectors."""
     if work.dilation[1] > 1 or work.stride > work.kernel[1]:
         return
     vectors = work.pixels
@@ -161,117 +202,125 @@ def _unrollings(array: MacArray, work: Work) -> Iterator[int]:
 
 
 def mac_mapping(array: MacArray, banks: Banks, work: Work, unroll_pixels: int) -> Mapping:
-    """The estimate: folds of the array, each as long as what streams or what is preloaded."""
-    reduction = math.prod(_taps(work.kernel, work.stride, unroll_pixels)) * work.channels
-    unroll_groups = groups_in_a_fold(array, unroll_pixels, reduction, work.outputs // work.groups, work.groups)
-    sets = [
-        (count, *_set_cycles(array, banks, work, unroll_pixels, groups))
-        for count, groups in pieces(work.groups, unroll_groups)
-    ]
-    time = sum([count * cycles for count, cycles, _ in sets])
-    count, _, again = sets[0]
-    return Mapping(unroll_pixels, unroll_groups, time, again if len(sets) == count == 1 else time)
+    """What the machine takes for such an instruction after others like it, its operands laid out as the plan will."""
+    return _kind(array, banks, work).mapping(work, unroll_pixels)
 
 
-def _set_cycles(array: MacArray, banks: Banks, work: Work, unroll_pixels: int, unroll_groups: int) -> tuple[int, int]:
-    """Cycles of the folds of `unroll_groups` groups side by side, and of the same after folds of the same weights."""
-    rows, columns = array.rows, array.columns
+class _Kind:
+    """Instructions that differ in their output pixels alone: each way to unroll them, timed for each number of vectors
+    once."""
+
+    def __init__(self, array: MacArray, banks: Banks, work: Work) -> None:
+        self._array, self._banks, self._work = array, banks, work
+        self._ways: dict[int, _Way] = {}
+
+    def way(self, unroll_pixels: int) -> _Way:
+        """One of `unroll_pixels` pixels."""
+        way = self._ways.get(unroll_pixels)
+        if way is None:
+            tile = _tile(self._array, self._banks, self._work, unroll_pixels)
+            way = self._ways[unroll_pixels] = _Way(tile, self._array.dataflow)
+        return way
+
+    def mapping(self, work: Work, unroll_pixels: int) -> Mapping:
+        """The mapping of an instruction of this kind."""
+        way = self.way(unroll_pixels)
+        return Mapping(unroll_pixels, way.groups, *way.cycles(work.vectors(unroll_pixels)))
+
+
+class _Way:
+    """One way to unroll instructions of a kind; `folds`: vectors that enter the array for each vector of pixels, or
+    fewer."""
+
+    def __init__(self, tile: Tile, dataflow: str) -> None:
+        self._tile, self._dataflow = tile, dataflow
+        self._cycles: dict[int, tuple[int, int]] = {}
+        self._again = dataflow == "weight_stationary" and one_fold(tile.sets, tile.columns)
+        self.groups = tile.sets[0].groups
+        self.folds = tile.busy(dataflow) if dataflow == "weight_stationary" else 0
+
+    def cycles(self, vectors: int) -> tuple[int, int]:
+        """Cycles of so many vectors, with and without a weight reload."""
+        found = self._cycles.get(vectors)
+        if found is None:
+            tile = self._tile._replace(vectors=vectors)
+            first = again = steady_cycles(tile, self._dataflow)
+            if self._again:
+                again = steady_cycles(tile._replace(sets=(tile.sets[0].without_preload,)), self._dataflow)
+            found = self._cycles[vectors] = first, again
+        return found
+
+
+def _kind(array: MacArray, banks: Banks, work: Work) -> _Kind:
+    return _kinds(array, banks, work.kind)
+
+
+@lru_cache(maxsize=1 << 10)
+def _kinds(array: MacArray, banks: Banks, kind: Work) -> _Kind:
+    return _Kind(array, banks, kind)
+
+
+def _tile(array: MacArray, banks: Banks, work: Work, unroll_pixels: int) -> Tile:
+    """The tile of one vector of such an instruction."""
     outputs = work.outputs // work.groups
-    width = unroll_groups * outputs
-    vectors = work.lines * -(-work.pixels // unroll_pixels)
-    pitches = None
-    if work.pitches is not None:
-        pitches = work.dilation[0] * work.pitches[0], work.dilation[1] * work.pitches[1]
-    parts = _parts(
-        work.kernel,
-        work.stride,
-        work.dilation,
-        work.channels,
-        unroll_pixels,
-        unroll_groups,
-        rows,
-        pitches,
-        banks.activation,
+    down, across = _taps(work.kernel, work.stride, unroll_pixels)
+    unroll_groups = groups_that_fit(array, unroll_pixels, down * across * work.channels, outputs, work.groups)
+    runs = weight_runs(array, unroll_pixels, work.kernel[1], work.stride)
+    pitch = step = 1
+    if runs > 1:
+        pitch = weight_pitch(banks.weight, work.kernel, work.stride, work.channels, outputs, runs) % banks.weight
+        step = work.stride * work.channels % banks.weight
+    gap = accumulator_gap(banks.accumulator, work.outputs, work.groups, unroll_pixels, unroll_groups)
+    return Tile(
+        rows=array.rows,
+        columns=array.columns,
+        latency=array.latency,
+        vectors=1,
+        sets=tuple(
+            _group_set(work, unroll_pixels, unroll_groups, count, groups, array.rows, banks.activation)
+            for count, groups in pieces(work.groups, unroll_groups)
+        ),
+        unroll_pixels=unroll_pixels,
+        reduction=math.prod(work.kernel) * work.channels,
+        weight_runs=runs,
+        weight_step=step,
+        weight_pitch=pitch,
+        weight_banks=banks.weight,
+        accumulator_pitch=(work.outputs + gap) % banks.accumulator,
+        accumulator_banks=banks.accumulator,
     )
-    blocks = [
-        (count, across, -(-unroll_pixels * across // banks.accumulator)) for count, across in pieces(width, columns)
-    ]
-    cycles = 0
-    if array.dataflow == "input_stationary":
-        for folds, held in pieces(vectors, columns):
-            turns = []
-            for part in parts:
-                weights = unroll_pixels * -(-part.rows // (unroll_groups * banks.weight))
-                # While the outputs of a block stream past, the results of the one before are written.
-                turn = _in_turn([(count, held * port, across * weights) for count, across, port in blocks])
-                turns.append((part.times, turn, held * part.cycles))
-            cycles += folds * _in_turn(turns)
-        return cycles, cycles
-    for count, across, port in blocks:
-        if array.dataflow == "weight_stationary":
-            weights = -(-across // banks.weight)
-            cycles += count * _in_turn(
-                [(part.times, vectors * max(part.cycles, port), part.preloads * weights) for part in parts]
-            )
-        else:
-            read, runs, pitch = min(across, outputs), weight_runs(array, unroll_pixels, work.kernel[1], work.stride), 1
-            if runs > 1:
-                pitch = weight_pitch(banks.weight, work.kernel, work.stride, work.channels, outputs, runs)
-            weights = access_cycles(read, pitch, banks.weight, runs, work.stride * work.channels)
-            for folds, held in pieces(vectors, rows):
-                fold = _in_turn([(part.times, part.rows * weights, held * part.cycles) for part in parts])
-                cycles += count * folds * max(fold, held * port)
-    if array.dataflow == "weight_stationary" and len(blocks) == blocks[0][0] == len(parts) == parts[0].times == 1:
-        return cycles, vectors * max(parts[0].cycles, blocks[0][2])  # all weights stand in the array
-    return cycles, cycles
 
 
-def _in_turn(items: Sequence[tuple[int, int, int]]) -> int:
-    """Cycles of (times, work, load) in turn, round and round: each works while what is needed next is loaded."""
-    cycles, after = 0, items[0][2]
-    for times, work, load in reversed(items):
-        cycles += max(work, after) + (times - 1) * max(work, load)
-        after = load
-    return cycles
+def _group_set(
+    work: Work, unroll_pixels: int, unroll_groups: int, count: int, groups: int, rows: int, banks: int
+) -> GroupSet:
+    """`count` sets of `groups` groups, the input laid out as it is, or as is best for sets of `unroll_groups`."""
+    taps, channels, pitches = _taps(work.kernel, work.stride, unroll_pixels), groups * work.channels, work.pitches
+    if pitches is None and groups < unroll_groups:
+        reduction = taps, work.dilation, unroll_groups * work.channels, rows, banks
+        held = work.groups * work.channels
+        pixel = next((pixel for pixel in range(held, held + banks) if best_pixel(pixel, *reduction)), held)
+        pitches = best_line(pixel, *reduction) or 0, pixel
+    if pitches is not None:
+        between = work.dilation[0] * pitches[0], work.dilation[1] * pitches[1]
+        every: Sequence[Chunk] = chunks(taps, between, channels, rows, banks)
+    else:
+        conflicts = least_conflicts(taps, work.dilation, channels, rows, banks)
+        sizes = [size for folds, size in pieces(math.prod(taps) * channels, rows) for _ in range(folds)]
+        every = [Chunk(size, -(-size // banks)) for size in sizes] if conflicts is None else conflicts.chunks
+    accesses = preloads(work.kernel, work.stride, work.channels, unroll_pixels, groups, rows)
+    return GroupSet(count, groups, groups * (work.outputs // work.groups), alike(every, accesses))
 
 
-class _Part(NamedTuple):
-    """`times` chunks of the reduction, of `rows` each, which `preloads` accesses of weights fill (weight stationary);
-    one access of activations takes `cycles`."""
-
-    times: int
-    rows: int
-    cycles: int
-    preloads: int
+def accumulator_gap(banks: int, outputs: int, groups: int, unroll_pixels: int, unroll_groups: int) -> int:
+    """Words to leave free after the `outputs` of a pixel, `groups` of them, so that those that one vector writes
+    (pixels unrolled, `unroll_groups` groups each) lie in as many banks as they are."""
+    if unroll_pixels == 1 or groups <= unroll_groups:
+        return 0
+    return _accumulator_gap(banks, outputs, unroll_groups * (outputs // groups), unroll_pixels)
 
 
 @lru_cache(maxsize=1 << 12)
-def _parts(
-    kernel: tuple[int, int],
-    stride: int,
-    dilation: tuple[int, int],
-    channels: int,
-    unroll_pixels: int,
-    unroll_groups: int,
-    rows: int,
-    pitches: tuple[int, int] | None,
-    banks: int,
-) -> tuple[_Part, ...]:
-    """The chunks of a reduction, those that are alike together. They are the same for tiles of any size.
-
-    `pitches`: bytes from tap to tap, down and across, or None where the input lies as is best.
-    """
-    taps, set_channels = _taps(kernel, stride, unroll_pixels), unroll_groups * channels
-    conflicts = least_conflicts(taps, dilation, set_channels, rows, banks) if pitches is None else None
-    if conflicts is not None:
-        every = [(chunk.rows, chunk.cycles) for chunk in conflicts.chunks]
-    elif pitches is None:
-        every = [
-            (size, -(-size // banks))
-            for count, size in pieces(math.prod(taps) * set_channels, rows)
-            for _ in range(count)
-        ]
-    else:
-        every = [(chunk.rows, chunk.cycles) for chunk in chunks(taps, pitches, set_channels, rows, banks)]
-    alike = Counter(zip(every, preloads(kernel, stride, channels, unroll_pixels, unroll_groups, rows), strict=True))
-    return tuple(_Part(count, *chunk, accesses) for (chunk, accesses), count in alike.items())
+def _accumulator_gap(banks: int, outputs: int, written: int, unroll_pixels: int) -> int:
+    least = -(-unroll_pixels * written // banks)
+    return next(gap for gap in range(banks) if access_cycles(written, 1, banks, unroll_pixels, outputs + gap) == least)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from accelsim.compiler.operations import Matrix
 from accelsim.hardware import Accelerator
-from accelsim.hardware.banks import access_cycles
 from accelsim.hardware.configuration import MacArray
 from accelsim.hardware.folds import weight_runs
 
-from .mapping import Work, follow, least_conflicts, line_after, weight_pitch
+from .mapping import Work, accumulator_gap, best_line, best_pixel, weight_pitch
 
 
 @dataclass(frozen=True)
@@ -112,22 +111,13 @@ class Shape:
 
     def _best(self, pixel: int, reads: Sequence[int], unroll_pixels: int, unroll_groups: int) -> bool:
         """Whether each of the numbers of channels is read in the fewest cycles with this pitch of the pixels."""
-        for channels in reads:
-            reduction = self._reduction(channels, unroll_pixels, unroll_groups)
-            conflicts, at = least_conflicts(*reduction), pixel % self.banks
-            if not (follow(*reduction, at) if conflicts is None else at in conflicts.lines):
-                return False
-        return True
+        return all(best_pixel(pixel, *self._reduction(channels, unroll_pixels, unroll_groups)) for channels in reads)
 
     def line_pitch(self, pixels: int, pixel: int, channels: int, unroll_pixels: int, unroll_groups: int) -> int:
         """Bytes from line to line where those from pixel to pixel are known."""
         row = pixels * pixel
-        taps, dilation, *_ = reduction = self._reduction(channels, unroll_pixels, unroll_groups)
-        if taps[0] == 1:
-            return row
-        conflicts, banks = least_conflicts(*reduction), self.banks
-        line = line_after(taps, dilation, banks, pixel) if conflicts is None else conflicts.lines.get(pixel % banks)
-        return row if line is None else row + (line - row) % (banks // math.gcd(dilation[0], banks))
+        line = best_line(pixel, *self._reduction(channels, unroll_pixels, unroll_groups))
+        return row if line is None else row + (line - row) % (self.banks // math.gcd(self.dilation[1], self.banks))
 
     def _reduction(
         self, channels: int, unroll_pixels: int, unroll_groups: int
@@ -142,15 +132,8 @@ class Shape:
         return weight_pitch(self.weight_banks, self.kernel[1:], self.stride[2], channels, outputs, runs)
 
     def accumulator_gap(self, outputs: int, groups: int, unroll_pixels: int, unroll_groups: int) -> int:
-        """Words to leave free after the `outputs` of a pixel, `groups` of them, so that those that one vector writes
-        (pixels unrolled, `unroll_groups` groups each) lie in as many banks as they are."""
-        if unroll_pixels == 1 or groups <= unroll_groups:
-            return 0
-        set_outputs, banks = unroll_groups * (outputs // groups), self.accumulator_banks
-        least = -(-unroll_pixels * set_outputs // banks)
-        return next(
-            gap for gap in range(banks) if access_cycles(set_outputs, 1, banks, unroll_pixels, outputs + gap) == least
-        )
+        """Words to leave free after the `outputs` of a pixel."""
+        return accumulator_gap(self.accumulator_banks, outputs, groups, unroll_pixels, unroll_groups)
 
     def input_pixels(self, pixels: int) -> int:
         """Input pixels under `pixels` output pixels."""

@@ -11,26 +11,26 @@ follows the one before it, so the times that an instruction leaves behind are wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial, reduce
-from itertools import groupby
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 from accelsim.hardware import Accelerator
-from accelsim.hardware.banks import Chunk, access_cycles
-from accelsim.hardware.folds import groups_in_a_fold, pieces, weight_runs
+from accelsim.hardware.banks import access_cycles
+from accelsim.hardware.folds import pieces, weight_runs
 from accelsim.isa import Mac, Units
 from accelsim.machine.occupancy import Occupancy, Times, repeat
 
-from .geometry import GroupSet, group_sets
+from .geometry import Chunks, GroupSet, group_sets
 
-_Item = TypeVar("_Item")
 _Step = Callable[[GroupSet, Times], Times]
 
+#: Instructions after which the times of the registers rise by as much for each further one: a register waits for those
+#: of the fold before only, and there are up to four.
+_SETTLED = 8
 
-@dataclass(frozen=True)
-class Tile:
+
+class Tile(NamedTuple):
     """What the timing of a MAC instruction depends on.
 
     `vectors` of activations, each for `unroll_pixels` pixels; the sum of one output has `reduction` terms. A vector of
@@ -65,30 +65,32 @@ class Tile:
             return 1
         return access_cycles(count, 1, self.accumulator_banks, self.unroll_pixels, self.accumulator_pitch)
 
+    def busy(self, dataflow: str) -> int:
+        """Vectors that enter the array: no tile takes fewer cycles."""
+        return DATAFLOWS[dataflow].vectors(self)
+
     def without_conflicts(self) -> Tile:
         """The same tile on memories with as many banks as it takes."""
-        sets = tuple(replace(item, chunks=tuple(Chunk(chunk.rows, 1) for chunk in item.chunks)) for item in self.sets)
-        return replace(self, sets=sets, weight_banks=0, accumulator_banks=0)
+        sets = tuple([item.ideal for item in self.sets])
+        return self._replace(sets=sets, weight_banks=0, accumulator_banks=0)
 
 
 def tile_of(mac: Mac, accelerator: Accelerator) -> Tile:
     """The tile of an instruction on a configuration."""
     array, buffers = accelerator.mac_array, accelerator.buffers
-    unroll_pixels, reduction = mac.unroll_pixels, mac.kernel_height * mac.unrolled_width * mac.channels // mac.groups
-    unroll_groups = groups_in_a_fold(array, unroll_pixels, reduction, mac.outputs // mac.groups, mac.groups)
     by_output = array.dataflow == "input_stationary"
-    sets = group_sets(mac, unroll_groups, array.rows, buffers.activation.banks)
-    if mac.same_weights and _one_fold(sets, array.columns):
-        sets = (replace(sets[0], preloads=(0,)),)
+    sets = group_sets(mac, array.rows, buffers.activation.banks)
+    if mac.same_weights and one_fold(sets, array.columns):
+        sets = (sets[0].without_preload,)
     return Tile(
         rows=array.rows,
         columns=array.columns,
         latency=array.latency,
         vectors=mac.vectors,
         sets=sets,
-        unroll_pixels=unroll_pixels,
+        unroll_pixels=mac.unroll_pixels,
         reduction=mac.reduction,
-        weight_runs=weight_runs(array, unroll_pixels, mac.kernel_width, mac.stride_x),
+        weight_runs=weight_runs(array, mac.unroll_pixels, mac.kernel_width, mac.stride_x),
         weight_step=mac.stride_x * mac.channels // mac.groups * mac.weight_pitch_k % buffers.weight.banks,
         weight_pitch=(mac.weight_pitch_k if by_output else mac.weight_pitch_n) % buffers.weight.banks,
         weight_banks=buffers.weight.banks,
@@ -97,9 +99,9 @@ def tile_of(mac: Mac, accelerator: Accelerator) -> Tile:
     )
 
 
-def _one_fold(sets: tuple[GroupSet, ...], columns: int) -> bool:
+def one_fold(sets: tuple[GroupSet, ...], columns: int) -> bool:
     """Whether all weights of an instruction stand in the array at once."""
-    return sum(item.count * len(item.chunks) for item in sets) == 1 and sets[0].outputs <= columns
+    return sum(item.count * item.folds for item in sets) == 1 and sets[0].outputs <= columns
 
 
 def late_tokens(accelerator: Accelerator) -> Units:
@@ -123,7 +125,7 @@ def mac_occupancy(mac: Mac, accelerator: Accelerator, before: Times = (), opened
 @lru_cache(maxsize=65536)
 def occupancy(tile: Tile, dataflow: str, times: Times, shared: int, opened: int) -> Occupancy:
     """How a tile fills the cycles of an array in the state `times`, which takes vectors from cycle `shared` on."""
-    schedule, vectors, first, _, tail, _ = DATAFLOWS[dataflow]
+    schedule, _, first, _, tail, _ = DATAFLOWS[dataflow]
     unhindered = first(tile, times)
     # What streams is read as if the last vector of the instruction before had entered when the last token came.
     times = (times[0], max(times[1], opened), *times[2:])
@@ -135,7 +137,7 @@ def occupancy(tile: Tile, dataflow: str, times: Times, shared: int, opened: int)
         cycles=cycles,
         lead=first(tile, times),
         held=first(tile, times) - unhindered,
-        busy=vectors(tile),
+        busy=tile.busy(dataflow),
         conflict=issue - schedule(ideal, times)[1] - 1,
         drain=cycles - issue,
         overlap=cycles - after[0] + 1,
@@ -150,8 +152,15 @@ def _weights_per_row(item: GroupSet, columns: int) -> int:
     return min(columns, item.outputs // item.groups)
 
 
-def _runs(items: Iterable[_Item]) -> list[tuple[int, _Item]]:
-    return [(len(list(same)), item) for item, same in groupby(items)]
+def steady_cycles(tile: Tile, dataflow: str) -> int:
+    """Cycles that an instruction adds to others like it before it, none of which waits for a token."""
+    schedule, times = DATAFLOWS[dataflow].schedule, DATAFLOWS[dataflow].idle
+    for _ in range(_SETTLED):
+        before, times = times, schedule(tile, times)
+        cycles = times[0] - before[0]
+        if times == tuple([time + cycles for time in before]):
+            return cycles
+    return times[1] - before[1]
 
 
 # Weight stationary. Times: first vector of the fold enters, last one does, accumulator ports free for a vector that
@@ -160,34 +169,35 @@ def _runs(items: Iterable[_Item]) -> list[tuple[int, _Item]]:
 
 
 def _weight_stationary(tile: Tile, times: Times) -> Times:
-    def fold(chunk: Chunk, preload: int, port: int, times: Times) -> Times:
-        first, last, ready = times
-        first = max(last + chunk.cycles, ready, first + preload)
-        last = first + (tile.vectors - 1) * max(chunk.cycles, port)
-        return first, last, last + port
-
     def columns(item: GroupSet, width: int, times: Times) -> Times:
         weights, port = tile.weight_cycles(width), tile.accumulator_cycles(width)
-        for count, (chunk, accesses) in _runs(zip(item.chunks, item.preloads, strict=True)):
-            times = repeat(times, partial(fold, chunk, max(accesses * weights, 1), port), count)
-        return times
+        first, last, ready = times
+        begin, end, between = item.chunks[0], item.chunks[-1], tile.vectors - 1
+        first = max(last + begin.cycles, ready, first + max(begin.preload * weights, 1))
+        # The next fold begins when the last vector of this one has had its cycles, or when its preload is done.
+        for count, _, cycles, following, preload in item.steps:
+            stream = between * max(cycles, port) + max(following, port)
+            first += count * max(stream, preload * weights)
+        last = first + between * max(end.cycles, port)
+        return first, last, last + port
 
     def group_set(item: GroupSet, times: Times) -> Times:
         for count, width in pieces(item.outputs, tile.columns):
-            times = repeat(times, partial(columns, item, width), count)
+            step = partial(columns, item, width)
+            times = step(times) if count == 1 else repeat(times, step, count)
         return times
 
     return _every_set(tile, group_set, times)
 
 
 def _weight_stationary_vectors(tile: Tile) -> int:
-    folds = sum(item.count * len(item.chunks) * -(-item.outputs // tile.columns) for item in tile.sets)
+    folds = sum(item.count * item.folds * -(-item.outputs // tile.columns) for item in tile.sets)
     return folds * tile.vectors
 
 
 def _weight_stationary_first(tile: Tile, times: Times) -> int:
     first, last, ready = times
-    return max(last + 1, ready, first + max(tile.sets[0].preloads[0], 1))
+    return max(last + 1, ready, first + max(tile.sets[0].chunks[0].preload, 1))
 
 
 # Output stationary. Times: the block's first column enters, its last one does, last drain token of the fold enters,
@@ -196,16 +206,14 @@ def _weight_stationary_first(tile: Tile, times: Times) -> int:
 
 
 def _output_stationary(tile: Tile, times: Times) -> Times:
-    def block(chunk: Chunk, rows: int, weights: int, times: Times) -> Times:
-        start, last, *exit_ = times
-        start = max(last + weights, start + rows * chunk.cycles)
-        return start, start + (chunk.rows - 1) * weights, *exit_
-
     def fold(item: GroupSet, width: int, rows: int, times: Times) -> Times:
         weights = tile.weight_cycles(_weights_per_row(item, width))
-        for count, chunk in _runs(item.chunks):
-            times = repeat(times, partial(block, chunk, rows, weights), count)
         start, last, token, ready = times
+        start = max(last + weights, start + rows * item.chunks[0].cycles)
+        # The next block begins when its transposer is full, or when this one is empty.
+        for count, indices, _, following, _ in item.steps:
+            start += count * max(indices * weights, rows * following)
+        last = start + (item.chunks[-1].rows - 1) * weights
         # The last vector moves sums into the result registers, which tokens then empty row by row.
         last = max(last, token)
         if item.chunks[-1].rows == 1:
@@ -221,7 +229,8 @@ def _output_stationary(tile: Tile, times: Times) -> Times:
 
     def group_set(item: GroupSet, times: Times) -> Times:
         for count, width in pieces(item.outputs, tile.columns):
-            times = repeat(times, partial(columns, item, width), count)
+            step = partial(columns, item, width)
+            times = step(times) if count == 1 else repeat(times, step, count)
         return times
 
     return _every_set(tile, group_set, times)
@@ -229,16 +238,13 @@ def _output_stationary(tile: Tile, times: Times) -> Times:
 
 def _output_stationary_vectors(tile: Tile) -> int:
     folds = -(-tile.vectors // tile.rows)
-    return folds * sum(
-        item.count * sum(chunk.rows for chunk in item.chunks) * -(-item.outputs // tile.columns) for item in tile.sets
-    )
+    return folds * sum(item.count * item.reduction * -(-item.outputs // tile.columns) for item in tile.sets)
 
 
 def _output_stationary_first(tile: Tile, times: Times) -> int:
     start, last, token, _ = times
     start = max(last + 1, start + min(tile.vectors, tile.rows))
-    only = sum(chunk.rows for chunk in tile.sets[0].chunks) == 1
-    return max(start, token) if only else start
+    return max(start, token) if tile.sets[0].reduction == 1 else start
 
 
 # Input stationary. Times: first vector of the fold enters, last one so far, the block's results start to be written,
@@ -253,7 +259,7 @@ def _input_stationary(tile: Tile, times: Times) -> Times:
         draining = max(last, drained)
         return first, last, draining, draining + columns * tile.accumulator_cycles(outputs)
 
-    def fold(item: GroupSet, columns: int, chunk: Chunk, times: Times) -> Times:
+    def fold(item: GroupSet, columns: int, chunk: Chunks, times: Times) -> Times:
         weights = tile.weight_cycles(min(chunk.rows // item.groups, tile.reduction))
         first, last, draining, drained = times
         first = max(last + weights, draining, first + columns * chunk.cycles)
@@ -263,8 +269,8 @@ def _input_stationary(tile: Tile, times: Times) -> Times:
         return (first, *times[1:])
 
     def pixels(item: GroupSet, columns: int, times: Times) -> Times:
-        for count, chunk in _runs(item.chunks):
-            times = repeat(times, partial(fold, item, columns, chunk), count)
+        for chunk in item.chunks:
+            times = repeat(times, partial(fold, item, columns, chunk), chunk.repeats)
         return times
 
     def group_set(item: GroupSet, times: Times) -> Times:
@@ -277,7 +283,7 @@ def _input_stationary(tile: Tile, times: Times) -> Times:
 
 def _input_stationary_vectors(tile: Tile) -> int:
     folds = -(-tile.vectors // tile.columns)
-    return folds * tile.unroll_pixels * sum(item.count * len(item.chunks) * item.outputs for item in tile.sets)
+    return folds * tile.unroll_pixels * sum(item.count * item.folds * item.outputs for item in tile.sets)
 
 
 def _input_stationary_first(tile: Tile, times: Times) -> int:
@@ -286,7 +292,9 @@ def _input_stationary_first(tile: Tile, times: Times) -> int:
 
 
 def _every_set(tile: Tile, group_set: _Step, times: Times) -> Times:
-    return reduce(lambda now, item: repeat(now, partial(group_set, item), item.count), tile.sets, times)
+    for item in tile.sets:
+        times = group_set(item, times) if item.count == 1 else repeat(times, partial(group_set, item), item.count)
+    return times
 
 
 class Dataflow(NamedTuple):
