@@ -17,8 +17,8 @@ import safetensors.numpy
 from .errors import FormatError
 from .reading import from_json, regular_file, shown
 
-#: Of the file: what this release writes, and reads.
-VERSION = 2
+#: Of the files of each kind: what this release writes, and reads.
+VERSIONS = {"accelsim-network": 2, "accelsim-program": 3}
 
 _KEY = "accelsim"
 _UNSEALED = b"0" * 64
@@ -29,7 +29,7 @@ _LARGEST_HEADER = 1 << 27
 
 def pack(kind: str, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
     """The file of `kind`, as "accelsim-network": `header` is plain data, without the keys that stand first here."""
-    first = {"sha256": _UNSEALED.decode(), "format": kind, "version": VERSION}
+    first = {"sha256": _UNSEALED.decode(), "format": kind, "version": VERSIONS[kind]}
     return sealed(safetensors.numpy.save(dict(arrays), {_KEY: json.dumps({**first, **header}, allow_nan=False)}))
 
 
@@ -66,10 +66,10 @@ def unpack(path: str | Path, kind: str, made_by: str) -> tuple[dict[str, Any], d
         raise FormatError(f"{path}: not a saved {what} ({reason}); `{made_by}` writes one") from None
     if found != kind:
         raise FormatError(f"{path}: holds a {shown(found)}, not a {what}")
-    if version != VERSION:
+    if version != VERSIONS[kind]:
         raise FormatError(
-            f"{path}: version {shown(version)} of the format; this release reads {VERSION}: write it again, with "
-            f"`{made_by}`"
+            f"{path}: version {shown(version)} of the format; this release reads {VERSIONS[kind]}: write it again, "
+            f"with `{made_by}`"
         )
     _check_seal(path, raw)
     try:

@@ -1,4 +1,4 @@
-"""All instructions, and the one that a word encodes."""
+"""The instruction that a word encodes."""
 
 from __future__ import annotations
 
@@ -6,26 +6,10 @@ from typing import Any
 
 from accelsim.errors import AssemblyError
 
-from .fields import INSTRUCTION_BYTES
-from .instructions import Add, AddFixed, Halt, Instruction, Load, Lookup, Mac, Multiply, Pool, Store
-from .requantization import RequantFixed, RequantGemmlowp, Requantize, RequantTextbook, RequantThresholds
+from .fields import INSTRUCTION_BYTES, OPCODE_BITS
+from .instructions import INSTRUCTIONS
+from .instructions.base import Instruction
 
-INSTRUCTIONS: tuple[type[Instruction], ...] = (
-    Halt,
-    Load,
-    Store,
-    Mac,
-    Requantize,
-    Add,
-    AddFixed,
-    Multiply,
-    Lookup,
-    Pool,
-    RequantFixed,
-    RequantThresholds,
-    RequantGemmlowp,
-    RequantTextbook,
-)
 _BY_OPCODE = {kind.opcode: kind for kind in INSTRUCTIONS}
 
 
@@ -34,9 +18,10 @@ def decode(word: bytes) -> Instruction:
     bits = int.from_bytes(word, "little")
     if len(word) != INSTRUCTION_BYTES:
         raise AssemblyError(f"{len(word)} bytes are left, which are no instruction; one has {INSTRUCTION_BYTES}")
-    kind = _BY_OPCODE.get(bits & 15)
+    opcode = bits & ((1 << OPCODE_BITS) - 1)
+    kind = _BY_OPCODE.get(opcode)
     if kind is None:
-        raise AssemblyError(f"word {word.hex()} is no instruction: there is no opcode {bits & 15}")
+        raise AssemblyError(f"word {word.hex()} is no instruction: there is no opcode {opcode}")
     used = kind.fields()[-1]
     if bits >> (used.offset + used.bits):
         raise AssemblyError(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import accelsim
-from accelsim.isa.instructions import meet
+from accelsim.isa import meet
 from accelsim.machine.timing import run
 from accelsim.network import Reshape, Slice
 

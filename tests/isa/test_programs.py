@@ -152,7 +152,7 @@ def test_bits_that_no_field_has_are_zero() -> None:
     word = bytearray(Halt().encode())
     assert decode(bytes(word)) == Halt()
     word[-1] = 128
-    with pytest.raises(AssemblyError, match="halt ends at bit 11"):
+    with pytest.raises(AssemblyError, match="halt ends at bit 23"):
         decode(bytes(word))
 
 
@@ -257,8 +257,8 @@ def test_each_bit_of_a_saved_program_counts(part: int, tmp_path: Path) -> None:
 def test_an_older_format_is_refused_by_its_number(tmp_path: Path) -> None:
     path = tmp_path / "program"
     program().save(path)
-    path.write_bytes(path.read_bytes().replace(b'\\"version\\": 2', b'\\"version\\": 1'))
-    with pytest.raises(FormatError, match="version 1 of the format; this release reads 2: write it again"):
+    path.write_bytes(path.read_bytes().replace(b'\\"version\\": 3', b'\\"version\\": 2'))
+    with pytest.raises(FormatError, match="version 2 of the format; this release reads 3: write it again"):
         Program.load(path)
 
 

@@ -127,8 +127,7 @@ def test_memory_that_nobody_touches_is_zeros_and_addresses_alone() -> None:
     assert (array[0], array[1 << 35], array[-1]) == (0, 1, 0)
     sums = LargestSums(1 << 30)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 10 << 10
-    from accelsim.isa import Memory
-    from accelsim.machine.memory.footprint import Block
+    from accelsim.isa import Block, Memory
 
     block = Block(Memory.ACCUMULATOR, 5, (3,), (1,))
     # Whatever fits 32 bits may stand there at first.

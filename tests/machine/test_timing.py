@@ -12,7 +12,7 @@ import accelsim
 from accelsim.arithmetic.requantize import Step
 from accelsim.isa import Halt, Instruction, Load, Memory, Requantize, Store
 from accelsim.machine import timing
-from accelsim.machine.post.timing import post_occupancy
+from accelsim.machine.instructions import occupancy
 
 from . import cycle_model, post_model, small
 
@@ -180,7 +180,7 @@ def test_a_requantisation_takes_the_cycles_of_its_accesses_counted_bank_by_bank(
     ]
     expected = constants[0] + streams[-1] + accelerator.requant_unit.latency
     expected += sum(max(stream, after) for stream, after in zip(streams, constants[1:], strict=False))
-    work = post_occupancy(instruction, accelerator)
+    work = occupancy(instruction, accelerator)
     unroll_pixels = max(lanes // channels, 1)  # pixels of a line, as many as the lanes have room for
     assert work.cycles == expected
     assert work.busy == len(constants) * instruction.out_height * -(-instruction.out_width // unroll_pixels)

@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from accelsim.isa import REQUANTIZATIONS, Instruction, Load, Memory, Region, Unit
-from accelsim.isa.instructions import meet
+from accelsim.isa import REQUANTIZATIONS, Instruction, Load, Memory, Region, Unit, meet
 
 _REQUANTIZATIONS = tuple(REQUANTIZATIONS.values())
 

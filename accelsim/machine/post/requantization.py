@@ -6,7 +6,7 @@ Messages say what is wrong with the constants or the sums; the caller says of wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -15,9 +15,23 @@ from accelsim.arithmetic.fixed_point import MOST_MULTIPLIER_BITS, MOST_SHIFT, Fi
 from accelsim.arithmetic.requantize import Requantization
 from accelsim.arithmetic.thresholds import Thresholds
 from accelsim.errors import MachineError
+from accelsim.hardware import Accelerator
 from accelsim.hardware.configuration import Arithmetic
-from accelsim.isa import RequantFixed, RequantGemmlowp, Requantize, RequantTextbook, RequantThresholds
-from accelsim.isa.requantization import _Requantization
+from accelsim.isa import (
+    REQUANTIZATIONS,
+    Instruction,
+    Memory,
+    RequantFixed,
+    RequantGemmlowp,
+    Requantize,
+    RequantTextbook,
+    RequantThresholds,
+)
+from accelsim.isa.instructions.requantization import RequantInstruction
+from accelsim.machine.semantics import Semantics, Work, each_place_once
+
+from . import timing
+from .data import store
 
 #: Computes codes.
 Codes = Callable[[], np.ndarray]
@@ -25,7 +39,7 @@ Codes = Callable[[], np.ndarray]
 _Rule = Requantization | FixedPoint | Thresholds | Gemmlowp | Textbook
 
 
-def requantizer(tile: _Requantization, accumulators: np.ndarray, words: np.ndarray, arithmetic: Arithmetic) -> Codes:
+def requantizer(tile: RequantInstruction, accumulators: np.ndarray, words: np.ndarray, arithmetic: Arithmetic) -> Codes:
     """Computes the codes (runs, pixels, channels) of the accumulators of that shape that the view holds by then.
 
     `words`: a view of the constants' bytes (1 or runs, bytes). The codes are integers or whole binary32 numbers.
@@ -51,7 +65,7 @@ def requantizer(tile: _Requantization, accumulators: np.ndarray, words: np.ndarr
     return compute
 
 
-def _rule(tile: _Requantization, planes: np.ndarray) -> _Rule:
+def _rule(tile: RequantInstruction, planes: np.ndarray) -> _Rule:
     match tile:
         case Requantize():
             return Requantization.from_planes(
@@ -67,7 +81,7 @@ def _rule(tile: _Requantization, planes: np.ndarray) -> _Rule:
     raise AssertionError(f"{tile.mnemonic} is no instruction of the requant unit")
 
 
-def _check(tile: _Requantization, rule: _Rule, accumulators: np.ndarray, arithmetic: Arithmetic, first: int) -> None:
+def _check(tile: RequantInstruction, rule: _Rule, accumulators: np.ndarray, arithmetic: Arithmetic, first: int) -> None:
     """Raise for what the unit does not hold. `first`: the number of the first run."""
     match rule:
         case Requantization():
@@ -114,7 +128,7 @@ def _check_power(values: np.ndarray) -> None:
 
 
 def _check_sums(
-    tile: _Requantization,
+    tile: RequantInstruction,
     what: str,
     factor: np.ndarray | int,
     offset: np.ndarray,
@@ -145,3 +159,55 @@ def _check_sums(
                     f"accumulator word {word:#x} {what} {total} (channel {channel}, run {first + run}), which "
                     f"{bits} bits do not hold"
                 )
+
+
+def _bind(tile: RequantInstruction, work: Work) -> None:
+    accumulators = work.memories[Memory.ACCUMULATOR].read(tile.sum_block(), work.actions)
+    words = np.empty((1, 0), np.uint8)
+    if tile.planes:
+        words = work.memories[Memory.PARAMETER].read(tile.constant_block(), work.actions)
+    codes = requantizer(tile, accumulators, words, work.arithmetic)
+    target = work.memories.target(tile.written_blocks()[0], max(len(accumulators), len(words)))
+    bounds = tile.minimum, tile.maximum
+
+    def requantize() -> None:
+        try:
+            store(target, codes(), bounds)
+        except MachineError as error:
+            raise work.error(error) from None
+
+    work.actions.append(requantize)
+
+
+def _work(tile: RequantInstruction, accelerator: Accelerator) -> timing.Work:
+    lines = tile.images * tile.out_height
+    pixels = timing.Pixels(lines, tile.out_width, tile.accumulator_pitch, tile.pixel_pitch)
+    return timing.requantization(pixels, tile.channels, tile.planes, accelerator)
+
+
+def _host_cost(tile: RequantInstruction) -> tuple[int, int]:
+    elements = tile.pixels * tile.channels
+    return 40 * elements + 16 * tile.planes * tile.channels, (tile.planes + 16) * elements
+
+
+def _check_arithmetic(tile: RequantInstruction, accelerator: Accelerator) -> str | None:
+    arithmetic = accelerator.requant_unit.arithmetic
+    able = REQUANTIZATIONS[arithmetic.name]
+    if type(tile) is able:
+        return None
+    return (
+        f"this machine's requant unit has the arithmetic {arithmetic}, whose instruction is {able.mnemonic}; compile "
+        "the network for this machine"
+    )
+
+
+_REQUANTIZATION = Semantics(
+    traffic=each_place_once,
+    bind=_bind,
+    host_cost=_host_cost,
+    occupancy=timing.occupancy_of(_work),
+    check=_check_arithmetic,
+)
+SEMANTICS: Mapping[type[Instruction], Semantics] = dict.fromkeys(
+    (Requantize, RequantFixed, RequantThresholds, RequantGemmlowp, RequantTextbook), _REQUANTIZATION
+)
