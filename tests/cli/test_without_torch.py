@@ -83,9 +83,7 @@ def test_saved_networks_and_programs_go_through(place: Path) -> None:
     ],
 )
 def test_what_needs_a_package_says_which(place: Path, line: str, extra: str) -> None:
-    (place / "net.onnx").write_bytes(
-        bytes.fromhex("0808120474657374") + b"\x3a\x02\x12\x00"
-    )
+    (place / "net.onnx").write_bytes(bytes.fromhex("0808120474657374") + b"\x3a\x02\x12\x00")
     ran = without(place, line)
     assert ran.returncode in (1, 2), (ran.stdout, ran.stderr)
     assert f"pip install 'accelsim[{extra}]'" in ran.stderr, ran.stderr

@@ -89,6 +89,19 @@ def test_a_post_instruction_s_name_stands_in_the_files_that_it_names_and_no_othe
     assert making < named
 
 
+def test_the_maximum_of_two_tensors_stands_in_six_files() -> None:
+    """From the call that PyTorch records to the instruction: its rule, its node, its instruction, by whatever name."""
+    names = {"LargerCode", "Maximum"}
+    naming = {
+        path
+        for path, nodes in sources("accelsim")
+        if any(_declares(node, names) or _imports(node, names) for node in nodes)
+    }
+    row = "a function of two codes, as the maximum, from a node of the network to the machine"
+    assert naming == files_to_touch(row)
+    assert len(naming) == 6
+
+
 def _declares(node: ast.AST, names: set[str]) -> bool:
     return isinstance(node, ast.ClassDef) and node.name in names
 
