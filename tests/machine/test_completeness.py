@@ -157,4 +157,4 @@ def test_no_ladder_of_instructions_stands_in_the_machine() -> None:
                     for item in ast.walk(node)
                     if isinstance(item, ast.MatchClass) and isinstance(item.cls, ast.Name)
                 }
-                assert len(classes & known) < 2 or path.name == "requantization.py", f"{path.name}:{node.lineno}"
+                assert len(classes & known) < 2, f"{path.name}:{node.lineno}"

@@ -7,6 +7,7 @@ Messages say what is wrong with the constants or the sums; the caller says of wh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -47,13 +48,14 @@ def requantizer(tile: RequantInstruction, accumulators: np.ndarray, words: np.nd
     """
     planes = words.view(np.uint32).reshape(len(words), tile.planes, tile.channels)
     # The constants of a rule in binary32 are views; the other rules put theirs together from words.
-    bound = [_rule(tile, constants) for constants in planes] if isinstance(tile, Requantize) else None
+    rule_of = _RULES[type(tile)]
+    bound = [rule_of(tile, constants) for constants in planes] if isinstance(tile, Requantize) else None
     every = [accumulators]
     if len(planes) > 1:
         every = list(np.broadcast_to(accumulators, (len(planes), *accumulators.shape[1:]))[:, None])
 
     def compute() -> np.ndarray:
-        rules = bound or [_rule(tile, constants) for constants in planes]
+        rules = bound or [rule_of(tile, constants) for constants in planes]
         for run, (rule, part) in enumerate(zip(rules, every, strict=True)):
             _check(tile, rule, part, arithmetic, run)
         codes = [
@@ -65,20 +67,37 @@ def requantizer(tile: RequantInstruction, accumulators: np.ndarray, words: np.nd
     return compute
 
 
-def _rule(tile: RequantInstruction, planes: np.ndarray) -> _Rule:
-    match tile:
-        case Requantize():
-            return Requantization.from_planes(
-                tile.steps, planes, zero_point=tile.zero_point, minimum=tile.minimum, maximum=tile.maximum
-            )
-        case RequantFixed():
-            return FixedPoint.from_planes(planes, tile.minimum, tile.maximum)
-        case RequantThresholds():
-            return Thresholds.from_planes(planes, tile.minimum)
-        case RequantGemmlowp() | RequantTextbook():
-            form = Gemmlowp if isinstance(tile, RequantGemmlowp) else Textbook
-            return form.from_planes(planes, zero_point=tile.zero_point, minimum=tile.minimum, maximum=tile.maximum)
-    raise AssertionError(f"{tile.mnemonic} is no instruction of the requant unit")
+def _float_rule(tile: Requantize, planes: np.ndarray) -> _Rule:
+    bounds = {"minimum": tile.minimum, "maximum": tile.maximum}
+    return Requantization.from_planes(tile.steps, planes, zero_point=tile.zero_point, **bounds)
+
+
+def _fixed_rule(tile: RequantFixed, planes: np.ndarray) -> _Rule:
+    return FixedPoint.from_planes(planes, tile.minimum, tile.maximum)
+
+
+def _threshold_rule(tile: RequantThresholds, planes: np.ndarray) -> _Rule:
+    return Thresholds.from_planes(planes, tile.minimum)
+
+
+def _gemmlowp_rule(tile: RequantGemmlowp, planes: np.ndarray) -> _Rule:
+    bounds = {"minimum": tile.minimum, "maximum": tile.maximum}
+    return Gemmlowp.from_planes(planes, zero_point=tile.zero_point, **bounds)
+
+
+def _textbook_rule(tile: RequantTextbook, planes: np.ndarray) -> _Rule:
+    bounds = {"minimum": tile.minimum, "maximum": tile.maximum}
+    return Textbook.from_planes(planes, zero_point=tile.zero_point, **bounds)
+
+
+#: The rule of each instruction, of its constants uint32 (planes, channels).
+_RULES: Mapping[type[Instruction], Callable[[Any, np.ndarray], _Rule]] = {
+    Requantize: _float_rule,
+    RequantFixed: _fixed_rule,
+    RequantThresholds: _threshold_rule,
+    RequantGemmlowp: _gemmlowp_rule,
+    RequantTextbook: _textbook_rule,
+}
 
 
 def _check(tile: RequantInstruction, rule: _Rule, accumulators: np.ndarray, arithmetic: Arithmetic, first: int) -> None:
@@ -208,6 +227,4 @@ _REQUANTIZATION = Semantics(
     occupancy=timing.occupancy_of(_work),
     check=_check_arithmetic,
 )
-SEMANTICS: Mapping[type[Instruction], Semantics] = dict.fromkeys(
-    (Requantize, RequantFixed, RequantThresholds, RequantGemmlowp, RequantTextbook), _REQUANTIZATION
-)
+SEMANTICS: Mapping[type[Instruction], Semantics] = dict.fromkeys(_RULES, _REQUANTIZATION)
