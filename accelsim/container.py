@@ -17,7 +17,7 @@ import safetensors.numpy
 from .errors import FormatError
 from .reading import from_json, regular_file, shown
 
-#: What this release writes, and reads, of each kind of file.
+#: Of the files of each kind: what this release writes, and reads.
 VERSIONS = {"accelsim-network": 2, "accelsim-program": 3}
 
 _KEY = "accelsim"

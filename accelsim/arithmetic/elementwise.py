@@ -111,6 +111,20 @@ class Product:
         return self.requantization.apply(product)
 
 
+@dataclass(frozen=True)
+class LargerCode:
+    """The larger of two codes of one affine map (with `smaller` the smaller one), which is the larger value's code."""
+
+    smaller: bool = False
+
+    def apply(self, a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.int32]:
+        """Codes of the result, element by element."""
+        return np.asarray(np.minimum(a, b) if self.smaller else np.maximum(a, b), np.int32)
+
+
+#: A rule that takes codes and needs no constant that an engine chooses.
+CodeRule = LargerCode
+
 AddRule = FloatAdd | FixedAdd
 Span = lanes.Span[AddRule]
 

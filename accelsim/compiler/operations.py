@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from accelsim.arithmetic.affine import Affine
-from accelsim.arithmetic.elementwise import FixedAdd, FloatAdd, Product
+from accelsim.arithmetic.elementwise import CodeRule, FixedAdd, FloatAdd, Product
 from accelsim.arithmetic.requantize import Requantization
 from accelsim.compiler.forms import Form
 from accelsim.compiler.requantization import Rule as MatrixRule
@@ -136,7 +136,7 @@ class Run:
     pitch: int = 0
 
 
-Rule = FloatAdd | FixedAdd | Product | int
+Rule = FloatAdd | FixedAdd | Product | CodeRule | int
 
 
 @dataclass(frozen=True)

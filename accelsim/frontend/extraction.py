@@ -21,7 +21,17 @@ from .exported import visit
 from .host import kernels_for
 from .layouts import is_dense, order_of
 from .lookups import float_operator
-from .operators import MOVEMENTS, OPERATORS, QUANTIZE, REFUSED, SAME, TAKE_SEVERAL, is_elementwise, quantize
+from .operators import (
+    MOVEMENTS,
+    ON_DEQUANTIZED,
+    OPERATORS,
+    QUANTIZE,
+    REFUSED,
+    SAME,
+    TAKE_SEVERAL,
+    is_elementwise,
+    quantize,
+)
 from .packed import packed_keys
 from .recording import ENGINE_LOCK, check_engine, quantized_engine, record_twice
 
@@ -117,6 +127,8 @@ def _visit(builder: Builder, call: Call) -> None:
         quantize(builder, call)
     elif name in OPERATORS and _on_codes(builder, call):
         OPERATORS[name](builder, call)
+    elif name in ON_DEQUANTIZED and ON_DEQUANTIZED[name](builder, call):
+        pass
     elif is_elementwise(call):
         float_operator(builder, call)
     elif _on_codes(builder, call):

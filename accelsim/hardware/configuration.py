@@ -67,6 +67,15 @@ class Scratchpad(_Part):
     bytes: Bytes
     banks: Count = 16
 
+    @property
+    def words(self) -> int:
+        """How many words there are: a word is a byte."""
+        return self.bytes
+
+    def bytes_of(self, words: int) -> int:
+        """Bytes of that many words."""
+        return words
+
 
 class AccumulatorMemory(_Part):
     """`bytes` of words of `bits` in `banks` one word wide, interleaved by word address."""

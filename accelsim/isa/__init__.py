@@ -1,25 +1,16 @@
 """The instruction set, programs, and assembly text."""
 
 from .assembly import assemble, disassemble, instruction_text
-from .decoding import INSTRUCTIONS, decode
-from .fields import INSTRUCTION_BYTES, Field, Memory, Unit, Units
-from .instructions import (
-    Add,
-    AddFixed,
-    Halt,
-    Instruction,
-    Load,
-    Lookup,
-    Mac,
-    Multiply,
-    Pool,
-    Reduction,
-    Region,
-    Store,
-)
-from .ports import Part, Port, Probe
-from .program import Program, Segment
-from .requantization import (
+from .blocks import Block, Region, meet, share_a_place
+from .decoding import decode
+from .fields import INSTRUCTION_BYTES, Field
+from .instructions import INSTRUCTIONS
+from .instructions.base import Instruction
+from .instructions.elementwise import Add, AddFixed, Lookup, Multiply
+from .instructions.halt import Halt
+from .instructions.mac import Mac
+from .instructions.pool import Pool, Reduction
+from .instructions.requantization import (
     REQUANTIZATIONS,
     RequantFixed,
     RequantGemmlowp,
@@ -27,6 +18,10 @@ from .requantization import (
     RequantTextbook,
     RequantThresholds,
 )
+from .instructions.transfer import Load, Store
+from .ports import Part, Port, Probe
+from .program import Program, Segment
+from .units import Memory, Unit, Units
 
 __all__ = [
     "INSTRUCTIONS",
@@ -34,6 +29,7 @@ __all__ = [
     "REQUANTIZATIONS",
     "Add",
     "AddFixed",
+    "Block",
     "Field",
     "Halt",
     "Instruction",
@@ -62,4 +58,6 @@ __all__ = [
     "decode",
     "disassemble",
     "instruction_text",
+    "meet",
+    "share_a_place",
 ]

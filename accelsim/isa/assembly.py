@@ -29,9 +29,9 @@ from accelsim.errors import AccelsimError, AssemblyError
 from accelsim.hardware import Accelerator
 from accelsim.reading import from_json, shown
 
-from .decoding import INSTRUCTIONS
 from .fields import Field
-from .instructions import Instruction
+from .instructions import INSTRUCTIONS
+from .instructions.base import Instruction
 from .ports import Part, Port, Probe, port_from_dict
 from .program import Program, Segment
 from .words import quoted, statement, words
@@ -133,7 +133,7 @@ def _port_line(directive: str, port: Port) -> str:
         text += f" pitches={'x'.join(map(str, port.pitches))}"
     if port.rounding != "fused":
         text += f" rounding={port.rounding}"
-    return text + ("" if port.memory.name == "DRAM" else f" memory={port.memory.name.lower()}")
+    return text + ("" if port.memory.name == "DRAM" else f" memory={port.memory.label}")
 
 
 class _Reader:

@@ -1,4 +1,4 @@
-"""All instructions, and the one that a word encodes."""
+"""The instruction that a word encodes."""
 
 from __future__ import annotations
 
@@ -7,25 +7,9 @@ from typing import Any
 from accelsim.errors import AssemblyError
 
 from .fields import INSTRUCTION_BYTES, OPCODE_BITS
-from .instructions import Add, AddFixed, Halt, Instruction, Load, Lookup, Mac, Multiply, Pool, Store
-from .requantization import RequantFixed, RequantGemmlowp, Requantize, RequantTextbook, RequantThresholds
+from .instructions import INSTRUCTIONS
+from .instructions.base import Instruction
 
-INSTRUCTIONS: tuple[type[Instruction], ...] = (
-    Halt,
-    Load,
-    Store,
-    Mac,
-    Requantize,
-    Add,
-    AddFixed,
-    Multiply,
-    Lookup,
-    Pool,
-    RequantFixed,
-    RequantThresholds,
-    RequantGemmlowp,
-    RequantTextbook,
-)
 _BY_OPCODE = {kind.opcode: kind for kind in INSTRUCTIONS}
 
 

@@ -11,18 +11,20 @@ from collections.abc import Iterator
 
 from accelsim.arithmetic.requantize import CONSTANTS
 
-from .decoding import INSTRUCTIONS
-from .fields import INSTRUCTION_BYTES, Field, Memory, Unit
-from .instructions import Instruction
+from .fields import INSTRUCTION_BYTES, OPCODE_BITS, Field
+from .instructions import INSTRUCTIONS
+from .instructions.base import Instruction
+from .units import Memory, Unit
 
 _OPENING = """\
 # Instruction set
 
-This page is written by `python -m accelsim.isa.documentation` from the declarations in `accelsim/isa/instructions.py`
-and `accelsim/isa/requantization.py`.
+This page is written by `python -m accelsim.isa.documentation` from the declarations in `accelsim/isa/instructions/`
+and `accelsim/isa/units.py`.
 
-Every instruction is one word of {bytes} bytes, little endian. Bits 3..0 are the opcode, the fields follow from bit 4 on
-in the order of their tables; what is left is zero. Signed fields are two's complement, `float` fields IEEE binary32.
+Every instruction is one word of {bytes} bytes, little endian. Bits {top}..0 are the opcode. The fields follow from bit
+{first} on in the order of their tables; what is left is zero. Signed fields are two's complement, `float` fields IEEE
+binary32. `wait`, `signal` and `memory` have room for more units and memories than there are.
 
 An instruction is a macro-instruction: one scratchpad tile, walked by hardware address generators. Each unit runs its
 own instructions in order. There is a counting semaphore for each ordered pair of units. `wait=load` takes a token from
@@ -32,7 +34,7 @@ In assembly text an instruction is its name and `field=value` pairs: `mac activa
 and so on. Fields with a default may be left out. Sets are written with `+`: `wait=load+post`.
 
 * Units, as bits of `wait` and `signal`: {units}.
-* Memories: {memories}. Addresses are in bytes, in the accumulator memory in words.
+* Memories: {memories}. Addresses are in bytes, in the accumulator memory in words of `buffers.accumulator.bits`.
 * Constants of a `requantize`, in the order of their planes in the parameter buffer, with the steps that read them:
   {constants}."""
 
@@ -42,8 +44,10 @@ def markdown() -> str:
     constants = "; ".join(f"`{name}` ({' or '.join(_members(step))})" for name, step in CONSTANTS)
     opening = _OPENING.format(
         bytes=INSTRUCTION_BYTES,
-        units=", ".join(f"{unit.name.lower()} {1 << unit}" for unit in Unit),
-        memories=", ".join(f"{memory.name.lower()} {memory.value}" for memory in Memory),
+        top=OPCODE_BITS - 1,
+        first=OPCODE_BITS,
+        units=", ".join(f"{unit.label} {1 << unit}" for unit in Unit),
+        memories=", ".join(f"{memory.label} {memory.value}" for memory in Memory),
         constants=constants,
     )
     return "\n\n".join([opening, _summary(), *(part for kind in INSTRUCTIONS for part in _instruction(kind))]) + "\n"
@@ -52,7 +56,7 @@ def markdown() -> str:
 def _summary() -> str:
     rows = ["| opcode | instruction | unit | bits used |", "|---|---|---|---|"]
     for kind in INSTRUCTIONS:
-        unit = kind.unit.name.lower() if kind.unit is not None else "fetcher"
+        unit = kind.unit.label if kind.unit is not None else "fetcher"
         used = max(field.offset + field.bits for field in kind.fields())
         rows.append(f"| {kind.opcode} | [`{kind.mnemonic}`](#{kind.mnemonic}) | {unit} | {used} |")
     return "\n".join(rows)

@@ -20,53 +20,8 @@ from accelsim.errors import AssemblyError
 
 #: Every instruction is one word of this many bytes, little endian, the first field in the lowest bits.
 INSTRUCTION_BYTES = 64
-
 #: The lowest bits of a word say which instruction it is.
 OPCODE_BITS = 8
-
-#: Room for units and for memories in the fields that name them.
-UNITS_BITS, MEMORY_BITS = 8, 4
-
-
-class Unit(enum.IntEnum):
-    """The units that execute instructions; the fetcher feeds them."""
-
-    LOAD = 0
-    MAC = 1
-    POST = 2
-    STORE = 3
-
-
-class Units(enum.IntFlag):
-    """A set of units, as the bits of a `wait` or `signal` field."""
-
-    NONE = 0
-    LOAD = 1
-    MAC = 2
-    POST = 4
-    STORE = 8
-
-    @classmethod
-    def of(cls, *units: Unit) -> Units:
-        """The set of `units`."""
-        result = cls.NONE
-        for unit in units:
-            result |= cls(1 << unit)
-        return result
-
-    def members(self) -> tuple[Unit, ...]:
-        """The units in the set, in order."""
-        return tuple(unit for unit in Unit if self & (1 << unit))
-
-
-class Memory(enum.IntEnum):
-    """The memories. Addresses are in bytes, in the accumulator memory in words of the width that the machine has."""
-
-    DRAM = 0
-    ACTIVATION = 1
-    WEIGHT = 2
-    PARAMETER = 3
-    ACCUMULATOR = 4
 
 
 @dataclass(frozen=True)
@@ -140,7 +95,7 @@ def _declare(bits: int, kind: Any, meaning: str, default: Any) -> Any:
 
 
 def layout(instruction: type) -> tuple[Field, ...]:
-    """The fields of an instruction class with their bit offsets, after the opcode."""
+    """The fields of an instruction class with their bit offsets, behind the opcode."""
     return _layout(instruction)
 
 

@@ -13,9 +13,9 @@ from accelsim.arithmetic.affine import Affine, Quantization
 from accelsim.errors import AssemblyError, MachineError
 from accelsim.reading import shown
 
-from .fields import Memory
-from .instructions import Region
+from .blocks import Region
 from .places import visited_twice
+from .units import Memory
 
 #: What a load's 40 bits of address reach.
 DRAM_BYTES = 1 << 40
@@ -154,7 +154,7 @@ def port_to_dict(port: Port) -> dict[str, Any]:
     affine = port.affine
     return {
         "name": port.name,
-        "memory": port.memory.name.lower(),
+        "memory": port.memory.label,
         "address": port.address,
         "shape": port.shape,
         "stored": port.stored,
@@ -176,9 +176,9 @@ def port_from_dict(item: Mapping[str, Any]) -> Port:
     stored = tuple(item.get("stored", shape))
     affine = Affine(item["scale"], item["zero_point"], item["dtype"])
     axes = tuple(item.get("axes", range(len(stored))))
-    memory = {memory.name.lower(): memory for memory in Memory}.get(item.get("memory", "dram"))
+    memory = {memory.label: memory for memory in Memory}.get(item.get("memory", "dram"))
     if memory is None:
-        names = ", ".join(memory.name.lower() for memory in Memory)
+        names = ", ".join(memory.label for memory in Memory)
         raise AssemblyError(f"{shown(item['name'])}: memory={shown(item['memory'])}; there are {names}")
     pitches, rounding = tuple(item.get("pitches", ())), item.get("rounding", "fused")
     return Port(item["name"], item["address"], shape, stored, axes, affine, memory, pitches, rounding)

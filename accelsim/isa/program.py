@@ -17,9 +17,10 @@ from accelsim.hardware import Accelerator
 from accelsim.reading import shown
 
 from .decoding import decode
-from .fields import INSTRUCTION_BYTES, Memory
-from .instructions import Instruction
+from .fields import INSTRUCTION_BYTES
+from .instructions.base import Instruction
 from .ports import DRAM_BYTES, Part, Port, Probe, check_name, port_from_dict, port_to_dict
+from .units import Memory
 
 _KIND = "accelsim-program"
 

@@ -9,14 +9,13 @@ from collections.abc import Hashable, Iterable, Iterator
 
 from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
-from accelsim.isa import Instruction, Load, Mac, Memory, Program, Store, Units
-from accelsim.isa.instructions import _Lines, _Transfer, _Window
-from accelsim.isa.requantization import _Requantization
+from accelsim.isa import Block, Instruction, Mac, Memory, Program, Units
+from accelsim.isa.instructions.transfer import TransferInstruction
+from accelsim.isa.instructions.window import WindowInstruction
 from accelsim.limits import Limits, over
-from accelsim.machine.array.products import gathered_elements
 
-from .memory import footprint
-from .timing import describe
+from .instructions import semantics_of
+from .semantics import describe
 
 _PAGE = 4096
 
@@ -26,6 +25,9 @@ _BURST_BYTES, _BURST_OPERATIONS = 64, 5000
 
 #: Of an index of a reduction: what finding the chunks that it is in takes. Few of them take nothing that counts.
 _INDEX_OPERATIONS, _FEW = 500, 1 << 14
+
+#: Of a block that a window reads: bytes that describe it, and operations that make it.
+_BLOCK_BYTES, _BLOCK_OPERATIONS, _FEW_BLOCKS = 400, 2000, 64
 
 
 def given_bytes(program: Program) -> int:
@@ -40,8 +42,8 @@ def check_timing(program: Program, accelerator: Accelerator, limits: Limits) -> 
 
 def check_data(program: Program, places: dict[Memory, int], limits: Limits) -> None:
     """Raise MachineError where a run with data takes more than the limits. `places`: the size of each memory."""
-    held = _held(program, places)
-    _check(program, ((index, item, _working(item)) for index, item in enumerate(program.instructions)), limits, held)
+    every = ((index, item, semantics_of(item).host_cost(item)) for index, item in enumerate(program.instructions))
+    _check(program, every, limits, _held(program, places))
 
 
 def _check(
@@ -66,13 +68,16 @@ def _timings(program: Program, accelerator: Accelerator) -> Iterator[tuple[int, 
     """Bytes and operations of the instructions' run in time; what is worked out of one serves all that are alike."""
     known: set[Hashable] = set()
     for index, instruction in enumerate(program.instructions):
+        if isinstance(instruction, WindowInstruction) and instruction.window_parts > _FEW_BLOCKS:
+            parts = instruction.window_parts
+            yield index, instruction, (_BLOCK_BYTES * parts, _BLOCK_OPERATIONS * parts)
         if isinstance(instruction, Mac):
             indices = _indices(instruction)
             if indices > _FEW:
                 shape = instruction.with_tokens(Units.NONE, Units.NONE)
                 yield index, instruction, (32 * indices, 0 if shape in known else _INDEX_OPERATIONS * indices)
                 known.add(shape)
-        elif isinstance(instruction, _Transfer) and accelerator.dram.timings is not None:
+        elif isinstance(instruction, TransferInstruction) and accelerator.dram.timings is not None:
             size = accelerator.dram.timings.burst_bytes
             bursts = instruction.rows * (instruction.length // size + 2)
             yield index, instruction, (_BURST_BYTES * bursts, _BURST_OPERATIONS * -(-instruction.bytes // size))
@@ -85,26 +90,6 @@ def _indices(mac: Mac) -> int:
     return mac.unroll_groups * (reduction + mac.taps * each * mac.unroll_pixels)
 
 
-def _working(instruction: Instruction) -> tuple[int, int]:
-    """Bytes and operations of an instruction's work on data."""
-    match instruction:
-        case Mac():
-            gathered, sums = gathered_elements(instruction), instruction.pixels * instruction.outputs
-            weights = instruction.reduction * instruction.outputs
-            return 8 * (gathered + weights) + 24 * sums, gathered + weights + 8 * sums + instruction.macs // 16
-        case _Window():
-            elements = instruction.pixels * instruction.channels
-            return 24 * elements, (instruction.taps + 16) * elements
-        case _Requantization():
-            elements = instruction.pixels * instruction.channels
-            return 40 * elements + 16 * instruction.planes * instruction.channels, (instruction.planes + 16) * elements
-        case _Lines():
-            return 40 * instruction.elements, 16 * instruction.elements
-        case _Transfer():
-            return 0, instruction.bytes
-    return 0, 0
-
-
 def _held(program: Program, places: dict[Memory, int]) -> int:
     """Bytes of the host's that the simulated memories take, once a run has touched what it touches."""
     touched = dict.fromkeys(Memory, 0)
@@ -112,21 +97,14 @@ def _held(program: Program, places: dict[Memory, int]) -> int:
     for port in (*program.inputs, *program.outputs):
         touched[port.memory] += _PAGE + port.bytes
     for instruction in program.instructions:
-        match instruction:
-            case Store():
-                touched[Memory.DRAM] += _pages(footprint.dram_rows(instruction))
-            case Load():
-                touched[instruction.memory] += _pages(footprint.local_rows(instruction, instruction.memory))
-            case Mac():
-                touched[Memory.ACCUMULATOR] += instruction.pixels * instruction.accumulator_pitch
-            case _:
-                touched[Memory.ACTIVATION] += sum(_pages(block) for block in footprint.writes(instruction))
+        for block in instruction.written_blocks():
+            touched[block.memory] += _pages(block)
     # Beside what is held: whether it was written; of an accumulator, the largest sum in 64 bits too.
-    each = dict.fromkeys(Memory, 2) | {Memory.ACCUMULATOR: 4 + 1 + 8}
+    each = {memory: 4 + 1 + 8 if memory.ports.sums else 2 for memory in Memory}
     return sum(each[memory] * min(size, touched[memory]) for memory, size in places.items())
 
 
-def _pages(block: footprint.Block) -> int:
+def _pages(block: Block) -> int:
     """Bytes of the pages that hold a block, at most."""
     found = block.runs
     rows = found.number * (found.length + 2 * _PAGE)

@@ -12,11 +12,12 @@ from itertools import product
 from operator import attrgetter
 
 from accelsim.errors import MachineError
-from accelsim.isa import Instruction, Load, Mac, Memory, Pool
-from accelsim.isa.instructions import _Lines, meet
-from accelsim.machine.memory import footprint
-from accelsim.machine.timing import Touched, describe
-from accelsim.machine.units import Span
+from accelsim.isa import Block, Instruction, Load, Mac, Memory, Unit, Units, meet, share_a_place
+
+from .instructions import semantics_of
+from .semantics import describe
+from .timing import Touched
+from .units import Span
 
 
 def check_writes(instructions: tuple[Instruction, ...], touched: tuple[Touched, ...]) -> None:
@@ -26,26 +27,30 @@ def check_writes(instructions: tuple[Instruction, ...], touched: tuple[Touched, 
     the place of its own operand, element by element.
     """
     for index, instruction in enumerate(instructions):
-        for block in footprint.writes(instruction):
+        for block in instruction.written_blocks():
             place = block.repeats()
             if place is not None:
                 raise MachineError(
-                    f"{describe(index, instruction)}: writes place {place:#x} of the {block.memory.name.lower()} "
+                    f"{describe(index, instruction)}: writes place {place:#x} of the {block.memory.label} "
                     "memory more than once; make the pitches of the result as large as what they step over"
                 )
-        if isinstance(instruction, _Lines | Pool) and meet(*touched[index]):
+        if meet(*touched[index]):
             _check_in_place(index, instruction)
 
 
 def _check_in_place(index: int, instruction: Instruction) -> None:
-    result = footprint.writes(instruction)[0]
-    for operand in footprint.reads(instruction):
-        place = footprint.share_a_place(operand, result)
-        if place is not None and (operand != result or isinstance(instruction, Pool)):
-            raise MachineError(
-                f"{describe(index, instruction)}: its result overwrites byte {place:#x} of the activation memory, "
-                "which it reads for another element; write elsewhere, or exactly over an operand of element-wise work"
-            )
+    in_place = semantics_of(instruction).in_place
+    for result in instruction.written_blocks():
+        for operand in instruction.read_blocks():
+            if in_place and operand == result:
+                continue
+            place = share_a_place(operand, result)
+            if place is not None:
+                raise MachineError(
+                    f"{describe(index, instruction)}: its result overwrites {result.memory.word} {place:#x} of the "
+                    f"{result.memory.label} memory, which it reads for another element; write elsewhere, or exactly "
+                    "over an operand of element-wise work"
+                )
 
 
 def check_races(
@@ -69,18 +74,15 @@ def check_races(
         running.append(span)
 
 
-#: What an instruction may read before it is opened.
-_PRELOADED = {"mac": Memory.WEIGHT, "post": Memory.PARAMETER}
-
-
 def _while(
     other: Span, span: Span, opened: Mapping[int, int], instruction: Instruction
-) -> tuple[tuple[footprint.Block, ...], tuple[footprint.Block, ...]]:
+) -> tuple[tuple[Block, ...], tuple[Block, ...]]:
     """What the instruction of `span` may read and write before `other` has ended."""
-    reads = footprint.reads(instruction)
+    reads = instruction.read_blocks()
     if other.end > opened.get(span.index, span.start):
-        return reads, footprint.writes(instruction)
-    return tuple(block for block in reads if block.memory == _PRELOADED[span.unit]), ()
+        return reads, instruction.written_blocks()
+    unit = Units.of(Unit[span.unit.upper()])
+    return tuple(block for block in reads if block.memory.ports.preloaded_by & unit), ()
 
 
 def _check_pair(instructions: tuple[Instruction, ...], first: Span, second: Span, opened: Mapping[int, int]) -> None:
@@ -94,13 +96,12 @@ def _check_pair(instructions: tuple[Instruction, ...], first: Span, second: Span
     )
     for blocks, others, how in pairs:
         for a, b in product(blocks, others):
-            place = footprint.share_a_place(a, b)
+            place = share_a_place(a, b)
             if place is not None:
-                kind = "word" if a.memory == Memory.ACCUMULATOR else "byte"
                 at = [f"in cycles {span.start}..{span.end - 1} of {span.unit}" for span in (first, second)]
                 raise MachineError(
                     f"race between {describe(first.index, one)} {at[0]} and {describe(second.index, two)} {at[1]}: "
-                    f"{how} {kind} {place:#x} of the {a.memory.name.lower()} memory; let one wait for the other"
+                    f"{how} {a.memory.word} {place:#x} of the {a.memory.label} memory; let one wait for the other"
                 )
 
 
@@ -135,7 +136,7 @@ def _check_unwritten(
         if span.end > between[1]:
             break  # loads start and end in order
         load = instructions[span.index]
-        place = footprint.share_a_place(footprint.weights(mac), footprint.writes(load)[0])
+        place = share_a_place(mac.weight_block(), load.written_blocks()[0])
         if place is not None:
             raise MachineError(
                 f"{what}{describe(span.index, load)} has written byte {place:#x} of the weight memory since they "

@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from accelsim.hardware import Accelerator
-from accelsim.isa import Instruction, Mac, Program
-from accelsim.machine.traffic import Move, by_memory
+from accelsim.isa import Instruction, Program
+from accelsim.machine.traffic import by_memory
 
 from .result import LayerResult
+from .semantics import Move
 from .timing import Timing
 
 
@@ -35,8 +36,7 @@ def layer_results(
     for index, instruction in enumerate(instructions):
         layer = program.layer_of[index]
         moves[layer].extend(traffic[index])
-        if isinstance(instruction, Mac):
-            macs[layer] += instruction.macs
+        macs[layer] += instruction.macs
     cells = accelerator.mac_array.rows * accelerator.mac_array.columns
     return tuple(
         LayerResult(

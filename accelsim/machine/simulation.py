@@ -162,16 +162,16 @@ def _output(port: Port, codes: np.ndarray) -> Output:
 def _timed(program: Program, instructions: tuple[Instruction, ...], accelerator: Accelerator, limits: Limits) -> Result:
     """Everything that does not depend on data."""
     timing.check_end(program, instructions)
+    check_timing(program, accelerator, limits)
     touched = tuple((instruction.reads(), instruction.writes()) for instruction in instructions)
     timing.check_bounds(program, instructions, touched, accelerator)
-    check_timing(program, accelerator, limits)
     check_fields(instructions, accelerator)
     check_writes(instructions, touched)
     run = timing.run(program, instructions, accelerator, limits=limits)
     check_races(instructions, touched, run.spans, run.opened)
     check_same_weights(instructions, run.spans)
     traffic = tuple(traffic_of(instruction, accelerator) for instruction in instructions)
-    macs = sum(instruction.macs for instruction in instructions if isinstance(instruction, Mac))
+    macs = sum(instruction.macs for instruction in instructions)
     array = accelerator.mac_array
     return Result(
         name=program.name,

@@ -14,11 +14,13 @@ import simpy
 
 from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
-from accelsim.isa import INSTRUCTION_BYTES, Halt, Instruction, Memory, Program, Region, Unit, decode, instruction_text
+from accelsim.isa import INSTRUCTION_BYTES, Halt, Instruction, Memory, Program, Region, Unit, decode
 from accelsim.isa.ports import DRAM_BYTES
+from accelsim.isa.units import ON_CHIP, buffer_of
 from accelsim.limits import DEFAULT, Limits
 
 from .collector import collector_at_rest
+from .semantics import describe
 from .units import NAMES, SEMAPHORE_LIMIT, Machine, Span
 
 #: A program is often run again, on other inputs or another configuration.
@@ -37,11 +39,6 @@ class Timing:
     issued: Mapping[int, int]
     opened: Mapping[int, int]
     mac_intervals: tuple[tuple[int, int, str], ...]
-
-
-def describe(index: int, instruction: Instruction) -> str:
-    """An instruction as error messages name it."""
-    return f"instruction {index} ({instruction_text(instruction)})"
 
 
 def decoded(words: bytes) -> tuple[Instruction, ...]:
@@ -69,22 +66,16 @@ def check_bounds(
     program: Program, instructions: tuple[Instruction, ...], touched: Sequence[Touched], accelerator: Accelerator
 ) -> None:
     """Raise MachineError for an instruction that leaves a memory or writes over the code."""
-    buffers = accelerator.buffers
-    sizes: dict[Memory, int] = {
-        memory: getattr(buffers, memory.name.lower()).bytes for memory in Memory if memory != Memory.DRAM
-    }
-    # Regions count four bytes a word, however wide the words are.
-    sizes[Memory.ACCUMULATOR] = 4 * buffers.accumulator.words
-    sizes[Memory.DRAM] = DRAM_BYTES
+    sizes = {memory: buffer_of(memory, accelerator).words for memory in ON_CHIP} | {Memory.DRAM: DRAM_BYTES}
     code = program.code, program.code + INSTRUCTION_BYTES * len(instructions)
     for index, (reads, writes) in enumerate(touched):
         for region in (*reads, *writes):
             size = sizes[region.memory]
             if region.start < 0 or region.stop > size:
-                name = region.memory.name.lower()
+                name, kind = region.memory.label, region.memory.word
                 raise MachineError(
-                    f"{describe(index, instructions[index])}: touches bytes {region.start:#x}..{region.stop - 1:#x} of "
-                    f"the {name} memory, which ends at {size - 1:#x}; use lower addresses"
+                    f"{describe(index, instructions[index])}: touches {kind}s {region.start:#x}..{region.stop - 1:#x} "
+                    f"of the {name} memory, which ends at {size - 1:#x}; use lower addresses"
                     + ("" if region.memory == Memory.DRAM else f" or a larger {name} buffer")
                 )
         for region in writes:
@@ -155,7 +146,7 @@ def _check_end(machine: Machine) -> None:
     if not machine.halted or len(machine.spans) < len(instructions):
         raise MachineError(_explain_deadlock(machine))
     for (source, target), tokens in machine.semaphores.items():
-        names = f"{source.name.lower()} -> {target.name.lower()}"
+        names = f"{source.label} -> {target.label}"
         if tokens.highest() > SEMAPHORE_LIMIT:
             raise MachineError(
                 f"semaphore {names} came to {tokens.highest()}; its register holds {SEMAPHORE_LIMIT} at most: "
@@ -174,7 +165,7 @@ def _explain_deadlock(machine: Machine) -> str:
     instructions = machine.instructions
     lines = [f"deadlock in cycle {max(ledger.charged_until for ledger in machine.ledgers.values())}: no unit can go on"]
     for unit in Unit:
-        name = unit.name.lower()
+        name = unit.label
         if name not in machine.waiting:
             lines.append(f"  {name}: idle, its queue is empty")
             continue

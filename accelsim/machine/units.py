@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import simpy
 
 from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
-from accelsim.isa import INSTRUCTION_BYTES, Instruction, Load, Memory, Store, Unit, Units
+from accelsim.isa import INSTRUCTION_BYTES, Instruction, Unit, Units
+from accelsim.isa.instructions.transfer import TransferInstruction
+from accelsim.isa.units import ON_CHIP, buffer_of
 from accelsim.limits import over
-from accelsim.machine.array.timing import late_tokens, mac_occupancy
+from accelsim.machine.array.timing import late_tokens
 from accelsim.machine.dram.banks import BankedArbiter
 from accelsim.machine.dram.bus import Arbiter, Bus, Ending, Requester, Rows
-from accelsim.machine.post.timing import LATE, post_occupancy
+from accelsim.machine.post.timing import LATE
 
 from .clock import Ledger, Process, Queue, Tokens
-from .occupancy import Occupancy, Times
+from .instructions import occupancy, semantics_of
+from .occupancy import Occupancy
 
 #: The units as results call them.
-NAMES = {unit: unit.name.lower() for unit in Unit}
+NAMES = {unit: unit.label for unit in Unit}
 _members = cache(Units.members)
 
 #: What a semaphore's register holds at most.
@@ -66,12 +68,7 @@ class Machine:
         self.words = Queue(env, depth)
         self.queues = {unit: Queue(env, depth) for unit in Unit}
         self.semaphores = {(a, b): Tokens(env) for a in Unit for b in Unit}
-        buffers = accelerator.buffers
-        self.banks: dict[Memory, int] = {
-            Memory.ACTIVATION: buffers.activation.banks,
-            Memory.WEIGHT: buffers.weight.banks,
-            Memory.PARAMETER: buffers.parameter.banks,
-        }
+        self.banks = {memory: buffer_of(memory, accelerator).banks for memory in ON_CHIP}
         self.ledgers = {name: Ledger() for name in ("fetch", *(NAMES[unit] for unit in Unit))}
         self.spans: dict[int, tuple[int, int]] = {}
         self.issued: dict[int, int] = {}  # when the last vector of a compute instruction has entered its unit
@@ -82,14 +79,13 @@ class Machine:
 
     def processes(self) -> tuple[Process[None], ...]:
         """Everything that runs at once."""
-        return (
-            self.prefetch(),
-            self.dispatch(),
-            self.load(),
-            self.compute(Unit.MAC, mac_occupancy, late_tokens(self.accelerator)),
-            self.compute(Unit.POST, post_occupancy, LATE),
-            self.store(),
-        )
+        units: Mapping[Unit, Process[None]] = {
+            Unit.LOAD: self.load(),
+            Unit.MAC: self.compute(Unit.MAC, late_tokens(self.accelerator)),
+            Unit.POST: self.compute(Unit.POST, LATE),
+            Unit.STORE: self.store(),
+        }
+        return (self.prefetch(), self.dispatch(), *(units[unit] for unit in Unit))
 
     # The fetcher: one process asks for the words, one hands them out.
 
@@ -141,9 +137,7 @@ class Machine:
 
     # The units that work for a time which the instruction alone decides.
 
-    def compute(
-        self, unit: Unit, occupancy: Callable[[Any, Accelerator, Times, int], Occupancy], late: Units
-    ) -> Process[None]:
+    def compute(self, unit: Unit, late: Units) -> Process[None]:
         """MAC or post: take an instruction, wait for its tokens, work, signal; the next may start while it drains.
 
         Tokens of the unit `late`, if any, are waited for after the start.
@@ -188,14 +182,10 @@ class Machine:
 
     def _rows(self, instruction: Instruction) -> tuple[Rows, int]:
         """Rows of a transfer, and how many bytes of a beat the scratchpad's banks take in a cycle."""
-        assert isinstance(instruction, Load | Store)
-        loops = (
-            (instruction.count_1, instruction.dram_pitch_1),
-            (instruction.count_2, instruction.dram_pitch_2),
-            (instruction.count_3, instruction.dram_pitch_3),
-        )
-        memory = instruction.memory if isinstance(instruction, Load) else Memory.ACTIVATION
-        return (instruction.dram, instruction.length, loops), self.banks[memory]
+        rows = semantics_of(instruction).rows
+        assert rows is not None
+        assert isinstance(instruction, TransferInstruction)
+        return rows(instruction), self.banks[instruction.scratchpad]
 
     def _move(self, requester: Requester, ledger: Ledger, now: int, rows: Rows, part: int) -> Process[Ending]:
         """Ask in cycle `now` for the bus for `rows`; returns how that ends, charged up to there.

@@ -21,6 +21,7 @@ from .graph import (
     Add,
     AveragePool,
     Bilinear,
+    CodeNode,
     Concatenate,
     Convolution,
     Gather,
@@ -46,8 +47,8 @@ from .graph import (
 Shape = tuple[int, ...]
 
 #: Nodes whose result has the affine map of what they read.
-_KEEP_THE_MAP = (MaxPool, AveragePool, Reshape, Permute, Slice, Concatenate, Unfold, Gather, Bilinear)
-_TWO = (Add, Multiply, Matmul, ResidualLayer)
+_KEEP_THE_MAP = (CodeNode, MaxPool, AveragePool, Reshape, Permute, Slice, Concatenate, Unfold, Gather, Bilinear)
+_TWO = (Add, Multiply, CodeNode, Matmul, ResidualLayer)
 
 
 #: Axes of a value: arithmetic adds a few, and numpy has 64.
@@ -246,6 +247,11 @@ def _(node: Add | Multiply, network: Network, shapes: list[Shape]) -> Shape:
         not node.row or (size % node.row == 0 and size // node.row <= _MOST_ROWS),
         f"row {node.row}: its value has {size} elements, which are no whole number of rows up to {_MOST_ROWS:,}",
     )
+    return _broadcast(shapes)
+
+
+@_shape.register
+def _(node: CodeNode, network: Network, shapes: list[Shape]) -> Shape:
     return _broadcast(shapes)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic.elementwise import CodeRule, LargerCode
 from accelsim.arithmetic.engines import KernelSet
 from accelsim.arithmetic.onnxruntime import AddForm
 from accelsim.errors import ModelError
@@ -135,6 +136,28 @@ class Multiply(Node):
 
     relu: bool = False
     row: int | None = None
+
+
+@dataclass(frozen=True)
+class CodeNode(Node):
+    """A function of the codes of two values, element by element, that is the same in every engine; either value may be
+    broadcast. Both values and the result have one affine map."""
+
+    @property
+    def rule(self) -> CodeRule:
+        """What becomes of two codes."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Maximum(CodeNode):
+    """The larger of two values; with `smaller` the smaller one."""
+
+    smaller: bool = False
+
+    @property
+    def rule(self) -> CodeRule:
+        return LargerCode(self.smaller)
 
 
 @dataclass(frozen=True)

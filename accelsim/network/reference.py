@@ -26,6 +26,7 @@ from .graph import (
     Add,
     AveragePool,
     Bilinear,
+    CodeNode,
     Concatenate,
     Convolution,
     Gather,
@@ -198,6 +199,11 @@ def _(node: Multiply, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
     spans = rounding.product_spans(network, node)
     parts = [span.rule.apply(a[span.start : span.stop], b[span.start : span.stop]) for span in spans]
     return _from_order(np.concatenate(parts), value.shape, value.order)
+
+
+@_apply.register
+def _(node: CodeNode, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
+    return node.rule.apply(*np.broadcast_arrays(*inputs))
 
 
 @_apply.register

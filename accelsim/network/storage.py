@@ -22,7 +22,15 @@ from .checks import check
 from .graph import Network, Node, Value
 
 _KIND = "accelsim-network"
-_KINDS: dict[str, type[Node]] = {kind.__name__: kind for kind in Node.__subclasses__()}
+
+
+def _kinds(kind: type[Node]) -> list[type[Node]]:
+    """The nodes that a file may hold: those that no other is made of."""
+    below = [leaf for part in kind.__subclasses__() for leaf in _kinds(part)]
+    return below or [kind]
+
+
+_KINDS: dict[str, type[Node]] = {kind.__name__: kind for kind in _kinds(Node)}
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 _CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 

@@ -13,8 +13,9 @@ from typing import Any
 from accelsim import __version__
 from accelsim.errors import SweepError
 from accelsim.hardware import Accelerator
+from accelsim.isa import Memory
 
-MEMORIES = ("dram", "activation", "weight", "accumulator", "parameter")
+MEMORIES = tuple(memory.label for memory in Memory)
 _TRAFFIC = tuple(f"{memory}_{way}" for memory in MEMORIES for way in ("read", "written"))
 _COLUMNS = {
     "key": "TEXT PRIMARY KEY",

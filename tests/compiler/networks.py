@@ -28,6 +28,7 @@ from accelsim.network import (
     Value,
     Weights,
 )
+from accelsim.network.graph import Maximum
 
 KERNELS = KernelSet("avx2", "vnni")
 
@@ -121,12 +122,16 @@ class Draft:
     def multiply(self, a: str, b: str) -> str:
         return self._add(Multiply(self._name(), (a, b)), self.shape(a))
 
-    def lookup(self, a: str) -> str:
+    def maximum(self, a: str, b: str) -> str:
+        node = Maximum(self._name(), (a, b), bool(self.rng.integers(2)))
+        return self._add(node, self.shape(a), self.values[a].affine)
+
+    def lookup(self, a: str, affine: Affine | None = None) -> str:
         tables = self.rng.integers(0, 256, (2, 256)).astype(np.uint8)
         size = self.values[a].size
         split = size // 64 * 64
         spans = tuple(span for span in ((0, split, 0), (split, size, 1)) if span[0] < span[1])
-        return self._add(Lookup(self._name(), (a,), "table", tables, spans), self.shape(a))
+        return self._add(Lookup(self._name(), (a,), "table", tables, spans), self.shape(a), affine)
 
     def max_pool(self, a: str, kernel: int, stride: int, padding: int) -> str:
         n, c, *size = self.shape(a)

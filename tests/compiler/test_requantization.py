@@ -16,7 +16,7 @@ from accelsim.compiler.requantization import machine_rule
 from accelsim.errors import CompileError
 from accelsim.hardware.configuration import Arithmetic
 from accelsim.isa import REQUANTIZATIONS
-from accelsim.isa.requantization import _Requantization
+from accelsim.isa.instructions.requantization import RequantInstruction
 from accelsim.network import Convolution, Linear, Network, rounding
 from accelsim.network.substitution import (
     certify_layer,
@@ -77,7 +77,7 @@ def check(seed: int, arithmetic: Any) -> bool:
         assert np.array_equal(value.quantized, reference[name]), f"seed {seed}: {name}"
     timed = accelsim.simulate(program)
     assert (timed.cycles, timed.traffic, timed.units) == (result.cycles, result.traffic, result.units)
-    kinds = {type(item) for item in program.instructions if isinstance(item, _Requantization)}
+    kinds = {type(item) for item in program.instructions if isinstance(item, RequantInstruction)}
     assert kinds == ({REQUANTIZATIONS[unit.name]} if matrix_nodes(network) else set())
     # A certificate is worth what it says: no output of its channel changes, from the inputs that the layer has here.
     for node in matrix_nodes(network):
@@ -129,7 +129,7 @@ def test_the_machine_s_constants_are_those_that_certify_prints() -> None:
 def test_thresholds_take_as_many_words_as_there_are_codes_above_the_lowest() -> None:
     draft, network = drawn()
     program = accelsim.compile(network, on("thresholds"))
-    tiles = [item for item in program.instructions if isinstance(item, _Requantization)]
+    tiles = [item for item in program.instructions if isinstance(item, RequantInstruction)]
     for node in matrix_nodes(network):
         zero_point = network.values[node.name].affine.zero_point
         expected = 255 - zero_point if node.relu else 255
@@ -138,7 +138,7 @@ def test_thresholds_take_as_many_words_as_there_are_codes_above_the_lowest() -> 
             for tile, layer in zip(program.instructions, program.layer_of, strict=True)
             if program.layers[layer] == node.name
         ]
-        assert {tile.planes for tile in mine if isinstance(tile, _Requantization)} == {expected}
+        assert {tile.planes for tile in mine if isinstance(tile, RequantInstruction)} == {expected}
     assert len(tiles) >= 3  # 16 KiB hold the thresholds of 16 channels
     assert accelsim.simulate(program, draft.data()).outputs
 

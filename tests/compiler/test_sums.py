@@ -72,7 +72,7 @@ def test_narrow_words_leave_room_for_more_of_them() -> None:
         result = accelsim.simulate(program, x)
         assert np.array_equal(result.outputs[0].quantized, expected)
         used = max(region.stop for i in program.instructions for region in i.writes() if region.memory == 4)
-        assert used // 4 <= 640 * 8 // bits
+        assert used <= 640 * 8 // bits
         # Each output is written to the accumulators once and read once.
         traffic = result.traffic["accumulator"]
         assert abs(traffic.written - 400 * 16 * bits / 8) <= len(program.instructions)

@@ -64,14 +64,14 @@ def test_a_dataflow_s_name_stands_in_the_files_that_it_names_and_no_other() -> N
     assert naming == {path for path in files_to_touch("a dataflow") if not path.startswith(("docs/", "tests/"))}
 
 
-def test_a_post_operation_s_name_stands_in_the_files_that_it_names_and_no_other() -> None:
+def test_a_post_instruction_s_name_stands_in_the_files_that_it_names_and_no_other() -> None:
     """In the compiler the networks' operations have the same names: what counts there is who makes an instruction."""
     kinds = {"Add", "AddFixed", "Multiply", "Lookup", "Pool"}
     assert all(issubclass(getattr(isa, kind), isa.Instruction) for kind in kinds)
     naming = {
         path
         for path, nodes in sources("accelsim/isa", "accelsim/machine", "tests/machine")
-        if not Path(path).name.startswith("test_")
+        if not Path(path).name.startswith(("test_", "__init__"))
         and any(_declares(node, kinds) or _imports(node, kinds) for node in nodes)
     }
     making = {
@@ -84,9 +84,22 @@ def test_a_post_operation_s_name_stands_in_the_files_that_it_names_and_no_other(
         )
     }
     assert making == {"accelsim/compiler/emit/elementwise.py", "accelsim/compiler/emit/pool.py"}
-    named = files_to_touch("a post operation")
+    named = files_to_touch("a post instruction")
     assert {path for path in named if path.startswith(("accelsim/isa", "accelsim/machine", "tests"))} == naming
     assert making < named
+
+
+def test_the_maximum_of_two_tensors_stands_in_six_files() -> None:
+    """From the call that PyTorch records to the instruction: its rule, its node, its instruction, by whatever name."""
+    names = {"LargerCode", "Maximum"}
+    naming = {
+        path
+        for path, nodes in sources("accelsim")
+        if any(_declares(node, names) or _imports(node, names) for node in nodes)
+    }
+    row = "a function of two codes, as the maximum, from a node of the network to the machine"
+    assert naming == files_to_touch(row)
+    assert len(naming) == 6
 
 
 def _declares(node: ast.AST, names: set[str]) -> bool:

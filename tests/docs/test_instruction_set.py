@@ -20,7 +20,7 @@ def test_every_field_of_every_instruction_stands_on_the_page_with_its_bits() -> 
     sections = dict(part.split("\n", 1) for part in PAGE.read_text(encoding="utf-8").split("\n## ")[1:])
     assert list(sections) == [kind.mnemonic for kind in INSTRUCTIONS]
     for kind in INSTRUCTIONS:
-        offset = 8  # after the opcode
+        offset = 8
         for field in kind.fields():
             bits = f"{offset + field.bits - 1}..{offset}" if field.bits > 1 else f"{offset}"
             assert f"| {bits} | `{field.name}` |" in sections[kind.mnemonic]

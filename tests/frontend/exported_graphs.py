@@ -118,6 +118,8 @@ GRAPHS: dict[str, tuple[tuple[int, ...], Callable[[], Graph]]] = {
         Y,
         lambda: Graph(lambda x, a: F.max_pool2d(torch.relu(a(x)), 2), Layer(15, (8, 6, 2, 2))),
     ),
+    "larger of two": (Y, lambda: Graph(lambda x, a: torch.maximum(rounded(a(x), IN), x), Layer(16, (6, 6, 1, 1)))),
+    "smaller of two": (Y, lambda: Graph(lambda x, a: torch.minimum(x, rounded(a(x), IN)), Layer(16, (6, 6, 1, 1)))),
     "residual": (Y, lambda: Graph(lambda x, a: a(x) + x, Layer(16, (6, 6, 3, 3), padding=1))),
     "residual with relu": (
         Y,

@@ -37,6 +37,17 @@ def of(function: Model, *x: Tensor, refused: tuple[str, ...] = ()) -> Case:
     return Case(lambda: function, x, refused)
 
 
+def _alike(x: Tensor, seed: int) -> Tensor:
+    """Other codes of the same shape and affine map."""
+    dtype = "uint8" if x.dtype == torch.quint8 else "int8"
+    return quantized(codes(seed, tuple(x.shape), dtype), x.q_scale(), x.q_zero_point(), "contiguous")
+
+
+def _compared(function: Model, a: Tensor, b: Tensor, scale: float = 0.25, zero: int = 7) -> Tensor:
+    """PyTorch has no kernel for codes: it compares in float."""
+    return torch.quantize_per_tensor(function(a.dequantize(), b.dequantize()), scale, zero, a.dtype)
+
+
 IMAGE = tensor(2, 4, 7, 6)
 LAST_IMAGE = tensor(2, 6, 8, 9, layout=LAST)
 SMALL = tensor(1, 8, 4, 4, seed=3)
@@ -90,6 +101,10 @@ PAIRS = {
     "add_int8": of(lambda a, b: Q.add(a, b, 0.5, 3), SIGNED, OTHER_SIGNED),
     "mul": of(lambda a, b: Q.mul(a, b, 4.0, 55), A, B),
     "mul_relu": of(lambda a, b: Q.mul_relu(a, b, 2.0, 31), A_LAST, B_LAST),
+    "maximum": of(lambda a, b: _compared(torch.maximum, a, b), A, _alike(A, 1)),
+    "minimum_int8": of(lambda a, b: _compared(torch.minimum, a, b), SIGNED, _alike(SIGNED, 2)),
+    "maximum_broadcast": of(lambda a, b: _compared(torch.maximum, a, b), A_LAST, _alike(A_LAST, 3)[:, :, :1, :1]),
+    "maximum_to_another_map": of(lambda a, b: _compared(torch.maximum, a, b, 0.375, 9), A, _alike(A, 4)),
     "mul_int8": of(lambda a, b: Q.mul(a, b, 4.0, -5), SIGNED, OTHER_SIGNED),
     "cat_2": of(lambda a, b: Q.cat([a, b], 1, 0.5, 19), A, C),
     "cat_3": of(lambda a, b, c: Q.cat([a, b, c], 1, 0.5, 19), A, B, C),

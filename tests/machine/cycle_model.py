@@ -12,8 +12,8 @@ from typing import Any
 from accelsim.hardware import Accelerator
 from accelsim.isa import INSTRUCTION_BYTES, Instruction, Load, Mac, Memory, Store, Unit
 from accelsim.machine.array.timing import mac_occupancy
+from accelsim.machine.instructions import occupancy
 from accelsim.machine.occupancy import Occupancy
-from accelsim.machine.post.timing import post_occupancy
 
 from . import dram_model
 
@@ -111,7 +111,7 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
         if isinstance(instruction, Mac):
             work = mac_occupancy(instruction, accelerator, before, opened)
         else:
-            work = post_occupancy(instruction, accelerator, before, opened)
+            work = occupancy(instruction, accelerator, before, opened)
         worker.begun, worker.before, worker.opening = first, work, None
         worker.ready = first + work.free
         result[index] = (first, first + work.cycles)

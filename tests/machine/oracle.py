@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from accelsim.arithmetic.requantize import Step
-from accelsim.isa import Add, AddFixed, Instruction, Load, Lookup, Mac, Memory, Multiply, Pool, Reduction, Store
+from accelsim.isa import (
+    REQUANTIZATIONS,
+    Add,
+    AddFixed,
+    Halt,
+    Instruction,
+    Load,
+    Lookup,
+    Mac,
+    Memory,
+    Multiply,
+    Pool,
+    Reduction,
+    Store,
+)
+from accelsim.isa.instructions.elementwise import Maximum
 
 
 class Machine:
@@ -24,36 +40,33 @@ class Machine:
         return byte - 256 if signed and byte > 127 else byte
 
     def execute(self, instruction: Instruction) -> None:
-        results: dict[int, int] = {}
-        target = Memory.ACTIVATION
-        match instruction:
-            case Load() | Store():
-                source, target = Memory.DRAM, getattr(instruction, "memory", None)
-                pairs = list(_rows(instruction))
-                if target is None:
-                    source, target = Memory.ACTIVATION, Memory.DRAM
-                    pairs = [(local, dram) for dram, local in pairs]
-                results = {to: self.memories[source][at] for at, to in pairs}
-            case Mac():
-                target = Memory.ACCUMULATOR
-                results = self._mac(instruction)
-            case Add() | AddFixed() | Multiply():
-                for line in range(instruction.lines):
-                    for i in range(instruction.length):
-                        a = self.code(instruction.a + line * instruction.a_pitch + i, instruction.signed_a)
-                        b = self.code(instruction.b + line * instruction.b_pitch + i, instruction.signed_b)
-                        results[instruction.out + line * instruction.out_pitch + i] = _binary(instruction, a, b) & 255
-            case Lookup():
-                for line in range(instruction.lines):
-                    for i in range(instruction.length):
-                        index = self.code(instruction.source + line * instruction.source_pitch + i, 0)
-                        entry = self.memories[Memory.PARAMETER][instruction.table + index]
-                        results[instruction.out + line * instruction.out_pitch + i] = entry
-            case Pool():
-                results = self._pool(instruction)
-            case _:
-                results = self._requantize(instruction)
+        target, results = EXECUTORS[type(instruction)](self, instruction)
         self.memories[target].update(results)
+
+    def _load(self, load: Load) -> tuple[Memory, dict[int, int]]:
+        return load.memory, {local: self.memories[Memory.DRAM][dram] for dram, local in _rows(load)}
+
+    def _store(self, store: Store) -> tuple[Memory, dict[int, int]]:
+        return Memory.DRAM, {dram: self.memories[Memory.ACTIVATION][local] for dram, local in _rows(store)}
+
+    def _binary(self, instruction: Any) -> tuple[Memory, dict[int, int]]:
+        results = {}
+        for line in range(instruction.lines):
+            for i in range(instruction.length):
+                a = self.code(instruction.a + line * instruction.a_pitch + i, instruction.signed_a)
+                b = self.code(instruction.b + line * instruction.b_pitch + i, instruction.signed_b)
+                code = CODES[type(instruction)](instruction, a, b)
+                results[instruction.out + line * instruction.out_pitch + i] = code & 255
+        return Memory.ACTIVATION, results
+
+    def _lookup(self, lookup: Lookup) -> tuple[Memory, dict[int, int]]:
+        results = {}
+        for line in range(lookup.lines):
+            for i in range(lookup.length):
+                index = self.code(lookup.source + line * lookup.source_pitch + i, 0)
+                entry = self.memories[Memory.PARAMETER][lookup.table + index]
+                results[lookup.out + line * lookup.out_pitch + i] = entry
+        return Memory.ACTIVATION, results
 
     def _element(self, window: Any, image: int, oy: int, ox: int, ky: int, kx: int, c: int) -> int | None:
         """The code that a window meets, None for padding."""
@@ -64,7 +77,7 @@ class Machine:
         at = window.activation + image * window.image_pitch + y * window.line_pitch + x * window.pixel_pitch + c
         return self.code(at, window.signed_activation)
 
-    def _mac(self, mac: Mac) -> dict[int, int]:
+    def _mac(self, mac: Mac) -> tuple[Memory, dict[int, int]]:
         results = {}
         each_in, each_out = mac.channels // mac.groups, mac.outputs // mac.groups
         for m, (image, oy, ox) in enumerate(np.ndindex(mac.images, mac.out_height, mac.out_width)):
@@ -77,9 +90,9 @@ class Machine:
                     weight = (byte - 256 if byte > 127 else byte) - mac.weight_zero_point
                     total += (mac.pad if code is None else code) * weight
                 results[at] = total
-        return results
+        return Memory.ACCUMULATOR, results
 
-    def _pool(self, pool: Pool) -> dict[int, int]:
+    def _pool(self, pool: Pool) -> tuple[Memory, dict[int, int]]:
         results = {}
         for image, oy, ox, c in np.ndindex(pool.images, pool.out_height, pool.out_width, pool.channels):
             taps = np.ndindex(pool.kernel_height, pool.kernel_width)
@@ -92,9 +105,9 @@ class Machine:
                 code = finish(value, pool)
             at = pool.out + image * pool.out_image_pitch + oy * pool.out_line_pitch + ox * pool.out_pixel_pitch + c
             results[at] = code & 255
-        return results
+        return Memory.ACTIVATION, results
 
-    def _requantize(self, tile: Any) -> dict[int, int]:
+    def _requantize(self, tile: Any) -> tuple[Memory, dict[int, int]]:
         results = {}
         for m, (image, oy, ox) in enumerate(np.ndindex(tile.images, tile.out_height, tile.out_width)):
             for c in range(tile.channels):
@@ -114,7 +127,7 @@ class Machine:
                 results[tile.out + image * tile.image_pitch + oy * tile.line_pitch + ox * tile.pixel_pitch + c] = (
                     code & 255
                 )
-        return results
+        return Memory.ACTIVATION, results
 
 
 def _integer_code(tile: Any, total: int, words: list[bytes]) -> int | None:
@@ -191,26 +204,54 @@ def finish(result: tuple[Fraction, Step], fields: Any) -> int:
     return min(max(code, fields.minimum), fields.maximum)
 
 
-def _binary(instruction: Any, a: int, b: int) -> int:
-    match instruction:
-        case Add():
-            sides = [
-                binary32((code - subtract) * Fraction(scale) + Fraction(offset))
-                for code, subtract, scale, offset in (
-                    (a, instruction.subtract_a, instruction.scale_a, instruction.offset_a),
-                    (b, instruction.subtract_b, instruction.scale_b, instruction.offset_b),
-                )
-            ]
-            total = sum(sides, Fraction(0))
-            if instruction.fused:
-                total = (a - instruction.subtract_a) * Fraction(instruction.scale_a) + sides[1]
-            constants = [instruction.multiplier] if instruction.steps & (Step.MULTIPLIER | Step.DIVISOR) else []
-            return finish(pipeline(total, instruction.steps, constants), instruction)
-        case Multiply():
-            product = (a - instruction.zero_a) * (b - instruction.zero_b)
-            constants = [instruction.multiplier] if instruction.steps & Step.MULTIPLIER else []
-            return finish(pipeline(product, instruction.steps, constants), instruction)
-    total = instruction.multiplier_a * (a - instruction.zero_a) + instruction.multiplier_b * (b - instruction.zero_b)
-    magnitude = (abs(total) * 2 + 2**instruction.shift) // 2 ** (instruction.shift + 1)
-    code = (magnitude if total >= 0 else -magnitude) + instruction.zero_point
-    return min(max(code, instruction.minimum), instruction.maximum)
+def _sum(add: Add, a: int, b: int) -> int:
+    sides = [
+        binary32((code - subtract) * Fraction(scale) + Fraction(offset))
+        for code, subtract, scale, offset in (
+            (a, add.subtract_a, add.scale_a, add.offset_a),
+            (b, add.subtract_b, add.scale_b, add.offset_b),
+        )
+    ]
+    total = sum(sides, Fraction(0))
+    if add.fused:
+        total = (a - add.subtract_a) * Fraction(add.scale_a) + sides[1]
+    constants = [add.multiplier] if add.steps & (Step.MULTIPLIER | Step.DIVISOR) else []
+    return finish(pipeline(total, add.steps, constants), add)
+
+
+def _product(multiply: Multiply, a: int, b: int) -> int:
+    product = (a - multiply.zero_a) * (b - multiply.zero_b)
+    constants = [multiply.multiplier] if multiply.steps & Step.MULTIPLIER else []
+    return finish(pipeline(product, multiply.steps, constants), multiply)
+
+
+def _fixed_sum(add: AddFixed, a: int, b: int) -> int:
+    total = add.multiplier_a * (a - add.zero_a) + add.multiplier_b * (b - add.zero_b)
+    magnitude = (abs(total) * 2 + 2**add.shift) // 2 ** (add.shift + 1)
+    code = (magnitude if total >= 0 else -magnitude) + add.zero_point
+    return min(max(code, add.minimum), add.maximum)
+
+
+def _larger(maximum: Maximum, a: int, b: int) -> int:
+    return (b if b < a else a) if maximum.smaller else (b if b > a else a)
+
+
+#: The code of an element-wise result from those of its operands.
+CODES: dict[type[Instruction], Callable[[Any, int, int], int]] = {
+    Add: _sum,
+    AddFixed: _fixed_sum,
+    Multiply: _product,
+    Maximum: _larger,
+}
+
+#: What each instruction leaves where; `halt` leaves nothing.
+EXECUTORS: dict[type[Instruction], Callable[[Machine, Any], tuple[Memory, dict[int, int]]]] = {
+    Halt: lambda _machine, _halt: (Memory.DRAM, {}),
+    Load: Machine._load,
+    Store: Machine._store,
+    Mac: Machine._mac,
+    Lookup: Machine._lookup,
+    Pool: Machine._pool,
+    **dict.fromkeys(CODES, Machine._binary),
+    **dict.fromkeys(REQUANTIZATIONS.values(), Machine._requantize),
+}

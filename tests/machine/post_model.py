@@ -7,12 +7,14 @@ set of constants is full, how far the vectors have come, which results are still
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from accelsim.hardware import Accelerator
-from accelsim.isa import Instruction, Lookup, Pool
-from accelsim.isa.requantization import _Requantization
+from accelsim.isa import REQUANTIZATIONS, Add, AddFixed, Instruction, Lookup, Multiply, Pool
+from accelsim.isa.instructions.elementwise import Maximum
+from accelsim.isa.instructions.requantization import RequantInstruction
 
 from .array_cells import Turns
 
@@ -38,26 +40,35 @@ class Log:
 
 def chunks_of(instruction: Instruction, accelerator: Accelerator) -> list[Chunk]:
     """The loops of one instruction, address by address."""
-    if isinstance(instruction, _Requantization):
-        return _requantization(instruction, accelerator.requant_unit.lanes)
-    lanes = accelerator.vector_unit.lanes
-    table = [] if not isinstance(instruction, Lookup) else [list(range(instruction.table, instruction.table + 256))]
-    if isinstance(instruction, Pool):
-        rows, length, reads = instruction.pixels, instruction.channels, instruction.kernel_height
-        reads *= instruction.kernel_width
-    else:
-        rows, length = instruction.lines, instruction.length  # type: ignore[attr-defined]
-        reads = 1 if isinstance(instruction, Lookup) else 2
-    slots = []
+    return CHUNKS[type(instruction)](instruction, accelerator)
+
+
+def _lines(instruction: Any, accelerator: Accelerator, reads: int = 2) -> list[Chunk]:
+    """Rows of elements, each vector of which takes `reads` accesses."""
+    return [Chunk([], _slots(instruction.lines, instruction.length, reads, accelerator.vector_unit.lanes))]
+
+
+def _lookup(lookup: Any, accelerator: Accelerator) -> list[Chunk]:
+    (chunk,) = _lines(lookup, accelerator, 1)
+    return [Chunk([list(range(lookup.table, lookup.table + 256))], chunk.slots)]
+
+
+def _pool(pool: Any, accelerator: Accelerator) -> list[Chunk]:
+    reads = pool.kernel_height * pool.kernel_width
+    return [Chunk([], _slots(pool.pixels, pool.channels, reads, accelerator.vector_unit.lanes))]
+
+
+def _slots(rows: int, length: int, reads: int, lanes: int) -> list[tuple[list[int], list[int], list[int]]]:
+    slots: list[tuple[list[int], list[int], list[int]]] = []
     for _ in range(rows):
         for first in range(0, length, lanes):
             taken = list(range(min(lanes, length - first)))
             slots += [([], taken, [])] * (reads - 1) + [([], taken, taken)]
-    return [Chunk(table, slots)]
+    return slots
 
 
-def _requantization(tile: _Requantization, lanes: int) -> list[Chunk]:
-    result = []
+def _requantization(tile: RequantInstruction, accelerator: Accelerator) -> list[Chunk]:
+    result, lanes = [], accelerator.requant_unit.lanes
     unroll_pixels = max(lanes // tile.channels, 1)
     for first in range(0, tile.channels, lanes):
         channels = range(first, min(first + lanes, tile.channels))
@@ -79,6 +90,15 @@ def _requantization(tile: _Requantization, lanes: int) -> list[Chunk]:
                 slots.append((words, [], [out + x * tile.pixel_pitch + c for x in pixels for c in channels]))
         result.append(Chunk(constants, slots))
     return result
+
+
+#: The loops of each instruction of the post unit.
+CHUNKS: dict[type[Instruction], Callable[[Any, Accelerator], list[Chunk]]] = {
+    **dict.fromkeys(REQUANTIZATIONS.values(), _requantization),
+    **dict.fromkeys((Add, AddFixed, Multiply, Maximum), _lines),
+    Lookup: _lookup,
+    Pool: _pool,
+}
 
 
 @dataclass
@@ -166,7 +186,7 @@ class Unit:
     def _begin(self, cycle: int) -> None:
         """The next chunk's vectors may pass, if there are no others and what they read is there."""
         item = self.ahead[0]
-        reads_activations = not isinstance(self.instructions[item.instruction], _Requantization)
+        reads_activations = not isinstance(self.instructions[item.instruction], RequantInstruction)
         if self.slots or cycle < self.opened[item.instruction] or (reads_activations and cycle < self.written):
             return
         self.ahead.popleft()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -36,6 +37,7 @@ from accelsim.isa import (
     Unit,
     Units,
 )
+from accelsim.isa.instructions.elementwise import Maximum
 
 CODE = 1 << 16
 
@@ -192,87 +194,166 @@ def random_mac(random: Random, **fields: Any) -> Mac:
     return Mac(**window | chosen | fields)
 
 
-def random_post(random: Random) -> Instruction:
-    """Any instruction of the post unit; what it writes lies above all that it reads in the activation buffer."""
-    out = 8192 + random.randrange(64)
-    clamp = {
-        "zero_point": random.randint(0, 255),
-        "minimum": random.choice([0, 20]),
-        "maximum": random.choice([255, 200]),
+def _clamp(random: Random) -> dict[str, int]:
+    low, high = random.choice([0, 20]), random.choice([255, 200])
+    return {"zero_point": random.randint(0, 255), "minimum": low, "maximum": high}
+
+
+def _last(random: Random) -> Step:
+    return random.choice([Step(0), Step.ZERO_POINT_FIRST, Step.FUSED_ZERO_POINT])
+
+
+def _tile(random: Random, channels: int) -> dict[str, Any]:
+    width = random.randint(1, 4)
+    return {
+        "images": random.randint(1, 2),
+        "out_height": random.randint(1, 3),
+        "out_width": width,
+        "pixel_pitch": channels + 1,
+        "line_pitch": width * (channels + 1),
+        "image_pitch": 200,
+        "out": _out(random),
+        "accumulator": 3,
+        "accumulator_gap": random.choice([0, 2]),
+        "channels": channels,
+        "parameters": 256,
     }
-    last = random.choice([Step(0), Step.ZERO_POINT_FIRST, Step.FUSED_ZERO_POINT])
-    kind = random.choice(["requantize", "integer", "add", "add_fixed", "multiply", "lookup", "max", "sum"])
-    if kind == "requantize":
-        channels, width = random.randint(1, 9), random.randint(1, 4)
-        steps = last | Step.MULTIPLIER
-        for step in (Step.OFFSET, Step.SCALE_1, Step.SCALE_2, Step.BIAS, Step.DIVISOR):
-            if random.random() < 0.4 and not (step == Step.DIVISOR and last == Step.FUSED_ZERO_POINT):
-                steps |= step
-        if not steps & Step.BIAS and random.random() < 0.4:
-            steps |= Step.FUSED_BIAS
-        tile = {"images": random.randint(1, 2), "out_height": random.randint(1, 3), "out_width": width}
-        pitches = {"pixel_pitch": channels + 1, "line_pitch": width * (channels + 1), "image_pitch": 200}
-        constants = {"parameters": 256, "steps": steps}
-        return Requantize(
-            out=out, accumulator=3, accumulator_gap=random.choice([0, 2]), channels=channels,
-            **constants, **tile, **pitches, **clamp,
-        )  # fmt: skip
-    if kind == "integer":
-        channels, width = random.randint(1, 6), random.randint(1, 4)
-        tile = {"images": random.randint(1, 2), "out_height": random.randint(1, 3), "out_width": width}
-        tile |= {"pixel_pitch": channels + 1, "line_pitch": width * (channels + 1), "image_pitch": 200}
-        tile |= {"out": out, "accumulator": 3, "accumulator_gap": random.choice([0, 2])}
-        tile |= {"channels": channels, "parameters": 256}
-        form: Any = random.choice([RequantFixed, RequantThresholds, RequantGemmlowp, RequantTextbook])
-        if form is RequantThresholds:
-            clamp["maximum"] = clamp["minimum"] + random.choice([0, 1, 7, 30])
-        if form in (RequantFixed, RequantThresholds):
-            del clamp["zero_point"]
-        return form(**tile, **clamp)
-    length, rows = random.randint(1, 40), random.randint(1, 3)
-    shape = {"length": length, "lines": rows, "out": out, "out_pitch": length + random.randint(0, 2)}
-    if kind == "lookup":
-        return Lookup(source=7, source_pitch=random.randint(0, 50), table=random.randrange(200), **shape)
-    if kind in ("add", "add_fixed", "multiply"):
-        shape |= {
-            "a": random.randrange(99),
-            "b": random.randrange(99),
-            "a_pitch": random.randint(0, 50),
-            "b_pitch": length,
-        }
-        shape |= {"signed_a": random.randint(0, 1), "signed_b": random.randint(0, 1)}
-        zeros = [random.randint(-128, 255) for _ in range(2)]
-        if kind == "add":
-            sides = {
-                "subtract_a": zeros[0],
-                "scale_a": float(np.float32(0.1)),
-                "subtract_b": zeros[1],
-                "scale_b": 0.1875,
-                "offset_b": 1.5,
-                "fused": random.randint(0, 1),
-            }
-            return Add(**shape, **sides, steps=Step.MULTIPLIER | last, multiplier=random.choice([0.5, 2.0]), **clamp)
-        if kind == "multiply":
-            factor = random.choice([2.0**-7, 0.01171875])
-            return Multiply(
-                **shape, zero_a=zeros[0], zero_b=zeros[1], steps=Step.MULTIPLIER | last, multiplier=factor, **clamp
-            )
-        factors = {"multiplier_a": random.randint(1, 1 << 10), "multiplier_b": 512, "shift": random.randint(0, 12)}
-        return AddFixed(**shape, **factors, zero_a=zeros[0], zero_b=zeros[1], **clamp)
+
+
+def _out(random: Random) -> int:
+    """What an instruction of the post unit writes lies above all that it reads in the activation buffer."""
+    return 8192 + random.randrange(64)
+
+
+def random_requantize(random: Random) -> Requantize:
+    last = _last(random)
+    steps = last | Step.MULTIPLIER
+    for step in (Step.OFFSET, Step.SCALE_1, Step.SCALE_2, Step.BIAS, Step.DIVISOR):
+        if random.random() < 0.4 and not (step == Step.DIVISOR and last == Step.FUSED_ZERO_POINT):
+            steps |= step
+    if not steps & Step.BIAS and random.random() < 0.4:
+        steps |= Step.FUSED_BIAS
+    return Requantize(steps=steps, **_tile(random, random.randint(1, 9)), **_clamp(random))
+
+
+def random_thresholds(random: Random) -> RequantThresholds:
+    minimum = random.choice([0, 20])
+    maximum = minimum + random.choice([0, 1, 7, 30])
+    return RequantThresholds(minimum=minimum, maximum=maximum, **_tile(random, random.randint(1, 6)))
+
+
+def random_fixed(random: Random) -> RequantFixed:
+    clamp = _clamp(random)
+    del clamp["zero_point"]
+    return RequantFixed(**_tile(random, random.randint(1, 6)), **clamp)
+
+
+def random_gemmlowp(random: Random) -> RequantGemmlowp:
+    return RequantGemmlowp(**_tile(random, random.randint(1, 6)), **_clamp(random))
+
+
+def random_textbook(random: Random) -> RequantTextbook:
+    return RequantTextbook(**_tile(random, random.randint(1, 6)), **_clamp(random))
+
+
+def _lines(random: Random) -> dict[str, Any]:
+    length = random.randint(1, 40)
+    pitch = length + random.randint(0, 2)
+    return {"length": length, "lines": random.randint(1, 3), "out": _out(random), "out_pitch": pitch}
+
+
+def _operands(random: Random) -> dict[str, Any]:
+    lines = _lines(random)
+    return lines | {
+        "a": random.randrange(99),
+        "b": random.randrange(99),
+        "a_pitch": random.randint(0, 50),
+        "b_pitch": lines["length"],
+        "signed_a": random.randint(0, 1),
+        "signed_b": random.randint(0, 1),
+    }
+
+
+def _zero(random: Random) -> int:
+    return random.randint(-128, 255)
+
+
+def random_add(random: Random) -> Add:
+    sides = {
+        "subtract_a": _zero(random),
+        "scale_a": float(np.float32(0.1)),
+        "subtract_b": _zero(random),
+        "scale_b": 0.1875,
+        "offset_b": 1.5,
+        "fused": random.randint(0, 1),
+    }
+    steps, factor = Step.MULTIPLIER | _last(random), random.choice([0.5, 2.0])
+    return Add(**_operands(random), **sides, steps=steps, multiplier=factor, **_clamp(random))
+
+
+def random_add_fixed(random: Random) -> AddFixed:
+    factors = {"multiplier_a": random.randint(1, 1 << 10), "multiplier_b": 512, "shift": random.randint(0, 12)}
+    return AddFixed(**_operands(random), **factors, zero_a=_zero(random), zero_b=_zero(random), **_clamp(random))
+
+
+def random_multiply(random: Random) -> Multiply:
+    zeros = {"zero_a": _zero(random), "zero_b": _zero(random)}
+    steps, factor = Step.MULTIPLIER | _last(random), random.choice([2.0**-7, 0.01171875])
+    return Multiply(**_operands(random), **zeros, steps=steps, multiplier=factor, **_clamp(random))
+
+
+def random_maximum(random: Random) -> Maximum:
+    return Maximum(**_operands(random), smaller=random.randint(0, 1))
+
+
+def random_lookup(random: Random) -> Lookup:
+    return Lookup(source=7, source_pitch=random.randint(0, 50), table=random.randrange(200), **_lines(random))
+
+
+def random_pool(random: Random) -> Pool:
     channels = random.randint(1, 6)
     window = random_window(random, channels)
     size = window["out_width"] * channels
     pitches = {"out_pixel_pitch": channels, "out_line_pitch": size, "out_image_pitch": window["out_height"] * size}
-    if kind == "max":
+    if random.random() < 0.5:
         # The first tap of every window is inside, so that each holds an element; the others may be padding.
         window |= {"top": 0, "left": 0, "stride_y": 1, "stride_x": 1}
         window |= {"height": window["out_height"], "width": window["out_width"]}
-        return Pool(reduction=Reduction.MAX, out=out, **window, **pitches)
+        return Pool(reduction=Reduction.MAX, out=_out(random), **window, **pitches)
+    last = _last(random)
     step = random.choice([Step.MULTIPLIER, Step.DIVISOR]) if last != Step.FUSED_ZERO_POINT else Step.MULTIPLIER
     factor = 0.25 if step == Step.MULTIPLIER else 4.0
-    subtract = random.randint(0, 255)
-    steps = {"steps": step | last, "factor": factor, "subtract": subtract}
-    return Pool(reduction=Reduction.SUM, out=out, **window, **pitches, **steps, **clamp)
+    sums = {"reduction": Reduction.SUM, "subtract": random.randint(0, 255), "steps": step | last, "factor": factor}
+    return Pool(out=_out(random), **sums, **window, **pitches, **_clamp(random))
+
+
+#: Random instructions of the post unit, by class.
+POST: dict[type[Instruction], Callable[[Random], Instruction]] = {
+    Requantize: random_requantize,
+    RequantFixed: random_fixed,
+    RequantThresholds: random_thresholds,
+    RequantGemmlowp: random_gemmlowp,
+    RequantTextbook: random_textbook,
+    Add: random_add,
+    AddFixed: random_add_fixed,
+    Multiply: random_multiply,
+    Maximum: random_maximum,
+    Lookup: random_lookup,
+    Pool: random_pool,
+}
+#: And of all the others; none but the last instruction of a program is `halt`.
+RANDOM: dict[type[Instruction], Callable[[Random], Instruction]] = {
+    Load: lambda random: random_transfer(random, Load),
+    Store: lambda random: random_transfer(random, Store),
+    Mac: random_mac,
+    Halt: lambda _random: Halt(),
+    **POST,
+}
+
+
+def random_post(random: Random) -> Instruction:
+    """Any instruction of the post unit, each as often as another."""
+    return POST[random.choice(list(POST))](random)
 
 
 def random_instruction(random: Random) -> Instruction:

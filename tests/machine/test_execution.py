@@ -11,9 +11,8 @@ import pytest
 
 from accelsim.arithmetic.requantize import CONSTANTS, Requantization, Step
 from accelsim.errors import AssemblyError, MachineError
-from accelsim.isa import Add, Halt, Instruction, Mac, Memory, Multiply, Pool, Reduction, Requantize
+from accelsim.isa import Add, Block, Halt, Instruction, Mac, Memory, Multiply, Pool, Reduction, Requantize
 from accelsim.machine.execution import actions_of
-from accelsim.machine.memory.footprint import Block
 from accelsim.machine.memory.storage import Action, Memories, sizes
 
 from . import oracle, small

@@ -13,6 +13,7 @@ import accelsim
 from accelsim.arithmetic.requantize import Step
 from accelsim.errors import MachineError
 from accelsim.isa import (
+    Block,
     Halt,
     Instruction,
     Load,
@@ -26,8 +27,8 @@ from accelsim.isa import (
     Requantize,
     Store,
     Units,
+    share_a_place,
 )
-from accelsim.machine.memory import footprint
 
 from . import oracle, small
 
@@ -64,7 +65,7 @@ def test_footprints_are_the_places_that_plain_python_touches(seed: int) -> None:
     plain.execute(instruction)
     if isinstance(instruction, Lookup):  # whatever the codes are, the whole table has to be there
         recorders[Memory.PARAMETER].read |= set(range(instruction.table, instruction.table + 256))
-    reads, writes = footprint.reads(instruction), footprint.writes(instruction)
+    reads, writes = instruction.read_blocks(), instruction.written_blocks()
     for memory, recorder in recorders.items():
         for blocks, places in ((reads, recorder.read), (writes, set(recorder))):
             found = [int(place) for block in blocks if block.memory == memory for place in addresses(block)]
@@ -72,17 +73,16 @@ def test_footprints_are_the_places_that_plain_python_touches(seed: int) -> None:
     # Of a window some lines and corners may be padding.
     for blocks, regions, exact in ((reads, instruction.reads(), False), (writes, instruction.writes(), True)):
         for memory in Memory:
-            size = 4 if memory == Memory.ACCUMULATOR else 1
-            places = [addresses(block) * size for block in blocks if block.memory == memory]
+            places = [addresses(block) for block in blocks if block.memory == memory]
             found = np.unique(np.concatenate([np.array([], int), *places]))
             parts = [region for region in regions if region.memory == memory]
             covered = [(part.start <= found) & (found < part.stop) for part in parts]
             assert np.any([np.zeros(len(found), bool), *covered], axis=0).all(), instruction
-            ends = all(part.start in found and part.stop - size in found for part in parts)
+            ends = all(part.start in found and part.stop - 1 in found for part in parts)
             assert ends or not exact, instruction
 
 
-def addresses(block: footprint.Block) -> np.ndarray:
+def addresses(block: Block) -> np.ndarray:
     total = np.array([block.start])
     for size, pitch in zip(block.sizes, block.pitches, strict=True):
         total = (total[:, None] + np.arange(size) * pitch).ravel()
@@ -108,15 +108,13 @@ def test_rows_that_lie_apart_are_regions_of_their_own() -> None:
 def test_two_blocks_share_a_place_exactly_if_their_addresses_do(seed: int) -> None:
     random = Random(seed)
 
-    def block() -> footprint.Block:
+    def block() -> Block:
         sizes = tuple(random.randint(1, 4) for _ in range(3))
-        return footprint.Block(
-            Memory.WEIGHT, random.randrange(40), sizes, tuple(random.randint(0, 12) for _ in range(3))
-        )
+        return Block(Memory.WEIGHT, random.randrange(40), sizes, tuple(random.randint(0, 12) for _ in range(3)))
 
     a, b = block(), block()
     both = sorted(set(addresses(a).tolist()) & set(addresses(b).tolist()))
-    assert footprint.share_a_place(a, b) == (both[0] if both else None)
+    assert share_a_place(a, b) == (both[0] if both else None)
     counts = np.bincount(addresses(a))
     assert a.repeats() == (int(np.argmax(counts > 1)) if counts.max() > 1 else None)
 
@@ -283,7 +281,7 @@ def test_padding_is_not_read() -> None:
             Load(memory=Memory.WEIGHT, dram=0, address=16380, length=5),
             r"0x3ffc..0x4000 of the weight memory, ",
         ),
-        (replace(MAC, accumulator=4095), r"0x3ffc..0x4003 of the accumulator memory, which ends at 0x3fff"),
+        (replace(MAC, accumulator=4095), r"words 0xfff..0x1000 of the accumulator memory, which ends at 0xfff"),
         (replace(TILE, parameters=4092), r"0xffc..0x1003 of the parameter memory, which ends at 0xfff"),
         (replace(MAC, activation=16384), r"0x4000..0x4003 of the activation memory"),
         (replace(MAC, activation=0, top=1, height=2, line_pitch=16381), r"0x3ffd..0x4000 of the activation memory"),

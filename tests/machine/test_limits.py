@@ -104,6 +104,14 @@ def test_a_limit_that_is_met_is_named_with_its_flag(limits: dict[str, int], says
         simulate(ONE + row, limits=Limits(**limits))
 
 
+def test_a_window_of_many_blocks_counts_them() -> None:
+    """Lines 0, 2, 3, 5, 6, 8 and so on, 255 x 2 of them: each tap is a block of its own, and so along the line."""
+    text = "pool activation=0 kernel_height=255 kernel_width=255 height=65535 width=65535 out_height=2 out_width=2 "
+    text += "stride_y=2 stride_x=2 dilation_y=3 dilation_x=3 channels=1 reduction=max out=1 out_line_pitch=2 "
+    with pytest.raises(MachineError, match=r"takes 130,050,000 operations; the limit is [0-9,]+\. "):
+        simulate(ONE + text + "out_pixel_pitch=1", None, limits=Limits(operations=10**8))
+
+
 @pytest.mark.parametrize("value", [0, -1, True, 1.5, "1"])
 def test_a_limit_is_a_number_above_0(value: Any) -> None:
     with pytest.raises(accelsim.AccelsimError, match="cycles"):
@@ -127,8 +135,7 @@ def test_memory_that_nobody_touches_is_zeros_and_addresses_alone() -> None:
     assert (array[0], array[1 << 35], array[-1]) == (0, 1, 0)
     sums = LargestSums(1 << 30)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 10 << 10
-    from accelsim.isa import Memory
-    from accelsim.machine.memory.footprint import Block
+    from accelsim.isa import Block, Memory
 
     block = Block(Memory.ACCUMULATOR, 5, (3,), (1,))
     # Whatever fits 32 bits may stand there at first.

@@ -7,8 +7,8 @@ from random import Random
 import pytest
 
 from accelsim.isa import Add, Instruction, Lookup, Pool, Reduction, Requantize, RequantThresholds
+from accelsim.machine.instructions import occupancy
 from accelsim.machine.occupancy import Occupancy
-from accelsim.machine.post.timing import post_occupancy
 
 from . import post_model, small
 
@@ -87,7 +87,7 @@ def check(seed: int) -> None:
     for index, instruction in enumerate(instructions):
         now = max(arrivals[index], start + work.free)
         before = work.since(now - start)
-        start, work = now, post_occupancy(instruction, accelerator, before, max(opened[index] - now, 0))
+        start, work = now, occupancy(instruction, accelerator, before, max(opened[index] - now, 0))
         what = f"seed {seed}, instruction {index}: {instruction}"
         assert start == seen.start[index], what
         assert start + work.free == seen.free[index], what

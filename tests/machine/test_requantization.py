@@ -19,8 +19,8 @@ from accelsim.isa import (
     RequantThresholds,
 )
 from accelsim.isa.decoding import decode
+from accelsim.machine.instructions import occupancy
 from accelsim.machine.post.requantization import requantizer
-from accelsim.machine.post.timing import post_occupancy
 from accelsim.machine.traffic import by_memory, traffic_of
 
 from . import small
@@ -148,7 +148,7 @@ def test_constants_are_read_before_their_chunk_and_while_the_one_before_passes(t
     machine = small.accelerator(
         requant_unit__lanes=16, requant_unit__latency=6, buffers__parameter__banks=32, buffers__accumulator__banks=16
     )
-    work = post_occupancy(tile, machine)
+    work = occupancy(tile, machine)
     # 16 channels' words take 2 accesses a plane of 32 banks, 5 channels' one.
     assert work.cycles == 2 * planes + max(50, 2 * planes) + max(50, planes) + 50 + 6
     assert work.busy == 3 * 50

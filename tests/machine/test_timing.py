@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 
 import accelsim
 from accelsim.arithmetic.requantize import Step
-from accelsim.isa import Halt, Instruction, Load, Memory, Requantize, Store
+from accelsim.hardware.configuration import MacArray
+from accelsim.isa import Halt, Instruction, Load, Mac, Memory, Requantize, Store
 from accelsim.machine import timing
-from accelsim.machine.post.timing import post_occupancy
+from accelsim.machine.instructions import occupancy
 
 from . import cycle_model, post_model, small
+from .array_loops import Addresses, Machine
 
 
 def random_accelerator(random: Random) -> accelsim.Accelerator:
@@ -32,8 +35,16 @@ def random_accelerator(random: Random) -> accelsim.Accelerator:
     )
 
 
-def random_program(random: Random, count: int) -> tuple[Instruction, ...]:
-    return small.balanced(random, [small.random_instruction(random) for _ in range(count)])
+def random_program(random: Random, count: int, array: MacArray) -> tuple[Instruction, ...]:
+    return small.balanced(random, [fitting(small.random_instruction(random), array) for _ in range(count)])
+
+
+def fitting(instruction: Instruction, array: MacArray) -> Instruction:
+    """The instruction with no more groups side by side than the array has room for."""
+    if not isinstance(instruction, Mac):
+        return instruction
+    loops = Addresses(instruction, Machine(array.rows, array.columns, array.dataflow, 1, 1, 1))
+    return replace(instruction, unroll_groups=min(instruction.unroll_groups, loops.most_groups()))
 
 
 SEEDS = small.seeds(60, 1000)
@@ -42,7 +53,8 @@ SEEDS = small.seeds(60, 1000)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_instruction_starts_and_ends_in_the_cycle_that_the_registers_say(seed: int) -> None:
     random = Random(seed)
-    accelerator, instructions = random_accelerator(random), random_program(random, random.randint(5, 40))
+    accelerator = random_accelerator(random)
+    instructions = random_program(random, random.randint(5, 40), accelerator.mac_array)
     run = timing.run(small.program(instructions, {}), instructions, accelerator)
     expected = cycle_model.spans(instructions, accelerator, small.CODE)
     assert {span.index: (span.start, span.end) for span in run.spans} == expected
@@ -52,7 +64,8 @@ def test_every_instruction_starts_and_ends_in_the_cycle_that_the_registers_say(s
 @pytest.mark.parametrize("seed", range(10))
 def test_the_order_in_which_processes_are_visited_changes_nothing(seed: int) -> None:
     random = Random(seed)
-    accelerator, instructions = random_accelerator(random), random_program(random, 60)
+    accelerator = random_accelerator(random)
+    instructions = random_program(random, 60, accelerator.mac_array)
     program = small.program(instructions, {})
     run = timing.run(program, instructions, accelerator)
     for other in range(5):
@@ -62,7 +75,8 @@ def test_the_order_in_which_processes_are_visited_changes_nothing(seed: int) -> 
 @pytest.mark.parametrize("seed", range(20))
 def test_every_cycle_of_every_unit_has_one_cause(seed: int) -> None:
     random = Random(seed)
-    accelerator, instructions = random_accelerator(random), random_program(random, 40)
+    accelerator = random_accelerator(random)
+    instructions = random_program(random, 40, accelerator.mac_array)
     run = timing.run(small.program(instructions, {}), instructions, accelerator)
     assert set(run.units) == {"fetch", "load", "mac", "post", "store"}
     for unit, causes in run.units.items():
@@ -180,7 +194,7 @@ def test_a_requantisation_takes_the_cycles_of_its_accesses_counted_bank_by_bank(
     ]
     expected = constants[0] + streams[-1] + accelerator.requant_unit.latency
     expected += sum(max(stream, after) for stream, after in zip(streams, constants[1:], strict=False))
-    work = post_occupancy(instruction, accelerator)
+    work = occupancy(instruction, accelerator)
     unroll_pixels = max(lanes // channels, 1)  # pixels of a line, as many as the lanes have room for
     assert work.cycles == expected
     assert work.busy == len(constants) * instruction.out_height * -(-instruction.out_width // unroll_pixels)

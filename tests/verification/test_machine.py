@@ -18,9 +18,8 @@ from torch import nn
 from torch.ao import quantization
 
 import accelsim
-from accelsim.isa import Program
-from accelsim.isa.fields import Memory
-from accelsim.isa.instructions import Instruction
+from accelsim.isa import Memory, Program
+from accelsim.isa.instructions.base import Instruction
 from accelsim.network.rounding import matrix_rounding
 from accelsim.network.substitution import certify_layer, layer_accumulators, matrix_nodes
 from accelsim.verification import Verification

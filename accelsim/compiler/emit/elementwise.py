@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from accelsim.arithmetic.elementwise import FixedAdd, FloatAdd, Product
+from accelsim.arithmetic.elementwise import FixedAdd, FloatAdd, LargerCode, Product
 from accelsim.compiler.operations import Elementwise, Piece, Rule, Run
 from accelsim.compiler.plan.layout import Layout
 from accelsim.compiler.plan.shape import blocks
 from accelsim.errors import CompileError
 from accelsim.isa import INSTRUCTION_BYTES, Add, AddFixed, Instruction, Lookup, Memory, Multiply, Part
+from accelsim.isa.instructions.elementwise import Maximum
 
 from .emitter import Constants, Emitter, Slots
 from .transfers import loads, stores
@@ -129,7 +130,7 @@ class ElementwiseEmitter:
         return self._tables.at(number, self.operation.tables[number])
 
 
-def _binary(rule: FloatAdd | FixedAdd | Product, fields: dict[str, Any]) -> Instruction:
+def _binary(rule: FloatAdd | FixedAdd | Product | LargerCode, fields: dict[str, Any]) -> Instruction:
     """The instruction whose fields hold the constants of a rule."""
     if isinstance(rule, FixedAdd):
         return AddFixed(
@@ -143,6 +144,8 @@ def _binary(rule: FloatAdd | FixedAdd | Product, fields: dict[str, Any]) -> Inst
             maximum=rule.maximum,
             **fields,
         )
+    if isinstance(rule, LargerCode):
+        return Maximum(smaller=int(rule.smaller), **fields)
     last = rule.requantization
     constant = last.multiplier if last.multiplier is not None else last.divisor
     factor = 1.0 if constant is None else float(constant[0])

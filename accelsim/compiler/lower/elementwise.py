@@ -7,23 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from accelsim.arithmetic import lanes
 from accelsim.compiler.forms import Form, channels_last, order_of
 from accelsim.compiler.operations import Elementwise, Piece, Run
-from accelsim.network import Add, Lookup, Multiply, rounding
+from accelsim.network import Add, CodeNode, Lookup, Multiply, rounding
 
 if TYPE_CHECKING:
     from .network import Lowering
 
 
-def lower_sum(state: Lowering, node: Add | Multiply) -> None:
-    """`Add` and `Multiply`: the result is stored in the order of the first operand that has its shape."""
+def lower_sum(state: Lowering, node: Add | Multiply | CodeNode) -> None:
+    """Element-wise work on two values: the result is stored in the order of the first operand that has its shape."""
     network = state.network
     value = network.values[node.name]
     whole = [form for form in (state.forms[name] for name in node.inputs) if form.shape == value.shape]
     target = state.result(node, order_of(whole[0]) if whole else None)
     sources = [state.flat(node, name, target) for name in node.inputs]
-    spans: Sequence[Any]
-    spans = rounding.add_spans(network, node) if isinstance(node, Add) else rounding.product_spans(network, node)
+    spans: Sequence[lanes.Span[Any]]
+    match node:
+        case Add():
+            spans = rounding.add_spans(network, node)
+        case Multiply():
+            spans = rounding.product_spans(network, node)
+        case CodeNode():
+            spans = (lanes.Span(0, value.size, node.rule),)
     state.operations.append(
         Elementwise(
             state.layer(node.name),

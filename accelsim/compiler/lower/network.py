@@ -22,6 +22,7 @@ from accelsim.network import (
     Add,
     AveragePool,
     Bilinear,
+    CodeNode,
     Concatenate,
     Convolution,
     Gather,
@@ -188,7 +189,7 @@ def lower(network: Network, units: Mapping[str, LayerUnit], limits: Limits = DEF
         order = channels_last(len(shape)) if state.wants_channels_last(name) else tuple(range(len(shape)))
         state.forms[name] = state.new_tensor(name, shape, order)
     for node in network.nodes:
-        rule = _RULES.get(type(node))
+        rule = next((_RULES[kind] for kind in type(node).__mro__ if kind in _RULES), None)
         if rule is None:
             raise CompileError(
                 f"{node.name}: the machine has no instruction for {_ABSENT[type(node)]}; `accelsim compare` and "
@@ -305,6 +306,7 @@ _RULES: dict[type[Node], Callable[[Lowering, Any], None]] = {
     AveragePool: lower_average_pool,
     Add: lower_sum,
     Multiply: lower_sum,
+    CodeNode: lower_sum,
     Lookup: lower_lookup,
     Reshape: _reshape,
     Permute: _permute,

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from accelsim.isa import Instruction, Load, Mac
-from accelsim.isa.instructions import meet
+from accelsim.isa import Instruction, Load, Mac, meet
 
 
 def reuse(instructions: Sequence[Instruction]) -> tuple[Instruction, ...]:

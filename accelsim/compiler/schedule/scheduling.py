@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from accelsim.isa import REQUANTIZATIONS, Instruction, Load, Memory, Region, Unit
-from accelsim.isa.instructions import meet
+from accelsim.isa import REQUANTIZATIONS, Instruction, Load, Region, Unit, meet
 
 _REQUANTIZATIONS = tuple(REQUANTIZATIONS.values())
 
@@ -42,7 +41,7 @@ def schedule(instructions: Sequence[Instruction], seen: Mapping[int, Sequence[Re
         if _moves(instruction):
             while at and not _moves(instructions[order[at - 1]]) and not tied(order[at - 1], number):
                 at -= 1
-        elif isinstance(instruction, Load) and instruction.memory != Memory.ACTIVATION:
+        elif isinstance(instruction, Load) and instruction.memory.ports.preloaded_by:
             while at and not isinstance(instructions[order[at - 1]], Load) and not tied(order[at - 1], number):
                 if passed[order[at - 1]] == depth // 2:
                     break

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from . import elementwise, matrix, movement, normalization, pooling, repetition, resize
 from .elementwise import QUANTIZE, quantize
-from .table import MOVEMENTS, OPERATORS, REFUSED, SAME, TAKE_SEVERAL, is_elementwise
+from .table import MOVEMENTS, ON_DEQUANTIZED, OPERATORS, REFUSED, SAME, TAKE_SEVERAL, is_elementwise
 
 __all__ = [
     "MOVEMENTS",
+    "ON_DEQUANTIZED",
     "OPERATORS",
     "QUANTIZE",
     "REFUSED",

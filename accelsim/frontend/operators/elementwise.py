@@ -14,9 +14,10 @@ from accelsim.frontend.lookups import check_kernels, look_up, placed_step, step_
 from accelsim.frontend.loops import row_length
 from accelsim.frontend.tables import Layout, Program
 from accelsim.network import Add, Lookup, Multiply, Permute, Reshape
+from accelsim.network.graph import Maximum
 from accelsim.network.rounding import channels_last_order
 
-from .table import operator
+from .table import on_dequantized, operator
 
 QUANTIZE = ("aten.quantize_per_tensor",)
 
@@ -135,6 +136,26 @@ def _(builder: Builder, call: Call) -> None:
     relu = call.operator.endswith("_relu")
     kind = Multiply if ".mul" in call.operator else Add
     builder.emit(call, lambda own: kind(own, names, relu, row_length(result, a, b)), result)
+
+
+@on_dequantized("aten.maximum", "aten.minimum")
+def _(builder: Builder, call: Call) -> bool:
+    """Of two tensors of one affine map: dequantising keeps the order, so the larger code is the larger value's."""
+    operands = [reference for tensor in call.tensors if isinstance(reference := builder.reference(tensor), Real)]
+    result = call.results[0]
+    if len(operands) < 2 or len({operand.name for operand in operands}) < 2 or not result.numel():
+        return False
+    maps = {builder.value(operand.name).affine for operand in operands}
+    if len(maps) > 1 or not all(operand.is_dequantized for operand in operands):
+        told = "of different affine maps" if len(maps) > 1 else "that were not just dequantised"
+        reason = f"{builder.where(call)}: {call.operator} compares two tensors {told} (quantise both to one map before)"
+        builder.assign(result, Foreign(reason))
+        return True
+    (affine,), (first, second) = maps, operands
+    node = Maximum(builder.name(call), (first.name, second.name), call.operator == "aten.minimum")
+    made = builder.internal(node, tuple(result.shape), affine, like=result)
+    builder.assign(result, Real(made, first.program[: first.index], first.index, call))
+    return True
 
 
 @operator(

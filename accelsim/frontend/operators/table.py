@@ -14,6 +14,9 @@ Handler = Callable[[Builder, Call], None]
 #: Operators on quantised tensors.
 OPERATORS: dict[str, Handler] = {}
 
+#: Float operators on dequantised tensors that have a node of their own; False where what they are given has none.
+ON_DEQUANTIZED: dict[str, Callable[[Builder, Call], bool]] = {}
+
 #: Operators that only move elements, on quantised and on float tensors alike.
 MOVEMENTS: dict[str, Handler] = {}
 
@@ -93,6 +96,16 @@ def operator(*names: str) -> Callable[[Handler], Handler]:
 
     def enter(handler: Handler) -> Handler:
         OPERATORS.update(dict.fromkeys(names, handler))
+        return handler
+
+    return enter
+
+
+def on_dequantized(*names: str) -> Callable[[Callable[[Builder, Call], bool]], Callable[[Builder, Call], bool]]:
+    """Enter a builder of nodes for float operators on dequantised tensors; it says whether it made one."""
+
+    def enter(handler: Callable[[Builder, Call], bool]) -> Callable[[Builder, Call], bool]:
+        ON_DEQUANTIZED.update(dict.fromkeys(names, handler))
         return handler
 
     return enter

@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from accelsim.isa import Mac, Memory
 from accelsim.isa.fields import layout
-from accelsim.isa.instructions import _Window
-from accelsim.machine.memory import footprint
-from accelsim.machine.memory.footprint import Tap, taps
+from accelsim.isa.instructions.window import Tap, WindowInstruction
 from accelsim.machine.memory.operands import Operands
 
 _EXACT = 1 << 24  # binary32 holds every integer up to here
@@ -71,7 +69,7 @@ def gathered_elements(mac: Mac) -> int:
 def _product(mac: Mac, codes: np.ndarray, weights: np.ndarray, operands: Operands, run: int | None) -> Product:
     """The same for one matrix of weights: those of `run`, or of all runs."""
     if mac.channels == mac.groups:
-        return _depthwise(mac, codes, tuple(taps(mac)), weights)
+        return _depthwise(mac, codes, tuple(mac.inside_taps()), weights)
     return _dense(mac, codes, weights, operands, run)
 
 
@@ -97,10 +95,10 @@ def _dense(
     hull = _hull(mac)
     key = (run, runs, mac.pad, groups, *(getattr(mac, name) for name in _window_fields()))
     gathered, _, ready = operands.find(key, Memory.ACTIVATION, hull.start, hull.stop, runs * gathered_elements(mac))
-    gather = None if ready else _gather(mac, codes, tuple(taps(mac)), gathered)
+    gather = None if ready else _gather(mac, codes, tuple(mac.inside_taps()), gathered)
     left = gathered.reshape(groups, rows, mac.reduction)
 
-    block = footprint.weights(mac)
+    block = mac.weight_block()
     key = (run, block, mac.weight_zero_point, groups)
     matrix, heaviest, ready = operands.find(key, Memory.WEIGHT, block.start, block.stop, weights.size)
     right = matrix.reshape(groups, mac.reduction, mac.outputs // groups)
@@ -141,7 +139,7 @@ def _dense(
 
 @cache
 def _window_fields() -> tuple[str, ...]:
-    return tuple(item.name for item in layout(_Window))
+    return tuple(item.name for item in layout(WindowInstruction))
 
 
 def _convert(

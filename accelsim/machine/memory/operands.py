@@ -13,9 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.isa import Memory
-
-from .footprint import Block
+from accelsim.isa import Block, Memory
 
 #: Elements that are kept at most; what was used least recently goes first.
 _ROOM = 1 << 22

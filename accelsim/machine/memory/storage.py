@@ -12,9 +12,10 @@ import numpy as np
 
 from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
-from accelsim.isa import INSTRUCTION_BYTES, Memory, Part, Port, Program
+from accelsim.isa import INSTRUCTION_BYTES, Block, Memory, Part, Port, Program
+from accelsim.isa.blocks import line
+from accelsim.isa.units import ON_CHIP, buffer_of
 
-from .footprint import Block
 from .operands import Operands
 
 #: One part of an instruction's work on the data.
@@ -56,7 +57,7 @@ class Storage:
             self._differs = np.zeros(size if runs > 1 else 0, bool)
         except (MemoryError, OSError, ValueError, OverflowError):
             raise MachineError(
-                f"the {memory.name.lower()} memory spans {size} places in {runs} runs, more than there is room for; "
+                f"the {memory.label} memory spans {size} places in {runs} runs, more than there is room for; "
                 "use lower addresses or fewer runs"
             ) from None
 
@@ -129,7 +130,7 @@ class Memories:
     def __init__(self, program: Program, places: dict[Memory, int], runs: int, accumulator_bits: int = 32) -> None:
         self.runs, self.accumulator_bits = runs, accumulator_bits
         self._storages = {
-            memory: Storage(memory, size, runs, np.int32 if memory == Memory.ACCUMULATOR else np.uint8)
+            memory: Storage(memory, size, runs, np.int32 if memory.ports.sums else np.uint8)
             for memory, size in places.items()
         }
         self.largest_sums = LargestSums(places[Memory.ACCUMULATOR])
@@ -137,7 +138,7 @@ class Memories:
         self.operands = Operands()
         image = [(segment.address, segment.content) for segment in program.data]
         self._image = [
-            (self[Memory.DRAM].target(_bytes(Memory.DRAM, address, len(content)), 1), np.frombuffer(content, np.uint8))
+            (self[Memory.DRAM].target(line(Memory.DRAM, address, len(content)), 1), np.frombuffer(content, np.uint8))
             for address, content in [*image, (program.code, program.words())]
             if content
         ]
@@ -164,7 +165,7 @@ class Memories:
 
     def words(self, program: Program) -> bytes:
         """The instruction words, as they stand in DRAM."""
-        block = _bytes(Memory.DRAM, program.code, INSTRUCTION_BYTES * len(program.instructions))
+        block = line(Memory.DRAM, program.code, INSTRUCTION_BYTES * len(program.instructions))
         return self[Memory.DRAM].read(block, [])[0].tobytes()
 
     def stored(self, port: Port, part: Part | None, what: str) -> Callable[[], np.ndarray]:
@@ -177,7 +178,7 @@ class Memories:
         missing = storage.first_unwritten(block)
         if missing is not None:
             raise MachineError(
-                f"{what} {port.name}: byte {missing:#x} of the {port.memory.name.lower()} memory was never written; "
+                f"{what} {port.name}: byte {missing:#x} of the {port.memory.label} memory was never written; "
                 "a store must fill the whole tensor"
             )
         actions: list[Action] = []
@@ -193,30 +194,20 @@ class Memories:
 
     def _place(self, port: Port, part: Part | None) -> Block:
         if part is not None:
-            block = _bytes(port.memory, port.address, part.size)
+            block = line(port.memory, port.address, part.size)
         elif port.pitches:
             block = Block(port.memory, port.address, port.stored, port.pitches)
         else:
-            block = _bytes(port.memory, port.address, port.bytes)
-        if port.memory == Memory.ACCUMULATOR or block.stop > self[port.memory].size:
+            block = line(port.memory, port.address, port.bytes)
+        if port.memory.ports.sums or block.stop > self[port.memory].size:
             raise MachineError(
-                f"{port.name}: bytes {block.start:#x}..{block.stop - 1:#x} of the {port.memory.name.lower()} memory "
-                "can hold no tensor here; a port's codes lie within DRAM, the activation, weight or parameter buffer"
+                f"{port.name}: bytes {block.start:#x}..{block.stop - 1:#x} of the {port.memory.label} memory "
+                "can hold no tensor here; a port's codes lie within DRAM or a buffer of bytes"
             )
         return block
 
 
 def sizes(program: Program, accelerator: Accelerator) -> dict[Memory, int]:
     """Places of each memory: words of the accumulators, else bytes. DRAM is as large as the program's use of it."""
-    buffers = accelerator.buffers
-    return {
-        Memory.DRAM: program.dram_bytes,
-        Memory.ACTIVATION: buffers.activation.bytes,
-        Memory.WEIGHT: buffers.weight.bytes,
-        Memory.PARAMETER: buffers.parameter.bytes,
-        Memory.ACCUMULATOR: buffers.accumulator.words,
-    }
-
-
-def _bytes(memory: Memory, address: int, size: int) -> Block:
-    return Block(memory, address, (size,), (1,))
+    on_chip = {memory: buffer_of(memory, accelerator).words for memory in ON_CHIP}
+    return {Memory.DRAM: program.dram_bytes, **on_chip}

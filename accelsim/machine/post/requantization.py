@@ -6,7 +6,8 @@ Messages say what is wrong with the constants or the sums; the caller says of wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +16,23 @@ from accelsim.arithmetic.fixed_point import MOST_MULTIPLIER_BITS, MOST_SHIFT, Fi
 from accelsim.arithmetic.requantize import Requantization
 from accelsim.arithmetic.thresholds import Thresholds
 from accelsim.errors import MachineError
+from accelsim.hardware import Accelerator
 from accelsim.hardware.configuration import Arithmetic
-from accelsim.isa import RequantFixed, RequantGemmlowp, Requantize, RequantTextbook, RequantThresholds
-from accelsim.isa.requantization import _Requantization
+from accelsim.isa import (
+    REQUANTIZATIONS,
+    Instruction,
+    Memory,
+    RequantFixed,
+    RequantGemmlowp,
+    Requantize,
+    RequantTextbook,
+    RequantThresholds,
+)
+from accelsim.isa.instructions.requantization import RequantInstruction
+from accelsim.machine.semantics import Semantics, Work, each_place_once
+
+from . import timing
+from .data import store
 
 #: Computes codes.
 Codes = Callable[[], np.ndarray]
@@ -25,7 +40,7 @@ Codes = Callable[[], np.ndarray]
 _Rule = Requantization | FixedPoint | Thresholds | Gemmlowp | Textbook
 
 
-def requantizer(tile: _Requantization, accumulators: np.ndarray, words: np.ndarray, arithmetic: Arithmetic) -> Codes:
+def requantizer(tile: RequantInstruction, accumulators: np.ndarray, words: np.ndarray, arithmetic: Arithmetic) -> Codes:
     """Computes the codes (runs, pixels, channels) of the accumulators of that shape that the view holds by then.
 
     `words`: a view of the constants' bytes (1 or runs, bytes). The codes are integers or whole binary32 numbers.
@@ -33,13 +48,14 @@ def requantizer(tile: _Requantization, accumulators: np.ndarray, words: np.ndarr
     """
     planes = words.view(np.uint32).reshape(len(words), tile.planes, tile.channels)
     # The constants of a rule in binary32 are views; the other rules put theirs together from words.
-    bound = [_rule(tile, constants) for constants in planes] if isinstance(tile, Requantize) else None
+    rule_of = _RULES[type(tile)]
+    bound = [rule_of(tile, constants) for constants in planes] if isinstance(tile, Requantize) else None
     every = [accumulators]
     if len(planes) > 1:
         every = list(np.broadcast_to(accumulators, (len(planes), *accumulators.shape[1:]))[:, None])
 
     def compute() -> np.ndarray:
-        rules = bound or [_rule(tile, constants) for constants in planes]
+        rules = bound or [rule_of(tile, constants) for constants in planes]
         for run, (rule, part) in enumerate(zip(rules, every, strict=True)):
             _check(tile, rule, part, arithmetic, run)
         codes = [
@@ -51,23 +67,40 @@ def requantizer(tile: _Requantization, accumulators: np.ndarray, words: np.ndarr
     return compute
 
 
-def _rule(tile: _Requantization, planes: np.ndarray) -> _Rule:
-    match tile:
-        case Requantize():
-            return Requantization.from_planes(
-                tile.steps, planes, zero_point=tile.zero_point, minimum=tile.minimum, maximum=tile.maximum
-            )
-        case RequantFixed():
-            return FixedPoint.from_planes(planes, tile.minimum, tile.maximum)
-        case RequantThresholds():
-            return Thresholds.from_planes(planes, tile.minimum)
-        case RequantGemmlowp() | RequantTextbook():
-            form = Gemmlowp if isinstance(tile, RequantGemmlowp) else Textbook
-            return form.from_planes(planes, zero_point=tile.zero_point, minimum=tile.minimum, maximum=tile.maximum)
-    raise AssertionError(f"{tile.mnemonic} is no instruction of the requant unit")
+def _float_rule(tile: Requantize, planes: np.ndarray) -> _Rule:
+    bounds = {"minimum": tile.minimum, "maximum": tile.maximum}
+    return Requantization.from_planes(tile.steps, planes, zero_point=tile.zero_point, **bounds)
 
 
-def _check(tile: _Requantization, rule: _Rule, accumulators: np.ndarray, arithmetic: Arithmetic, first: int) -> None:
+def _fixed_rule(tile: RequantFixed, planes: np.ndarray) -> _Rule:
+    return FixedPoint.from_planes(planes, tile.minimum, tile.maximum)
+
+
+def _threshold_rule(tile: RequantThresholds, planes: np.ndarray) -> _Rule:
+    return Thresholds.from_planes(planes, tile.minimum)
+
+
+def _gemmlowp_rule(tile: RequantGemmlowp, planes: np.ndarray) -> _Rule:
+    bounds = {"minimum": tile.minimum, "maximum": tile.maximum}
+    return Gemmlowp.from_planes(planes, zero_point=tile.zero_point, **bounds)
+
+
+def _textbook_rule(tile: RequantTextbook, planes: np.ndarray) -> _Rule:
+    bounds = {"minimum": tile.minimum, "maximum": tile.maximum}
+    return Textbook.from_planes(planes, zero_point=tile.zero_point, **bounds)
+
+
+#: The rule of each instruction, of its constants uint32 (planes, channels).
+_RULES: Mapping[type[Instruction], Callable[[Any, np.ndarray], _Rule]] = {
+    Requantize: _float_rule,
+    RequantFixed: _fixed_rule,
+    RequantThresholds: _threshold_rule,
+    RequantGemmlowp: _gemmlowp_rule,
+    RequantTextbook: _textbook_rule,
+}
+
+
+def _check(tile: RequantInstruction, rule: _Rule, accumulators: np.ndarray, arithmetic: Arithmetic, first: int) -> None:
     """Raise for what the unit does not hold. `first`: the number of the first run."""
     match rule:
         case Requantization():
@@ -114,7 +147,7 @@ def _check_power(values: np.ndarray) -> None:
 
 
 def _check_sums(
-    tile: _Requantization,
+    tile: RequantInstruction,
     what: str,
     factor: np.ndarray | int,
     offset: np.ndarray,
@@ -145,3 +178,53 @@ def _check_sums(
                     f"accumulator word {word:#x} {what} {total} (channel {channel}, run {first + run}), which "
                     f"{bits} bits do not hold"
                 )
+
+
+def _bind(tile: RequantInstruction, work: Work) -> None:
+    accumulators = work.memories[Memory.ACCUMULATOR].read(tile.sum_block(), work.actions)
+    words = np.empty((1, 0), np.uint8)
+    if tile.planes:
+        words = work.memories[Memory.PARAMETER].read(tile.constant_block(), work.actions)
+    codes = requantizer(tile, accumulators, words, work.arithmetic)
+    target = work.memories.target(tile.written_blocks()[0], max(len(accumulators), len(words)))
+    bounds = tile.minimum, tile.maximum
+
+    def requantize() -> None:
+        try:
+            store(target, codes(), bounds)
+        except MachineError as error:
+            raise work.error(error) from None
+
+    work.actions.append(requantize)
+
+
+def _work(tile: RequantInstruction, accelerator: Accelerator) -> timing.Work:
+    lines = tile.images * tile.out_height
+    pixels = timing.Pixels(lines, tile.out_width, tile.accumulator_pitch, tile.pixel_pitch)
+    return timing.requantization(pixels, tile.channels, tile.planes, accelerator)
+
+
+def _host_cost(tile: RequantInstruction) -> tuple[int, int]:
+    elements = tile.pixels * tile.channels
+    return 40 * elements + 16 * tile.planes * tile.channels, (tile.planes + 16) * elements
+
+
+def _check_arithmetic(tile: RequantInstruction, accelerator: Accelerator) -> str | None:
+    arithmetic = accelerator.requant_unit.arithmetic
+    able = REQUANTIZATIONS[arithmetic.name]
+    if type(tile) is able:
+        return None
+    return (
+        f"this machine's requant unit has the arithmetic {arithmetic}, whose instruction is {able.mnemonic}; compile "
+        "the network for this machine"
+    )
+
+
+_REQUANTIZATION = Semantics(
+    traffic=each_place_once,
+    bind=_bind,
+    host_cost=_host_cost,
+    occupancy=timing.occupancy_of(_work),
+    check=_check_arithmetic,
+)
+SEMANTICS: Mapping[type[Instruction], Semantics] = dict.fromkeys(_RULES, _REQUANTIZATION)

@@ -7,26 +7,27 @@ the last chunk of one instruction and the first of the next makes no difference.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from accelsim.hardware import Accelerator
 from accelsim.hardware.banks import access_cycles
 from accelsim.hardware.folds import pieces
-from accelsim.isa import Instruction, Lookup, Pool, Units
-from accelsim.isa.instructions import _Binary
-from accelsim.isa.requantization import _Requantization
+from accelsim.isa import Units
 from accelsim.machine.occupancy import Occupancy, Times
+from accelsim.machine.semantics import Timing
 
 #: The unit whose tokens an instruction needs only when its vectors are read, not for its constants.
 LATE = Units.MAC
 
 
-class _Work(NamedTuple):
+class Work(NamedTuple):
     """What an instruction has to do, on its memories and on ones without conflicts.
 
     Cycles: `lead` reads the first chunk's constants (a table), `stream` goes from the first vector's slot to the last
-    one's end, the last chunk's vectors take `last` of them. `vectors` are slots without conflicts.
+    one's end, the last chunk's vectors take `last` of them. `vectors` are slots without conflicts. `ahead`: the
+    constants go to the spare set of registers, so they are read while the instruction before still passes.
     """
 
     lead: int
@@ -35,25 +36,27 @@ class _Work(NamedTuple):
     vectors: int
     ideal_lead: int
     ideal_stream: int
+    ahead: bool
 
 
-def post_occupancy(
-    instruction: Instruction, accelerator: Accelerator, before: Times = (), opened: int = 0
-) -> Occupancy:
-    """How an instruction fills the cycles of the post unit.
+def occupancy_of(work_of: Callable[[Any, Accelerator], Work]) -> Timing:
+    """How an instruction that has this work to do fills the cycles of the post unit."""
 
-    `before` is what the instruction before it leaves behind, its `Occupancy.since(start - its start)`: when its last
-    vector had its slot, and when the last result was written. Empty for a unit that has nothing in it. `opened`: the
-    cycle in which it has all of its tokens and may read more than constants. The next instruction may start in the
-    cycle after the last chunk began to pass.
+    def occupancy(instruction: Any, accelerator: Accelerator, before: Times = (), opened: int = 0, /) -> Occupancy:
+        return _occupancy(work_of(instruction, accelerator), accelerator.requant_unit.latency, before, opened)
+
+    return occupancy
+
+
+def _occupancy(work: Work, latency: int, before: Times, opened: int) -> Occupancy:
+    """`before`: when the last vector of the instruction before had its slot, and when its last result was written.
+
+    The next instruction may start in the cycle after the last chunk began to pass.
     """
     passed, written = (max(time, 0) for time in before or (0, 0))
-    work, latency = _work(instruction, accelerator), accelerator.requant_unit.latency
-    if isinstance(instruction, _Requantization):
-        begin, free = 0, passed
-    else:
-        # There is one table. What is read may be what the instruction before is still about to write.
-        begin, free = passed, written
+    # Without a spare set (there is one table), or where the activation buffer is read, all of the instruction before is
+    # waited for: what is read may be what it is still about to write.
+    begin, free = (0, passed) if work.ahead else (passed, written)
     first, ideal, unhindered = (
         max(begin + work.lead, free, opened),
         max(begin + work.ideal_lead, free, opened),
@@ -87,35 +90,12 @@ def requantization_cycles(
 
     `planes` of constants a channel; neighbouring pixels lie `accumulator_pitch` words and `pixel_pitch` bytes apart.
     """
-    work = _requantization(accelerator, _Pixels(lines, pixels, accumulator_pitch, pixel_pitch), channels, planes)
+    tile = Pixels(lines, pixels, accumulator_pitch, pixel_pitch)
+    work = requantization(tile, channels, planes, accelerator)
     return work.lead + work.stream + accelerator.requant_unit.latency
 
 
-def _requantization(accelerator: Accelerator, tile: _Pixels, channels: int, planes: int) -> _Work:
-    buffers = accelerator.buffers
-    memories = (buffers.accumulator.banks, buffers.activation.banks, buffers.parameter.banks)
-    return _requantize(tile, channels, planes, accelerator.requant_unit.lanes, memories)
-
-
-def _work(instruction: Instruction, accelerator: Accelerator) -> _Work:
-    banks, lanes = accelerator.buffers, accelerator.vector_unit.lanes
-    activation, parameter = banks.activation.banks, banks.parameter.banks
-    match instruction:
-        case _Requantization():
-            lines = instruction.images * instruction.out_height
-            pixels = _Pixels(lines, instruction.out_width, instruction.accumulator_pitch, instruction.pixel_pitch)
-            return _requantization(accelerator, pixels, instruction.channels, instruction.planes)
-        case _Binary():
-            return _vectors(instruction.lines, instruction.length, 2, lanes, activation, 0)
-        case Lookup():
-            table = -(-256 // parameter)
-            return _vectors(instruction.lines, instruction.length, 1, lanes, activation, table)
-        case Pool():
-            return _vectors(instruction.pixels, instruction.channels, instruction.taps, lanes, activation, 0)
-    raise AssertionError(f"{instruction.mnemonic} is no instruction of the post unit")
-
-
-class _Pixels(NamedTuple):
+class Pixels(NamedTuple):
     """`lines` of `pixels` each, with words (`accumulator`) and bytes (`out`) from one pixel to the next."""
 
     lines: int
@@ -124,8 +104,25 @@ class _Pixels(NamedTuple):
     out: int
 
 
+def requantization(tile: Pixels, channels: int, planes: int, accelerator: Accelerator) -> Work:
+    """Chunks of channels, each with `planes` constants; pixels unrolled where there is room on the lanes."""
+    buffers = accelerator.buffers
+    memories = (buffers.accumulator.banks, buffers.activation.banks, buffers.parameter.banks)
+    return _requantize(tile, channels, planes, accelerator.requant_unit.lanes, memories)
+
+
+def vectors(rows: int, length: int, reads: int, accelerator: Accelerator, table: int = 0) -> Work:
+    """Rows of `length` elements, of which each vector takes `reads` accesses to the activation buffer.
+
+    `table`: bytes that are read from the parameter buffer first.
+    """
+    buffers = accelerator.buffers
+    constants = -(-table // buffers.parameter.banks)
+    return _vectors(rows, length, reads, accelerator.vector_unit.lanes, buffers.activation.banks, constants)
+
+
 @lru_cache(maxsize=16384)
-def _requantize(tile: _Pixels, channels: int, planes: int, lanes: int, memories: tuple[int, int, int]) -> _Work:
+def _requantize(tile: Pixels, channels: int, planes: int, lanes: int, memories: tuple[int, int, int]) -> Work:
     """Chunks of channels; as many neighbouring pixels as have room on the lanes pass abreast."""
     groups = pieces(tile.pixels, max(lanes // channels, 1))
     accumulator, activation, parameter = memories
@@ -154,12 +151,12 @@ def _requantize(tile: _Pixels, channels: int, planes: int, lanes: int, memories:
         total += (count - 1) * max(passing, constants(width))
     # With banks enough each vector takes one cycle, and each plane of constants.
     ideal = (chunks - 1) * max(vectors, planes) + vectors
-    return _Work(lead, total + passing, passing, chunks * vectors, planes, ideal)
+    return Work(lead, total + passing, passing, chunks * vectors, planes, ideal, ahead=True)
 
 
 @lru_cache(maxsize=16384)
-def _vectors(rows: int, length: int, reads: int, lanes: int, activation: int, table: int) -> _Work:
+def _vectors(rows: int, length: int, reads: int, lanes: int, activation: int, table: int) -> Work:
     """Rows of elements: each vector of a row takes `reads` accesses through the one read port."""
     accesses = sum(count * -(-width // activation) for count, width in pieces(length, lanes))
     stream, busy = rows * reads * accesses, rows * reads * -(-length // lanes)
-    return _Work(table, stream, stream, busy, table, busy)
+    return Work(table, stream, stream, busy, table, busy, ahead=False)

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from functools import cache
 
 from accelsim.arithmetic.requantize import CONSTANTS, Step
+from accelsim.isa.blocks import Block, line
+from accelsim.isa.fields import choice, signed, unsigned
+from accelsim.isa.units import Memory, Unit
 
-from .fields import Memory, Unit, choice, signed, unsigned
-from .instructions import Instruction, Region, _positive, check_clamps, check_steps, rows
+from .base import Instruction, check_clamps, check_positive, check_steps
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Requantization(Instruction):
+class RequantInstruction(Instruction):
     """Turn a tile of accumulators into 8-bit codes in the activation buffer.
 
     The code of the word acc at accumulator + m * (channels + accumulator_gap) + c, m = (image, oy, ox), goes to out +
@@ -38,7 +40,7 @@ class _Requantization(Instruction):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _positive(self, "images", "out_height", "out_width", "channels")
+        check_positive(self, "images", "out_height", "out_width", "channels")
         check_clamps(self, self.minimum, self.maximum)
 
     @property
@@ -56,19 +58,27 @@ class _Requantization(Instruction):
         """32-bit constants a channel."""
         raise NotImplementedError
 
-    def reads(self) -> tuple[Region, ...]:
-        size, words = 4 * self.planes * self.channels, (self.pixels - 1) * self.accumulator_pitch + self.channels
-        accumulators = Region(Memory.ACCUMULATOR, 4 * self.accumulator, 4 * (self.accumulator + words))
-        constants = Region(Memory.PARAMETER, self.parameters, self.parameters + size)
-        return (accumulators, constants) if size else (accumulators,)
+    def sum_block(self) -> Block:
+        """(pixels, channels)."""
+        sizes, pitches = (self.pixels, self.channels), (self.accumulator_pitch, 1)
+        return Block(Memory.ACCUMULATOR, self.accumulator, sizes, pitches)
 
-    def writes(self) -> tuple[Region, ...]:
-        lines = (self.images, self.image_pitch), (self.out_height, self.line_pitch)
-        return rows(self.out, (*lines, (self.out_width, self.pixel_pitch)), self.channels)
+    def constant_block(self) -> Block:
+        """The bytes of the planes."""
+        return line(Memory.PARAMETER, self.parameters, 4 * self.planes * self.channels)
+
+    def read_blocks(self) -> tuple[Block, ...]:
+        return (self.sum_block(), self.constant_block()) if self.planes else (self.sum_block(),)
+
+    def written_blocks(self) -> tuple[Block, ...]:
+        """(images, lines, pixels, channels)."""
+        sizes = (self.images, self.out_height, self.out_width, self.channels)
+        pitches = (self.image_pitch, self.line_pitch, self.pixel_pitch, 1)
+        return (Block(Memory.ACTIVATION, self.out, sizes, pitches),)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Requantize(_Requantization):
+class Requantize(RequantInstruction):
     """In binary32: acc goes through the `steps` of the requantisation pipeline.
 
     Planes: one for each step that reads a constant, in the order of the pipeline.
@@ -90,7 +100,7 @@ class Requantize(_Requantization):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RequantFixed(_Requantization):
+class RequantFixed(RequantInstruction):
     """In fixed point: clamp((acc * M + B) >> S), the shift towards minus infinity; zero point and rounding are in B.
 
     Planes: M (0 to 2^31 - 1), the low and the high word of B (a 64-bit integer), S (0 to 54). acc * M + B fits 64 bits.
@@ -105,7 +115,7 @@ class RequantFixed(_Requantization):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RequantThresholds(_Requantization):
+class RequantThresholds(RequantInstruction):
     """By comparison: `minimum` plus the number of thresholds T with acc >= T.
 
     Planes: maximum - minimum thresholds, 32-bit integers that never fall from one plane to the next.
@@ -120,7 +130,7 @@ class RequantThresholds(_Requantization):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RequantGemmlowp(_Requantization):
+class RequantGemmlowp(RequantInstruction):
     """As gemmlowp does: a doubling high product that rounds, and a shift that rounds.
 
     x = acc + bias, shifted left by -shift where the shift is negative, saturated to 32 bits; h = x * multiplier / 2^31
@@ -139,7 +149,7 @@ class RequantGemmlowp(_Requantization):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RequantTextbook(_Requantization):
+class RequantTextbook(RequantInstruction):
     """With a real multiplier, the significand of a binary64 number, and one rounding.
 
     (acc + bias) * significand / 2^shift to the nearest integer, halves to even, plus the zero point, clamped. Planes:
@@ -157,7 +167,7 @@ class RequantTextbook(_Requantization):
 
 
 #: The one instruction of this kind that a machine runs, by the `requant_unit.arithmetic` of its configuration.
-REQUANTIZATIONS: dict[str, type[_Requantization]] = {
+REQUANTIZATIONS: dict[str, type[RequantInstruction]] = {
     "float32_exact": Requantize,
     "fixed_point": RequantFixed,
     "thresholds": RequantThresholds,
@@ -170,3 +180,12 @@ REQUANTIZATIONS: dict[str, type[_Requantization]] = {
 @cache
 def _planes(steps: Step) -> int:
     return sum(1 for _, step in CONSTANTS if steps & step)
+
+
+INSTRUCTIONS: tuple[type[Instruction], ...] = (
+    Requantize,
+    RequantFixed,
+    RequantThresholds,
+    RequantGemmlowp,
+    RequantTextbook,
+)
