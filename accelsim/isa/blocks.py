@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from operator import mul
 from typing import NamedTuple
 
 import numpy as np
@@ -22,10 +24,7 @@ class Block(NamedTuple):
     @property
     def stop(self) -> int:
         """One past the last place."""
-        stop = self.start + 1
-        for size, pitch in zip(self.sizes, self.pitches, strict=True):
-            stop += (size - 1) * pitch
-        return stop
+        return self.start + 1 + sum(map(mul, self.sizes, self.pitches)) - sum(self.pitches)
 
     def view(self, array: np.ndarray, origin: int = 0) -> np.ndarray:
         """These places of `array` (..., places), whose first place is `origin`: a view of shape (..., *sizes)."""
@@ -87,20 +86,31 @@ def regions(blocks: Sequence[Block]) -> tuple[Region, ...]:
             start, stop = ends.get(block.memory, (block.start, 0))
             ends[block.memory] = min(start, block.start), max(stop, block.stop)
         return tuple([Region(memory, *span) for memory, span in ends.items()])
-    return tuple([region for block in blocks for region in _rows(block)])
+    return tuple(
+        [
+            Region(memory, start + first, start + first + extent)
+            for memory, start, sizes, pitches in blocks
+            for rows, extent in [_rows(sizes, pitches)]
+            for first in rows
+        ]
+    )
 
 
-def _rows(block: Block) -> list[Region]:
-    """One region a row, where rows lie apart and are few."""
-    starts, extent = [block.start], block.stop - block.start
-    for count, pitch in zip(block.sizes, block.pitches, strict=True):
+@lru_cache(maxsize=1 << 12)
+def _rows(sizes: tuple[int, ...], pitches: tuple[int, ...]) -> tuple[list[int], int]:
+    """Where the rows begin, and what each covers: one for each row, where rows lie apart and are few, else one for all.
+
+    The tiles of a layer differ in their start alone, so there are few sizes and pitches.
+    """
+    starts, extent = [0], 1 + sum(map(mul, sizes, pitches)) - sum(pitches)
+    for count, pitch in zip(sizes, pitches, strict=True):
         if count > 1:
             inner = extent - (count - 1) * pitch
             if pitch <= inner or count * len(starts) > _ROWS:
                 break
             starts = [first + i * pitch for first in starts for i in range(count)]
             extent = inner
-    return [Region(block.memory, first, first + extent) for first in starts]
+    return starts, extent
 
 
 def meet(some: Iterable[Region], others: Iterable[Region]) -> bool:

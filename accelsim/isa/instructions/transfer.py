@@ -79,7 +79,7 @@ class Load(TransferInstruction):
     unit = Unit.LOAD
     mnemonic = "load"
 
-    memory: Memory = choice(Memory, 8, "activation, weight or parameter")
+    memory: Memory = choice(Memory, 8, "the scratchpad that is filled")
 
     def __post_init__(self) -> None:
         super().__post_init__()
