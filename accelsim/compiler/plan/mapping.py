@@ -171,6 +171,15 @@ def mappings(accelerator: Accelerator, work: Work) -> tuple[Mapping, ...]:
     return _mappings(accelerator.mac_array, Banks.of(accelerator), work)
 
 
+def least_cycles(accelerator: Accelerator, work: Work) -> int:
+    """No mapping of such an instruction takes fewer cycles: a vector enters in each, and a cell does one product."""
+    array = accelerator.mac_array
+    if array.dataflow == "weight_stationary" and not _can_unroll(array, work):
+        return _kind(array, Banks.of(accelerator), work).way(1).folds * work.vectors(1)
+    macs = work.lines * work.pixels * math.prod(work.kernel) * work.channels * work.outputs
+    return macs // (array.rows * array.columns)
+
+
 @lru_cache(maxsize=1 << 15)
 def _mappings(array: MacArray, banks: Banks, work: Work) -> tuple[Mapping, ...]:
     kind, ways = _kind(array, banks, work), {}
@@ -192,13 +201,19 @@ def _mappings(array: MacArray, banks: Banks, work: Work) -> tuple[Mapping, ...]:
 
 def _unrollings(array: MacArray, work: Work) -> Iterator[int]:
     """The smallest numbers of pixels unrolled that cut a line into fewer vectors."""
-    if work.dilation[1] > 1 or work.stride > work.kernel[1]:
+    if not _can_unroll(array, work):
         return
     vectors = work.pixels
     for unroll_pixels in range(2, min(work.pixels, array.columns * work.groups // work.outputs, _UNROLL_PIXELS) + 1):
         if -(-work.pixels // unroll_pixels) < vectors:
             vectors = -(-work.pixels // unroll_pixels)
             yield unroll_pixels
+
+
+def _can_unroll(array: MacArray, work: Work) -> bool:
+    """Whether two pixels of one group have room, and windows that meet without a gap."""
+    fits = 2 * work.outputs <= array.columns * work.groups and work.pixels > 1
+    return fits and work.dilation[1] == 1 and work.stride <= work.kernel[1]
 
 
 def mac_mapping(array: MacArray, banks: Banks, work: Work, unroll_pixels: int) -> Mapping:

@@ -13,7 +13,7 @@ from accelsim.hardware import Accelerator
 from accelsim.isa import Mac
 
 from .cost import planned
-from .mapping import mappings
+from .mapping import least_cycles, mappings
 from .matrix import Allocation, MatrixPlan
 from .shape import Shape
 
@@ -94,8 +94,10 @@ def _plans(
             for tile in _position_tiles(shape, words // outputs, effort):
                 images, lines, pixels = tile
                 work = shape.work(images * lines, pixels, channels, outputs, groups, room.pitches)
-                # With one block of outputs there is one loop.
                 out_blocks, tiles = shape.output_blocks(outputs, groups), shape.tiles(images, lines, pixels)
+                if out_blocks * tiles * parts * least_cycles(accelerator, work) > limit:
+                    continue  # however it lies on the array
+                # With one block of outputs there is one loop.
                 loops = orders if out_blocks > 1 else orders[:1]
                 ways = [
                     (pixels_outer, interleaved, whole, gather)
