@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from accelsim.hardware import Accelerator
 from accelsim.isa import INSTRUCTION_BYTES, Lookup
-from accelsim.machine.post.timing import requantization_cycles
+from accelsim.machine.post.timing import requantization_cycles, vectors
 
 from .mapping import Mapping
 from .matrix import Allocation, MatrixPlan, Tiling, interleave_of, result_places
@@ -297,13 +297,12 @@ def _post_cycles(shape: Shape, accelerator: Accelerator, room: Allocation, cut: 
         pixel_pitch=out_pitch,
     )
     if epilogue is not None:
-        lanes = accelerator.vector_unit.lanes
         if epilogue.dense or places.gather or cut.out_blocks == 1:
-            vectors = cut.tiles * -(-cut.positions * shape.outputs // lanes)
+            turns, rows, length = cut.tiles, 1, cut.positions * shape.outputs
         else:
-            vectors = steps * cut.positions * -(-cut.outputs // lanes)
-        turns = cut.tiles if places.gather else steps
-        post += epilogue.operands * vectors + turns * accelerator.requant_unit.latency
+            turns, rows, length = steps, cut.positions, cut.outputs
+        post += turns * vectors(rows, length, epilogue.operands, accelerator).stream
+        post += (cut.tiles if places.gather else steps) * accelerator.requant_unit.latency
     return post
 
 

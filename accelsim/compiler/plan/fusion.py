@@ -12,6 +12,7 @@ import numpy as np
 
 from accelsim.compiler.operations import Elementwise, Lowered, Matrix, in_place, sources_of, target_of
 from accelsim.hardware import Accelerator
+from accelsim.machine.post.timing import vectors
 
 from .matrix import Allocation, Epilogue, MatrixPlan
 from .residency import Placement
@@ -103,7 +104,7 @@ def _fusion(lowered: Lowered, placement: Placement, accelerator: Accelerator, in
         return None
     if plain is not None:
         moved = (1 + epilogue.streamed_in + epilogue.streamed_out) * then.size
-        worked = epilogue.operands * then.size / accelerator.vector_unit.lanes
+        worked = vectors(1, then.size, epilogue.operands, accelerator).stream
         apart = plain.cost + max(moved / accelerator.dram_bytes_per_cycle, worked)
         # Of about equal costs the fewer bytes of DRAM, as among plans.
         if plan.cost > (ABOUT if plan.dram <= plain.dram + moved else 1 / ABOUT) * apart:
