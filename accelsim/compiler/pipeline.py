@@ -117,8 +117,8 @@ def _tiled(
             plan = fusions[index].plan
         elif isinstance(operation, Matrix):
             operation = placement.laid_out(operation)
-            room = allocation_of(operation, placement, placement.staging[index], cold=not index)
-            plan = decisions.plans.get((index, room)) or choose(name, operation, accelerator, room, effort)
+            allocation = allocation_of(operation, placement, placement.staging[index], cold=not index)
+            plan = decisions.plans.get((index, allocation)) or choose(name, operation, accelerator, allocation, effort)
         plans.append((name, plan))
     return tuple(plans)
 

@@ -278,9 +278,9 @@ class _Search:
         """For each matrix operation that none is fused with its number and room, and plans to try."""
         view = self._decisions.view(self._accelerator)
         for key, shape, _ in self._matrices(self._best.compilation):
-            room = key[1]
-            estimated = near(shape, view, room, self._effort)
-            yield key, tuple(dict.fromkeys([*estimated, *self._chosen.get((shape, room), ())]))
+            allocation = key[1]
+            estimated = near(shape, view, allocation, self._effort)
+            yield key, tuple(dict.fromkeys([*estimated, *self._chosen.get((shape, allocation), ())]))
 
     def _matrices(self, compilation: Compilation) -> Iterator[tuple[tuple[int, Allocation], Shape, MatrixPlan]]:
         """The matrix operations that none is fused with: number and room, shape, plan."""
@@ -289,8 +289,8 @@ class _Search:
             plan = compilation.plans[index][1]
             if isinstance(operation, Matrix) and index not in compilation.fusions and plan is not None:
                 laid_out = placement.laid_out(operation)
-                room = allocation_of(laid_out, placement, placement.staging[index], cold=not index)
-                yield (index, room), Shape.of(laid_out, self._accelerator), plan
+                allocation = allocation_of(laid_out, placement, placement.staging[index], cold=not index)
+                yield (index, allocation), Shape.of(laid_out, self._accelerator), plan
 
 
 def _moved(compilation: Compilation) -> int:

@@ -108,7 +108,7 @@ class MatrixEmitter:
         if emitter.resident(operation.target.tensor) is None:
             self._out_bytes = count * (operation.outputs if plan.gather else plan.outputs)
         out = self._out_bytes * (1 if self.fusion is None else self.fusion.tiles)
-        source = max((self._box_bytes(tile) for tile in self.tiles), default=0)
+        source = max((self._input_tile_bytes(tile) for tile in self.tiles), default=0)
         if emitter.resident(operation.source.tensor) is not None:
             source = 0
         self._in_bytes = source
@@ -117,9 +117,9 @@ class MatrixEmitter:
         stop -= outs * out
         self.in_slots = Slots([start + i * source for i in range((stop - start) // source)] if source else [start])
 
-    def _box_bytes(self, tile: _Positions) -> int:
+    def _input_tile_bytes(self, tile: _Positions) -> int:
         """Bytes of the largest input tile under `tile`."""
-        _, lines, pixels = self._box(tile)
+        _, lines, pixels = self._input_tile(tile)
         _, line = self._pitches(self._held, max(pixels[1] - pixels[0], 0))
         return tile.sizes[0] * max(lines[1] - lines[0], 0) * line
 
@@ -140,7 +140,7 @@ class MatrixEmitter:
         """Words between the outputs of two pixels of a block."""
         return self.shape.accumulator_gap(block.outputs, block.groups, self.plan.unroll_pixels, self.plan.unroll_groups)
 
-    def _box(self, tile: _Positions) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    def _input_tile(self, tile: _Positions) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
         """Top and left of the window (perhaps in the padding), and the input's lines and pixels under the tile."""
         window, sizes = self.operation.window, self.operation.source.sizes
         corner, ranges = [], []
@@ -156,7 +156,7 @@ class MatrixEmitter:
     def emit(self) -> None:
         """Emit everything."""
         gathered = 0
-        for some in self._rounds():
+        for some in self._interleaved_groups():
             accumulators = [self.accumulators.next() for _ in some]
             for tap, part in itertools.product(range(self.operation.window.kernel[0]), range(len(self.parts))):
                 for (tile, number), accumulator in zip(some, accumulators, strict=True):
@@ -176,7 +176,7 @@ class MatrixEmitter:
                 elif ends and self.plan.gather:
                     self._store(tile, 0, self.operation.outputs, gathered)
 
-    def _rounds(self) -> Iterator[list[tuple[_Positions, int]]]:
+    def _interleaved_groups(self) -> Iterator[list[tuple[_Positions, int]]]:
         """The tiles, each with the number of a block, in the order of the loops, those together that are worked on in
         step."""
         numbers = range(len(self.blocks))
@@ -249,7 +249,7 @@ class MatrixEmitter:
         operation, emitter = self.operation, self.emitter
         source, window = operation.source, operation.window
         depth = tile.depth * window.stride[0] - window.before[0] + tap * window.dilation[0]
-        (top, left), lines, pixels = self._box(tile)
+        (top, left), lines, pixels = self._input_tile(tile)
         if not 0 <= depth < source.sizes[1] or lines[0] >= lines[1] or pixels[0] >= pixels[1]:
             # Nothing but padding; but its addresses meet in banks as others do.
             pixel, line = self._pitches(self._held, source.sizes[3])

@@ -21,7 +21,7 @@ _PREFETCH = 4
 _ROWS = Lookup.most("lines")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Counted(Tiling):
     """A cut of an operation whose sizes are known.
 
@@ -32,7 +32,7 @@ class _Counted(Tiling):
 
     parts: int
     depth_parts: int
-    out_blocks: int
+    channel_tiles: int
     tiles: int
     positions: int
     steps: int
@@ -42,14 +42,14 @@ class _Counted(Tiling):
     @property
     def inner(self) -> int:
         """Sums that the inner loop goes through."""
-        return self.out_blocks if self.pixels_outer else self.tiles
+        return self.channel_tiles if self.pixels_outer else self.tiles
 
 
 class _Places(NamedTuple):
     """How the buffers are cut: bytes of a tile, how many have room at once, and what that decides.
 
     `row`, `pitch`: bytes of a pixel of an input tile, and from one to the next. `rounds` that the inner loop is cut
-    into, each of `together` sums that are interleaved.
+    into, each of `interleave` accumulator tiles that go through a reduction tile in turn.
     """
 
     whole_input: bool
@@ -68,30 +68,30 @@ class _Places(NamedTuple):
 
 
 class _Moves(NamedTuple):
-    """Bytes that are moved, and in how many turns of a place.
+    """Bytes that are moved, and how often a buffer slot is refilled for it.
 
-    `in_held`, `weight_held`: turns of the array that a place waits for. `in_behind`: turns of the input that are loaded
-    while results are stored.
+    `in_held`, `weight_held`: tiles of the array that a refill waits for. `in_behind`: refills of the input that are
+    loaded while results are stored.
     """
 
     in_bytes: int
-    in_turns: int
+    in_refills: int
     in_held: float
     in_behind: int
     weight_bytes: int
-    weight_turns: int
+    weight_refills: int
     weight_held: float
     constant_bytes: int
-    constant_turns: int
+    constant_refills: int
     out_bytes: int
-    out_turns: int
+    out_refills: int
     instructions: int
 
 
 def planned(
     shape: Shape,
     accelerator: Accelerator,
-    room: Allocation,
+    allocation: Allocation,
     positions: tuple[int, int, int],
     block: tuple[int, int, int],
     mapping: Mapping,
@@ -107,223 +107,242 @@ def planned(
     `whole_input` and `gather` say what to do where either way is possible.
     """
     (images, lines, pixels), (outputs, groups, channels) = positions, block
-    tiles, out_blocks = shape.tiles(images, lines, pixels), shape.output_blocks(outputs, groups)
-    steps, depth_parts = tiles * out_blocks, shape.steps(channels)
-    pixels_outer = pixels_outer and out_blocks > 1
+    tiles, channel_tiles = shape.tiles(images, lines, pixels), shape.output_blocks(outputs, groups)
+    steps, depth_parts = tiles * channel_tiles, shape.steps(channels)
+    pixels_outer = pixels_outer and channel_tiles > 1
 
     def array(rounds: int) -> int:
         # The tiles of a block that follow one another have the same weights.
-        first_time = steps if pixels_outer else out_blocks * rounds
+        first_time = steps if pixels_outer else channel_tiles * rounds
         return depth_parts * (first_time * mapping.cycles + (steps - first_time) * mapping.again)
 
     if array(1 if interleaved or depth_parts == 1 else tiles) > limit:
         return None
-    cut = _Counted(
-        images,
-        lines,
-        pixels,
-        outputs,
-        groups,
-        channels,
-        mapping.unroll_pixels,
-        mapping.unroll_groups,
-        pixels_outer,
-        interleaved,
-        -(-shape.group_channels // channels),
-        depth_parts,
-        out_blocks,
-        tiles,
-        images * lines * pixels,
-        steps,
-        shape.input_lines(lines),
-        shape.input_pixels(pixels),
+    tiling = _Counted(
+        images=images,
+        lines=lines,
+        pixels=pixels,
+        outputs=outputs,
+        groups=groups,
+        channels=channels,
+        unroll_pixels=mapping.unroll_pixels,
+        unroll_groups=mapping.unroll_groups,
+        pixels_outer=pixels_outer,
+        interleaved=interleaved,
+        parts=-(-shape.group_channels // channels),
+        depth_parts=depth_parts,
+        channel_tiles=channel_tiles,
+        tiles=tiles,
+        positions=images * lines * pixels,
+        steps=steps,
+        in_lines=shape.input_lines(lines),
+        in_pixels=shape.input_pixels(pixels),
     )
-    places = _places(shape, accelerator, room, cut, whole_input=whole_input, gather=gather)
+    places = _places(shape, accelerator, allocation, tiling, whole_input=whole_input, gather=gather)
     if places is None:
         return None
     mac = array(1 if depth_parts == 1 else places.rounds)
-    moves = _moves(shape, room, cut, places)
+    moves = _moves(shape, allocation, tiling, places)
     code = moves.instructions * INSTRUCTION_BYTES
     dram = moves.in_bytes + moves.weight_bytes + moves.out_bytes + moves.constant_bytes + code
-    post = _post_cycles(shape, accelerator, room, cut, places)
-    cost, bound = _cost(shape, accelerator, room, cut, places, moves, mac, post)
-    gather, whole_input = places.gather, places.whole_input
+    post = _post_cycles(shape, accelerator, allocation, tiling, places)
+    cost, bound = _cost(shape, accelerator, allocation, tiling, places, moves, mac, post)
     return MatrixPlan(
-        *positions,
-        *block,
-        mapping.unroll_pixels,
-        mapping.unroll_groups,
-        pixels_outer,
-        interleaved,
-        whole_input,
-        gather,
-        cost,
-        int(dram),
-        bound,
+        images=images,
+        lines=lines,
+        pixels=pixels,
+        outputs=outputs,
+        groups=groups,
+        channels=channels,
+        unroll_pixels=mapping.unroll_pixels,
+        unroll_groups=mapping.unroll_groups,
+        pixels_outer=pixels_outer,
+        interleaved=interleaved,
+        whole_input=places.whole_input,
+        gather=places.gather,
+        cost=cost,
+        dram=int(dram),
+        bound=bound,
     )
 
 
 def _places(
-    shape: Shape, accelerator: Accelerator, room: Allocation, cut: _Counted, *, whole_input: bool, gather: bool
+    shape: Shape, accelerator: Accelerator, allocation: Allocation, tiling: _Counted, *, whole_input: bool, gather: bool
 ) -> _Places | None:
     """How the buffers are cut, or None where a tile does not fit one."""
-    buffers, epilogue, outputs, count = accelerator.buffers, room.epilogue, cut.outputs, cut.positions
-    if epilogue is not None and not (_consecutive(shape, (cut.images, cut.lines, cut.pixels)) and count <= _ROWS):
+    buffers, epilogue, outputs, count = accelerator.buffers, allocation.epilogue, tiling.outputs, tiling.positions
+    if epilogue is not None and not (
+        _consecutive(shape, (tiling.images, tiling.lines, tiling.pixels)) and count <= _ROWS
+    ):
         return None
-    gather = gather and cut.pixels_outer and not room.target_resident and cut.out_blocks > 1
-    if epilogue is not None and cut.out_blocks > 1 and not gather and not epilogue.by_block:
+    gather = gather and tiling.pixels_outer and not allocation.target_resident and tiling.channel_tiles > 1
+    if epilogue is not None and tiling.channel_tiles > 1 and not gather and not epilogue.by_block:
         return None
-    rows = cut.groups * shape.group_channels if shape.groups > 1 else shape.channels, cut.channels
-    pitches = [shape.pitches(row, cut.in_pixels, cut.channels, cut.unroll_pixels, cut.unroll_groups) for row in rows]
-    whole, part = (cut.images * cut.in_lines * line for _, line in pitches)
-    out_tile = 0 if room.target_resident else count * (shape.outputs if gather else outputs)
+    rows = tiling.groups * shape.group_channels if shape.groups > 1 else shape.channels, tiling.channels
+    pitches = [
+        shape.pitches(row, tiling.in_pixels, tiling.channels, tiling.unroll_pixels, tiling.unroll_groups)
+        for row in rows
+    ]
+    whole, part = (tiling.images * tiling.in_lines * line for _, line in pitches)
+    out_tile = 0 if allocation.target_resident else count * (shape.outputs if gather else outputs)
     out_tile *= 1 if epilogue is None else epilogue.tiles
-    in_tile = 0 if room.source_resident else whole if whole_input else part
-    if in_tile + out_tile > room.staging and cut.parts > 1 and not room.source_resident:
+    in_tile = 0 if allocation.source_resident else whole if whole_input else part
+    if in_tile + out_tile > allocation.staging and tiling.parts > 1 and not allocation.source_resident:
         whole_input, in_tile = False, part
-    if in_tile + out_tile > room.staging and gather and epilogue is None:
+    if in_tile + out_tile > allocation.staging and gather and epilogue is None:
         gather, out_tile = False, count * outputs
-    if in_tile + out_tile > room.staging:
+    if in_tile + out_tile > allocation.staging:
         return None
-    out_slots = result_places(room.staging, in_tile, out_tile)
-    weight_tile = outputs * shape.weight_pitch(cut.channels, outputs // cut.groups, cut.unroll_pixels)
+    out_slots = result_places(allocation.staging, in_tile, out_tile)
+    weight_tile = outputs * shape.weight_pitch(tiling.channels, outputs // tiling.groups, tiling.unroll_pixels)
     weight_slots = buffers.weight.bytes // weight_tile
-    words = count * _accumulator_pitch(shape, cut)
+    words = count * _accumulator_pitch(shape, tiling)
     accumulators = buffers.accumulator.words // words
     if not weight_slots or not accumulators:
         return None
-    in_slots = (room.staging - out_slots * out_tile) // in_tile if in_tile else 0
-    interleave = interleave_of(cut.inner, accumulators) if cut.interleaved else 1
-    if cut.interleaved:
+    in_slots = (allocation.staging - out_slots * out_tile) // in_tile if in_tile else 0
+    interleave = interleave_of(tiling.inner, accumulators) if tiling.interleaved else 1
+    if tiling.interleaved:
         if interleave == 1:
             return None
-        if in_tile and whole_input and cut.parts > 1 and not cut.pixels_outer and in_slots < interleave:
+        if in_tile and whole_input and tiling.parts > 1 and not tiling.pixels_outer and in_slots < interleave:
             return None  # every part would load the whole input again
     return _Places(
-        whole_input,
-        gather,
-        rows[not whole_input],
-        pitches[not whole_input][0],
-        in_tile,
-        weight_tile,
-        in_slots,
-        out_slots,
-        weight_slots,
-        buffers.parameter.bytes // max(4 * shape.planes * outputs, 1),
-        accumulators,
-        interleave,
-        -(-cut.inner // interleave),
+        whole_input=whole_input,
+        gather=gather,
+        row=rows[not whole_input],
+        pitch=pitches[not whole_input][0],
+        in_tile=in_tile,
+        weight_tile=weight_tile,
+        in_slots=in_slots,
+        out_slots=out_slots,
+        weight_slots=weight_slots,
+        constant_slots=buffers.parameter.bytes // max(4 * shape.planes * outputs, 1),
+        accumulators=accumulators,
+        interleave=interleave,
+        rounds=-(-tiling.inner // interleave),
     )
 
 
-def _accumulator_pitch(shape: Shape, cut: _Counted) -> int:
+def _accumulator_pitch(shape: Shape, tiling: _Counted) -> int:
     """Words from one pixel's sums to the next's."""
-    return cut.outputs + shape.accumulator_gap(cut.outputs, cut.groups, cut.unroll_pixels, cut.unroll_groups)
-
-
-def _moves(shape: Shape, room: Allocation, cut: _Counted, places: _Places) -> _Moves:
-    """What is loaded and stored how often; a tile that is still there is not loaded again."""
-    epilogue, tiles, out_blocks, steps, depth_parts = (
-        room.epilogue,
-        cut.tiles,
-        cut.out_blocks,
-        cut.steps,
-        cut.depth_parts,
+    return tiling.outputs + shape.accumulator_gap(
+        tiling.outputs, tiling.groups, tiling.unroll_pixels, tiling.unroll_groups
     )
-    in_bytes = in_turns = in_behind = 0
+
+
+def _moves(shape: Shape, allocation: Allocation, tiling: _Counted, places: _Places) -> _Moves:
+    """What is loaded and stored how often; a tile that is still there is not loaded again."""
+    epilogue, tiles, channel_tiles, steps, depth_parts = (
+        allocation.epilogue,
+        tiling.tiles,
+        tiling.channel_tiles,
+        tiling.steps,
+        tiling.depth_parts,
+    )
+    in_bytes = in_refills = in_behind = 0
     in_held = weight_held = 1.0
-    if not room.source_resident:
-        parts = 1 if places.whole_input else cut.parts
+    if not allocation.source_resident:
+        parts = 1 if places.whole_input else tiling.parts
         boxes = shape.kernel[0] * parts
         # Tiles that lie behind one another share planes of the input, where there is room for those of one and, in
         # step, for what the others add.
         planes = shape.kernel[0] * shape.out_depth
-        span = (shape.kernel[0] - 1) * shape.dilation[0] + (1 if cut.pixels_outer else places.interleave)
+        span = (shape.kernel[0] - 1) * shape.dilation[0] + (1 if tiling.pixels_outer else places.interleave)
         if places.in_slots >= span * parts:
             planes = min(planes, shape.depth)
-        turns = tiles // shape.out_depth * planes * parts
-        kept = places.in_slots >= (boxes if cut.pixels_outer else turns)
+        refills = tiles // shape.out_depth * planes * parts
+        kept = places.in_slots >= (boxes if tiling.pixels_outer else refills)
         one_group = shape.groups > 1
-        passes = places.rounds if cut.pixels_outer else out_blocks
+        passes = places.rounds if tiling.pixels_outer else channel_tiles
         repeats = 1 if kept or one_group else passes
-        in_bytes = planes * -(-shape.images // cut.images) * cut.images * shape.channels * repeats
-        in_bytes *= -(-shape.out_lines // cut.lines) * cut.in_lines * -(-shape.out_pixels // cut.pixels) * cut.in_pixels
-        in_turns = turns * (out_blocks if one_group else repeats)
+        in_bytes = planes * -(-shape.images // tiling.images) * tiling.images * shape.channels * repeats
+        in_bytes *= (
+            -(-shape.out_lines // tiling.lines)
+            * tiling.in_lines
+            * -(-shape.out_pixels // tiling.pixels)
+            * tiling.in_pixels
+        )
+        in_refills = refills * (channel_tiles if one_group else repeats)
         if kept and not one_group:
-            in_held, in_behind = _held(passes, boxes), in_turns
-    all_kept = places.weight_slots >= (depth_parts * out_blocks if cut.pixels_outer else depth_parts)
-    passes = tiles if cut.pixels_outer else places.rounds
+            in_held, in_behind = _held(passes, boxes), in_refills
+    all_kept = places.weight_slots >= (depth_parts * channel_tiles if tiling.pixels_outer else depth_parts)
+    passes = tiles if tiling.pixels_outer else places.rounds
     weight_times = 1 if all_kept else passes
-    if all_kept and not cut.pixels_outer:
+    if all_kept and not tiling.pixels_outer:
         weight_held = _held(passes, depth_parts)
-    constants_again = cut.pixels_outer and places.constant_slots < out_blocks
-    out_bytes = out_turns = 0
-    if not room.target_resident:
+    constants_again = tiling.pixels_outer and places.constant_slots < channel_tiles
+    out_bytes = out_refills = 0
+    if not allocation.target_resident:
         out_bytes = shape.images * shape.out_depth * shape.out_lines * shape.out_pixels * shape.outputs
-        out_turns = tiles if places.gather else steps
-    weight_turns = out_blocks * depth_parts * weight_times
-    constant_turns = steps if constants_again else out_blocks
-    instructions = steps * (depth_parts + 1) + in_turns + weight_turns + constant_turns + out_turns
+        out_refills = tiles if places.gather else steps
+    weight_refills = channel_tiles * depth_parts * weight_times
+    constant_refills = steps if constants_again else channel_tiles
+    instructions = steps * (depth_parts + 1) + in_refills + weight_refills + constant_refills + out_refills
     if epilogue is not None:
         out_bytes *= epilogue.streamed_in + epilogue.streamed_out
         instructions += (tiles if places.gather else steps) * (1 + epilogue.streamed_in)
     return _Moves(
-        in_bytes,
-        in_turns,
-        in_held,
-        in_behind,
-        shape.outputs * shape.group_channels * shape.taps * shape.kernel[0] * weight_times,
-        weight_turns,
-        weight_held,
-        4 * shape.planes * shape.outputs * (tiles if constants_again else 1),
-        constant_turns,
-        out_bytes,
-        out_turns,
-        instructions,
+        in_bytes=in_bytes,
+        in_refills=in_refills,
+        in_held=in_held,
+        in_behind=in_behind,
+        weight_bytes=shape.outputs * shape.group_channels * shape.taps * shape.kernel[0] * weight_times,
+        weight_refills=weight_refills,
+        weight_held=weight_held,
+        constant_bytes=4 * shape.planes * shape.outputs * (tiles if constants_again else 1),
+        constant_refills=constant_refills,
+        out_bytes=out_bytes,
+        out_refills=out_refills,
+        instructions=instructions,
     )
 
 
-def _post_cycles(shape: Shape, accelerator: Accelerator, room: Allocation, cut: _Counted, places: _Places) -> int:
+def _post_cycles(
+    shape: Shape, accelerator: Accelerator, allocation: Allocation, tiling: _Counted, places: _Places
+) -> int:
     """Cycles of the post unit: requantisations, and the element-wise work that follows them."""
-    epilogue, steps = room.epilogue, cut.steps
-    out_pitch = room.out_pitch if room.target_resident else shape.outputs if places.gather else cut.outputs
+    epilogue, steps = allocation.epilogue, tiling.steps
+    out_pitch = (
+        allocation.out_pitch if allocation.target_resident else shape.outputs if places.gather else tiling.outputs
+    )
     post = steps * requantization_cycles(
         accelerator,
-        lines=cut.images * cut.lines,
-        pixels=cut.pixels,
-        channels=cut.outputs,
+        lines=tiling.images * tiling.lines,
+        pixels=tiling.pixels,
+        channels=tiling.outputs,
         planes=shape.planes,
-        accumulator_pitch=_accumulator_pitch(shape, cut),
+        accumulator_pitch=_accumulator_pitch(shape, tiling),
         pixel_pitch=out_pitch,
     )
     if epilogue is not None:
-        if epilogue.dense or places.gather or cut.out_blocks == 1:
-            turns, rows, length = cut.tiles, 1, cut.positions * shape.outputs
+        if epilogue.dense or places.gather or tiling.channel_tiles == 1:
+            refills, rows, length = tiling.tiles, 1, tiling.positions * shape.outputs
         else:
-            turns, rows, length = steps, cut.positions, cut.outputs
-        post += turns * vectors(rows, length, epilogue.operands, accelerator).stream
-        post += (cut.tiles if places.gather else steps) * accelerator.requant_unit.latency
+            refills, rows, length = steps, tiling.positions, tiling.outputs
+        post += refills * vectors(rows, length, epilogue.operands, accelerator).stream
+        post += (tiling.tiles if places.gather else steps) * accelerator.requant_unit.latency
     return post
 
 
 def _cost(
     shape: Shape,
     accelerator: Accelerator,
-    room: Allocation,
-    cut: _Counted,
+    allocation: Allocation,
+    tiling: _Counted,
     places: _Places,
     moves: _Moves,
     mac: int,
     post: int,
 ) -> tuple[float, str]:
     """Cycles, and what most of them are spent on."""
-    bus, steps, buffers = _bus(shape, accelerator, cut, places, moves), cut.steps, accelerator.buffers
+    bus, steps, buffers = _bus(shape, accelerator, tiling, places, moves), tiling.steps, accelerator.buffers
     times = {"DRAM": sum(bus), "MACs": float(mac), "post unit": float(post)}
     bound = max(times, key=lambda key: times[key])
     busiest = times[bound]
     answer = _answer(accelerator)
     # The first weights are loaded while the layer before computes, if its own leave room for them.
-    hidden = 0.0 if room.cold else max(0.0, 1 - _PREFETCH * places.weight_tile / buffers.weight.bytes)
+    hidden = 0.0 if allocation.cold else max(0.0, 1 - _PREFETCH * places.weight_tile / buffers.weight.bytes)
     width = accelerator.dram_bytes_per_cycle
     first_weights = places.weight_tile * (1 - hidden) / min(width, buffers.weight.banks)
     first = places.in_tile / min(width, buffers.activation.banks) + first_weights + answer
@@ -331,41 +350,43 @@ def _cost(
     # whose results are then requantised and stored.
     array = accelerator.mac_array
     drain = array.rows + array.latency + 1
-    out_turns = max(moves.out_turns, 1)
-    cost = busiest + first + drain + post / steps + bus.stores / out_turns
-    if cut.interleaved:
+    out_refills = max(moves.out_refills, 1)
+    cost = busiest + first + drain + post / steps + bus.stores / out_refills
+    if tiling.interleaved:
         # The sums of the last round are all there as soon as their last parts have been added, one after the other.
-        ends = max(post, bus.stores, (post + bus.stores) / places.out_slots if moves.out_turns else 0.0)
-        cost += max(mac + (ends - mac / cut.depth_parts) / places.rounds - busiest, 0.0)
+        ends = max(post, bus.stores, (post + bus.stores) / places.out_slots if moves.out_refills else 0.0)
+        cost += max(mac + (ends - mac / tiling.depth_parts) / places.rounds - busiest, 0.0)
     # A place of a memory is filled when the unit that reads it is done, and read when it is full. So with n places the
     # turns take at least an n-th of what both take one after the other, the answer of DRAM and the array's fill and
     # drain included; instructions too, which the fetcher has so many places for. What every block of outputs reads is
     # done when the last one is, and gathered results wait for the last block; while the next tile's input is loaded,
     # this tile's results are stored.
-    in_busy = bus.loads + moves.in_held * mac + moves.in_turns * (answer + drain)
-    in_busy += moves.in_behind * bus.stores / out_turns
-    gathered = max(1 - places.accumulators / cut.out_blocks, 0.0) * mac if places.gather else 0.0
-    rings = (
-        (moves.in_turns, places.in_slots, in_busy),
+    in_busy = bus.loads + moves.in_held * mac + moves.in_refills * (answer + drain)
+    in_busy += moves.in_behind * bus.stores / out_refills
+    gathered = max(1 - places.accumulators / tiling.channel_tiles, 0.0) * mac if places.gather else 0.0
+    recurrences = (
+        (moves.in_refills, places.in_slots, in_busy),
         (
-            moves.weight_turns,
+            moves.weight_refills,
             places.weight_slots,
-            bus.weights + moves.weight_held * mac + moves.weight_turns * (answer + drain),
+            bus.weights + moves.weight_held * mac + moves.weight_refills * (answer + drain),
         ),
         (
-            moves.constant_turns,
+            moves.constant_refills,
             places.constant_slots,
-            bus.constants + post + moves.constant_turns * answer,
+            bus.constants + post + moves.constant_refills * answer,
         ),
         (steps, places.accumulators, places.interleave * mac + post + steps * drain),
-        (moves.out_turns, places.out_slots, gathered + post + bus.stores + moves.out_turns),
+        (moves.out_refills, places.out_slots, gathered + post + bus.stores + moves.out_refills),
         (
             moves.instructions,
             accelerator.queues.depth,
             moves.instructions * (answer + INSTRUCTION_BYTES / width + 1),
         ),
     )
-    return cost + sum(max(time / slots - busiest, 0.0) for turns, slots, time in rings if turns > slots), bound
+    return cost + sum(
+        max(time / slots - busiest, 0.0) for refills, slots, time in recurrences if refills > slots
+    ), bound
 
 
 class _Bus(NamedTuple):
@@ -379,21 +400,21 @@ class _Bus(NamedTuple):
     code: float
 
 
-def _bus(shape: Shape, accelerator: Accelerator, cut: _Counted, places: _Places, moves: _Moves) -> _Bus:
+def _bus(shape: Shape, accelerator: Accelerator, tiling: _Counted, places: _Places, moves: _Moves) -> _Bus:
     """What the moves take of it. Before a scratchpad of fewer banks it is as wide as that."""
     buffers, dram, width = accelerator.buffers, accelerator.dram, accelerator.dram_bytes_per_cycle
     activations, weights, constants = buffers.activation.banks, buffers.weight.banks, buffers.parameter.banks
     # Rows that are not whole beats, or bursts, waste a part of the bus.
     row, grain = places.row, dram.grain(activations)
-    read = row if row < shape.channels or row < places.pitch else cut.in_pixels * row
-    written = cut.outputs if not places.gather and cut.outputs < shape.outputs else shape.outputs * cut.pixels
+    read = row if row < shape.channels or row < places.pitch else tiling.in_pixels * row
+    written = tiling.outputs if not places.gather and tiling.outputs < shape.outputs else shape.outputs * tiling.pixels
     # Weights and constants of a tile begin with a whole one; outputs that lie apart in the scratchpad are rows apart.
-    held, grain_of_weights = cut.channels * shape.taps, dram.grain(weights)
-    if dram.timings is None and places.weight_tile > cut.outputs * held:
+    held, grain_of_weights = tiling.channels * shape.taps, dram.grain(weights)
+    if dram.timings is None and places.weight_tile > tiling.outputs * held:
         share = _efficiency(held, grain_of_weights)
     else:
-        share = _filled(cut.outputs * held, grain_of_weights)
-    share_of_constants = _filled(4 * shape.planes * cut.outputs, dram.grain(constants))
+        share = _filled(tiling.outputs * held, grain_of_weights)
+    share_of_constants = _filled(4 * shape.planes * tiling.outputs, dram.grain(constants))
     return _Bus(
         moves.in_bytes / _efficiency(read, grain) / min(width, activations),
         moves.out_bytes / _efficiency(written, grain) / min(width, activations),

@@ -98,8 +98,8 @@ def _fusion(lowered: Lowered, placement: Placement, accelerator: Accelerator, in
     )
     shape = Shape.of(first, accelerator)
     plain = best(shape, accelerator, allocation_of(first, placement, placement.staging[index], cold=not index), effort)
-    room = replace(allocation_of(first, placement, staging, cold=not index), epilogue=epilogue)
-    plan = best(shape, accelerator, room, effort)
+    allocation = replace(allocation_of(first, placement, staging, cold=not index), epilogue=epilogue)
+    plan = best(shape, accelerator, allocation, effort)
     if plan is None or parameter_bytes(shape, plan, then) > accelerator.buffers.parameter.bytes:
         return None
     if plain is not None:

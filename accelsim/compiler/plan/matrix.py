@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tiling:
     """Sizes of one way to cut a matrix operation.
 
-    A tile has `images` x `lines` x `pixels` output positions and `outputs` channels, those of `groups` groups; with one
-    group it may be part of it, and its sum may be cut into parts of `channels` input channels. The array takes
-    `unroll_groups` groups side by side, and of each `unroll_pixels` neighbouring pixels. `pixels_outer`: all output
-    channels of a tile of positions before the next positions, else the other way round. `interleaved`: one part of the
-    sum of several of those before its next part, as many as the accumulators hold, so that what they share is loaded
-    once.
+    A pixel tile has `images` x `lines` x `pixels` outputs, a channel tile `outputs` channels: those of `groups` groups,
+    or a part of one. A reduction tile has `channels` input channels of a group. The array takes `unroll_groups` groups
+    in one fold, and `unroll_pixels` neighbouring pixels of each.
+    `pixels_outer`: the loop over pixel tiles is the outer one; else that over channel tiles is. `interleaved`: as many
+    accumulator tiles as there is room for go through a reduction tile, one after the other, before the next reduction
+    tile, so that what they share is loaded once.
     """
 
     images: int
@@ -29,13 +29,13 @@ class Tiling:
     interleaved: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MatrixPlan(Tiling):
-    """A cut, and what else is decided and estimated.
+    """A tiling, and what else is decided and estimated.
 
-    `whole_input`: tiles of the input hold all channels even where the sum is cut. `gather`: results are stored, or go
-    to the operation that works on the tiles, once all output channels of the positions are there. `cost` is the
-    estimate in cycles, `dram` in bytes, `bound` what the time is spent on.
+    `whole_input`: input tiles hold all channels, even where the reduction is cut. `gather`: a pixel tile is stored, or
+    goes to the fused epilogue, when all its channel tiles are there. `cost`: the estimate in cycles, `dram` in bytes;
+    `bound`: what most of the time is spent on.
     """
 
     whole_input: bool
@@ -51,11 +51,11 @@ class MatrixPlan(Tiling):
 
 @dataclass(frozen=True)
 class Epilogue:
-    """An element-wise operation that works on the tiles: operands and results that pass through the buffer beside them.
+    """Element-wise work on each tile: `streamed_in` operands and `streamed_out` results pass through the buffer.
 
     `in_place`: its results take the place of the tile. `operands`: how many it has, the tile among them. `by_block`: it
-    can work on a block of the channels before the others are there. `dense`: it touches nothing resident, so that what
-    it works on lies row after row.
+    can work on one channel tile before the others are there. `dense`: none of its tensors is resident, so that what it
+    works on lies row after row.
     """
 
     streamed_in: int

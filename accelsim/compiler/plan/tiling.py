@@ -26,19 +26,19 @@ ABOUT = 1.02
 _NEAR, _MOST = 1.6, 16
 
 
-def choose(name: str, operation: Matrix, accelerator: Accelerator, room: Allocation, effort: int) -> MatrixPlan:
+def choose(name: str, operation: Matrix, accelerator: Accelerator, allocation: Allocation, effort: int) -> MatrixPlan:
     """A plan with little DRAM traffic among the fastest. Raises CompileError."""
     shape = Shape.of(operation, accelerator)
-    plan = best(shape, accelerator, room, effort)
+    plan = best(shape, accelerator, allocation, effort)
     if plan is None:
-        raise CompileError(f"{name}: {_shortage(shape, accelerator, room)}")
+        raise CompileError(f"{name}: {_shortage(shape, accelerator, allocation)}")
     return plan
 
 
 @lru_cache(maxsize=1024)
-def best(shape: Shape, accelerator: Accelerator, room: Allocation, effort: int) -> MatrixPlan | None:
+def best(shape: Shape, accelerator: Accelerator, allocation: Allocation, effort: int) -> MatrixPlan | None:
     """The plan that `choose` takes, None where nothing fits."""
-    plans = list(_plans(shape, accelerator, room, effort, ABOUT))
+    plans = list(_plans(shape, accelerator, allocation, effort, ABOUT))
     if not plans:
         return None
     limit = ABOUT * min(plan.cost for plan in plans)
@@ -52,13 +52,13 @@ def _price(plan: MatrixPlan) -> float:
 
 
 @lru_cache(maxsize=1024)
-def near(shape: Shape, accelerator: Accelerator, room: Allocation, effort: int) -> tuple[MatrixPlan, ...]:
+def near(shape: Shape, accelerator: Accelerator, allocation: Allocation, effort: int) -> tuple[MatrixPlan, ...]:
     """Other plans than the one that `choose` takes which may be as fast, for all that the estimate knows.
 
     The best of each size of tiles, then the second of each, and so on.
     """
-    plans = list(_plans(shape, accelerator, room, effort, _NEAR))
-    chosen = best(shape, accelerator, room, effort)
+    plans = list(_plans(shape, accelerator, allocation, effort, _NEAR))
+    chosen = best(shape, accelerator, allocation, effort)
     limit = _NEAR * min((plan.cost for plan in plans), default=0)
     sizes: dict[Hashable, list[MatrixPlan]] = {}
     for plan in sorted((plan for plan in plans if plan.cost <= limit), key=_price):
@@ -68,14 +68,14 @@ def near(shape: Shape, accelerator: Accelerator, room: Allocation, effort: int) 
 
 
 def _plans(
-    shape: Shape, accelerator: Accelerator, room: Allocation, effort: int, margin: float
+    shape: Shape, accelerator: Accelerator, allocation: Allocation, effort: int, margin: float
 ) -> Iterator[MatrixPlan]:
     """Plans that fit, all among them whose cost is within `margin` of the least: the array alone does not take the
     others' time."""
     buffers = accelerator.buffers
     words = buffers.accumulator.words
     orders = [(False, False), (True, True)]
-    if room.epilogue is not None and room.epilogue.by_block:
+    if allocation.epilogue is not None and allocation.epilogue.by_block:
         orders.append((True, False))
     limit = math.inf
     for outputs, groups in _output_tiles(shape, accelerator, effort):
@@ -88,17 +88,17 @@ def _plans(
                 continue
             block = outputs, groups, channels
             # Places of parts of the input become free one after the other, while the last block works.
-            inputs = (True,) if room.source_resident or channels == shape.group_channels else (True, False)
+            inputs = (True,) if allocation.source_resident or channels == shape.group_channels else (True, False)
             parts = shape.steps(channels)
             cut = shape.groups == 1 and parts > 1
             for tile in _position_tiles(shape, words // outputs, effort):
                 images, lines, pixels = tile
-                work = shape.work(images * lines, pixels, channels, outputs, groups, room.pitches)
-                out_blocks, tiles = shape.output_blocks(outputs, groups), shape.tiles(images, lines, pixels)
-                if out_blocks * tiles * parts * least_cycles(accelerator, work) > limit:
+                work = shape.work(images * lines, pixels, channels, outputs, groups, allocation.pitches)
+                channel_tiles, tiles = shape.output_blocks(outputs, groups), shape.tiles(images, lines, pixels)
+                if channel_tiles * tiles * parts * least_cycles(accelerator, work) > limit:
                     continue  # however it lies on the array
                 # With one block of outputs there is one loop.
-                loops = orders if out_blocks > 1 else orders[:1]
+                loops = orders if channel_tiles > 1 else orders[:1]
                 ways = [
                     (pixels_outer, interleaved, whole, gather)
                     for (pixels_outer, gather), whole in itertools.product(loops, inputs)
@@ -107,13 +107,13 @@ def _plans(
                     if not interleaved or (cut and (not whole if pixels_outer else tiles > 1))
                 ]
                 for mapping in mappings(accelerator, work):
-                    if out_blocks * tiles * parts * min(mapping.cycles, mapping.again) > limit:
+                    if channel_tiles * tiles * parts * min(mapping.cycles, mapping.again) > limit:
                         continue  # whichever way
                     for pixels_outer, interleaved, whole, gather in ways:
                         plan = planned(
                             shape,
                             accelerator,
-                            room,
+                            allocation,
                             tile,
                             block,
                             mapping,
@@ -207,7 +207,7 @@ def _cuts(total: int, most: int, effort: int) -> Iterator[int]:
         count = after if effort > 1 or step < 4 else max(after, count * 3 // 2)
 
 
-def _shortage(shape: Shape, accelerator: Accelerator, room: Allocation) -> str:
+def _shortage(shape: Shape, accelerator: Accelerator, allocation: Allocation) -> str:
     """Which memory is too small for the smallest tile there is, and by how much."""
     buffers = accelerator.buffers
     least = min(outputs for outputs, _ in _output_tiles(shape, accelerator, 2))
@@ -217,8 +217,8 @@ def _shortage(shape: Shape, accelerator: Accelerator, room: Allocation) -> str:
         ("accumulator", buffers.accumulator.bytes_of(least), buffers.accumulator.bytes),
     ]
     box = shape.input_lines(1) * shape.input_pixels(1)
-    staging = (0 if room.source_resident else box) + (0 if room.target_resident else least)
-    needs.append(("activation", staging, room.staging))
+    staging = (0 if allocation.source_resident else box) + (0 if allocation.target_resident else least)
+    needs.append(("activation", staging, allocation.staging))
     for memory, needed, there in needs:
         if needed > there:
             return (
@@ -226,6 +226,6 @@ def _shortage(shape: Shape, accelerator: Accelerator, room: Allocation) -> str:
                 f"{needed - there:,} missing; enlarge buffers.{memory}.bytes"
             )
     return (
-        f"no tile fits the buffers together (activation {room.staging:,}, weight {buffers.weight.bytes:,}, accumulator "
-        f"{buffers.accumulator.bytes:,}, parameter {buffers.parameter.bytes:,} bytes); enlarge them"
+        f"no tile fits the buffers together (activation {allocation.staging:,}, weight {buffers.weight.bytes:,}, "
+        f"accumulator {buffers.accumulator.bytes:,}, parameter {buffers.parameter.bytes:,} bytes); enlarge them"
     )
