@@ -50,10 +50,18 @@ class Limits:
 DEFAULT = Limits()
 
 
+_OVER = "; the limit is "
+
+
+def is_over(error: AccelsimError) -> bool:
+    """Whether an error says that a limit was met: with a higher one the work may go on."""
+    return _OVER in str(error)
+
+
 def over(name: str, needed: int, allowed: int, what: str) -> str:
     """The words of an error where a limit is met: `what` needs more than is allowed."""
     unit = {"memory": " bytes"}.get(name, f" {name}")
     return (
-        f"{what} takes {needed:,}{unit}; the limit is {allowed:,}. If that is meant, raise it: "
+        f"{what} takes {needed:,}{unit}{_OVER}{allowed:,}. If that is meant, raise it: "
         f"limits=Limits({name}={needed}) in Python, --limit {name}={needed} on the command line"
     )

@@ -15,7 +15,7 @@ from accelsim.sweep import Sweep, grid, run_sweep
 
 from .application import application, guarded
 from .models import open_model
-from .options import Config, Effort, Engine, Input, Json, Lanes, Model, Trust, read_inputs
+from .options import Config, Effort, Engine, Input, Json, Lanes, Limit, Model, Trust, limits_of, read_inputs
 from .output import Failures, progress, say, write_json, write_tables
 from .pictures import draw
 from .status import INTERRUPTED, OK, WRONG_OUTPUTS
@@ -65,6 +65,7 @@ def sweep(
     lanes: Lanes = "host",
     inputs: Input = None,
     effort: Effort = 1,
+    limit: Limit = None,
     trust: Trust = False,
     as_json: Json = False,
 ) -> int:
@@ -73,6 +74,7 @@ def sweep(
     A point that cannot run, or whose process crashes, is a row with its reason, and the others go on. Exit status 1 if
     no point can run, or a point crashed; 2 if the picture cannot be drawn.
     """
+    limits = limits_of(limit)
     check_picture(plot)
     accelerator = Accelerator.from_yaml(config)
     count = len(grid(accelerator, settings)[1])  # a wrong value is said before a model is trained and extracted
@@ -96,13 +98,14 @@ def sweep(
                 effort=effort,
                 retry=retry,
                 memory=most,
+                limits=limits,
                 on_progress=advance,
             )
     except KeyboardInterrupt:
         words: dict[str, object] = {"--store": store, "--plot": plot, "--jobs": jobs, "--memory": memory}
         words |= {"--engine": engine, "--lanes": lanes, "--effort": effort}
         words |= {"--retry": retry, "--trust": trust, "--json": as_json}
-        command = _command(config, model, settings, inputs or [], words)
+        command = _command(config, model, settings, inputs or [], limit or [], words)
         say(f"interrupted; {finished} of {count} points are in {store}; this goes on:\n{command}")
         return INTERRUPTED
     failures = Failures()
@@ -128,10 +131,18 @@ def _write(done: Sweep, store: Path, pictures: tuple[Path, ...], as_json: bool) 
     write_tables(sweep_table(done), line + drawn)
 
 
-def _command(config: str, model: str, settings: list[str], inputs: list[Path], options: dict[str, object]) -> str:
+def _command(
+    config: str,
+    model: str,
+    settings: list[str],
+    inputs: list[Path],
+    limits: list[str],
+    options: dict[str, object],
+) -> str:
     """The call that takes the sweep up again."""
     words = ["accelsim", "sweep", config, model]
     listed = [("--set", setting) for setting in settings] + [("--input", str(path)) for path in inputs]
+    listed += [("--limit", item) for item in limits]
     for name, value in (*listed, *options.items()):
         if value is True:
             words.append(name)

@@ -40,6 +40,7 @@ from accelsim.errors import AssemblyError, CompileError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Halt, Instruction, Port, Probe, Program, Region
 from accelsim.limits import DEFAULT, Limits
+from accelsim.machine.collector import collector_at_rest
 from accelsim.network import Network
 from accelsim.network.costs import given_bytes
 from accelsim.network.substitution import layer_units
@@ -90,7 +91,11 @@ def compile_with_plans(
         )
         return Compilation(program, lowered, placement, fusions, plans, units, emitted, tuple(order), decisions)
 
-    return fastest(build, accelerator, effort)
+    def at_rest(decisions: Decisions, known: set[Hashable]) -> Compilation | None:
+        with collector_at_rest():
+            return build(decisions, known)
+
+    return fastest(at_rest, accelerator, effort)
 
 
 def _new(key: Hashable, known: set[Hashable]) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from accelsim.errors import SweepError
+from accelsim.limits import Limits
 
 from .store import Measurement
 from .worker import work
@@ -41,10 +42,10 @@ class _Worker:
 class Pool:
     """`jobs` processes that time the network in the file `path`. `memory`: bytes that each may take at most."""
 
-    def __init__(self, path: Path, jobs: int, effort: int, memory: int | None) -> None:
+    def __init__(self, path: Path, jobs: int, effort: int, memory: int | None, limits: Limits) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._lifeline, self._held = self._context.Pipe(duplex=False)
-        self._arguments = (str(path), effort, memory, self._lifeline)
+        self._arguments = (str(path), effort, memory, limits, self._lifeline)
         self._jobs = jobs
         self._workers: list[_Worker] = []
         self._failed_starts = 0  # one after the other

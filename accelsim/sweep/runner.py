@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from accelsim.hardware import Accelerator
+from accelsim.limits import DEFAULT, Limits
 from accelsim.network import Network
 
 from .grid import Axis, grid
@@ -75,10 +76,11 @@ def run_sweep(
     effort: int = 1,
     retry: bool = False,
     memory: int | None = None,
+    limits: Limits = DEFAULT,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Sweep:
     """Compile, with `effort`, and time `network` for every combination of `settings` (`key=value,value`), in `jobs`
-    processes of at most `memory` bytes each.
+    processes of at most `memory` bytes each, within `limits`.
 
     Points that `store` holds are taken from it, each other one is written to it as it finishes. One that cannot run is
     kept with its error; so is one that crashed: that ran out of memory, whose process was killed, or in which
@@ -113,7 +115,7 @@ def run_sweep(
 
             missing = {i: item.accelerator.to_dict() for i, item in enumerate(candidates) if i not in done}
             if missing:
-                Pool(path, jobs or os.cpu_count() or 1, effort, memory).run(missing, finish)
+                Pool(path, jobs or os.cpu_count() or 1, effort, memory, limits).run(missing, finish)
         finally:
             kept.close()
     points = tuple(Point(item.parameters, done[i]) for i, item in enumerate(candidates))

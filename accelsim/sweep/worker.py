@@ -15,6 +15,7 @@ from typing import Any
 
 from accelsim.errors import AccelsimError
 from accelsim.hardware import Accelerator
+from accelsim.limits import Limits, is_over
 from accelsim.network import Network
 
 from .store import Measurement
@@ -22,7 +23,7 @@ from .store import Measurement
 _LONGEST_REASON = 1000
 
 
-def work(path: str, effort: int, memory: int | None, lifeline: Connection, points: Connection) -> None:
+def work(path: str, effort: int, memory: int | None, limits: Limits, lifeline: Connection, points: Connection) -> None:
     """Answer each configuration that comes through `points` with a Measurement; True says that the network is loaded.
 
     `lifeline` is a pipe that closes when the parent ends. `memory` in bytes is what the process may take at most.
@@ -40,7 +41,7 @@ def work(path: str, effort: int, memory: int | None, lifeline: Connection, point
             configuration = points.recv()
         except EOFError:
             return
-        points.send(run_point(network, configuration, effort))
+        points.send(run_point(network, configuration, effort, limits))
 
 
 def _end_with_parent(lifeline: Connection) -> None:
@@ -48,16 +49,17 @@ def _end_with_parent(lifeline: Connection) -> None:
     os._exit(1)
 
 
-def run_point(network: Network, configuration: dict[str, Any], effort: int) -> Measurement:
+def run_point(network: Network, configuration: dict[str, Any], effort: int, limits: Limits) -> Measurement:
     """Compile and time `network`; whatever prevents that is a measurement with its reason."""
     from accelsim.compiler import compile
     from accelsim.machine import simulate
 
     try:
         accelerator = Accelerator.from_dict(configuration)
-        result = simulate(compile(network, accelerator, effort=effort))
+        result = simulate(compile(network, accelerator, effort=effort, limits=limits), limits=limits)
     except AccelsimError as error:
-        return Measurement(error=_said(error))
+        # With a higher limit it may run: --retry tries it again.
+        return Measurement(error=_said(error), crashed=is_over(error))
     except MemoryError as error:
         said = f"{_said(error)} (out of memory; --jobs 1 leaves more to each point)"
         return Measurement(error=said, crashed=True)

@@ -32,9 +32,9 @@ def work(*arguments: Any) -> None:
     """The real one, with a simulator that does by the number of rows what `_do` says."""
     simulate = accelsim.machine.simulate
 
-    def hostile(program: Any) -> Any:
+    def hostile(program: Any, **options: Any) -> Any:
         _do(program.accelerator.mac_array.rows)
-        return simulate(program)
+        return simulate(program, **options)
 
     accelsim.machine.simulate = hostile
     worker.work(*arguments)

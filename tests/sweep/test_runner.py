@@ -18,6 +18,7 @@ import pytest
 import accelsim
 from accelsim.errors import SweepError
 from accelsim.hardware import Accelerator
+from accelsim.limits import Limits
 from accelsim.network import Network
 from accelsim.sweep import run_sweep
 
@@ -225,3 +226,16 @@ def test_no_finished_point_is_lost_to_kills_at_any_time(saved: Path, tmp_path: P
 def children() -> list[int]:
     """The spawned workers of this process."""
     return [child.pid for child in multiprocessing.active_children() if child.pid is not None]
+
+
+def test_a_point_over_a_limit_is_a_row_and_runs_again_with_a_higher_one(tmp_path: Path) -> None:
+    store = tmp_path / "s.sqlite"
+    settings = ["mac_array.rows=4,8"]
+    low = run_sweep(linear(), EDGE, settings, store=store, jobs=1, effort=0, limits=Limits(cycles=20))
+    assert low.crashed == 2
+    assert all("--limit cycles=" in str(point.measurement.error) for point in low.points)
+    kept = run_sweep(linear(), EDGE, settings, store=store, jobs=1, effort=0)
+    assert (kept.reused, kept.crashed) == (2, 2)
+    again = run_sweep(linear(), EDGE, settings, store=store, jobs=1, effort=0, retry=True)
+    assert (again.reused, again.crashed) == (0, 0)
+    assert all(point.measurement.cycles > 20 for point in again.points if point.measurement.cycles is not None)
