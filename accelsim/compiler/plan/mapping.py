@@ -174,8 +174,8 @@ def mappings(accelerator: Accelerator, work: Work) -> tuple[Mapping, ...]:
 def least_cycles(accelerator: Accelerator, work: Work) -> int:
     """No mapping of such an instruction takes fewer cycles: a vector enters in each, and a cell does one product."""
     array = accelerator.mac_array
-    if array.dataflow == "weight_stationary" and not _can_unroll(array, work):
-        return _kind(array, Banks.of(accelerator), work).way(1).folds * work.vectors(1)
+    if not _can_unroll(array, work):
+        return _kind(array, Banks.of(accelerator), work).way(1).least(work.vectors(1))
     macs = work.lines * work.pixels * math.prod(work.kernel) * work.channels * work.outputs
     return macs // (array.rows * array.columns)
 
@@ -186,7 +186,7 @@ def _mappings(array: MacArray, banks: Banks, work: Work) -> tuple[Mapping, ...]:
     alone = kind.mapping(work, 1)
     # An array takes no more than a vector a cycle, so most ways are out of the question before they are timed.
     for unroll_pixels in _unrollings(array, work):
-        least = kind.way(unroll_pixels).folds * work.vectors(unroll_pixels)
+        least = kind.way(unroll_pixels).least(work.vectors(unroll_pixels))
         if least <= alone.cycles:
             ways[unroll_pixels] = least
     best = alone
@@ -244,15 +244,17 @@ class _Kind:
 
 
 class _Way:
-    """One way to unroll instructions of a kind; `folds`: vectors that enter the array for each vector of pixels, or
-    fewer."""
+    """One way to unroll instructions of a kind."""
 
     def __init__(self, tile: Tile, dataflow: str) -> None:
         self._tile, self._dataflow = tile, dataflow
         self._cycles: dict[int, tuple[int, int]] = {}
-        self._again = dataflow == "weight_stationary" and one_fold(tile.sets, tile.columns)
+        self._again = one_fold(tile.sets, tile.columns)
         self.groups = tile.sets[0].groups
-        self.folds = tile.busy(dataflow) if dataflow == "weight_stationary" else 0
+
+    def least(self, vectors: int) -> int:
+        """Cycles that so many vectors take at least: one enters in each."""
+        return self._tile._replace(vectors=vectors).busy(self._dataflow)
 
     def cycles(self, vectors: int) -> tuple[int, int]:
         """Cycles of so many vectors, with and without a weight reload."""
