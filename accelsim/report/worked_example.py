@@ -21,7 +21,7 @@ from accelsim.network import Convolution, Linear, Network
 from accelsim.network.rounding import located, matrix_rounding, output_channels
 
 from .fixed_point import FixedPoint, find_fixed_point
-from .operands import Operands, gather
+from .terms import Terms, gather
 
 _INT32_END = 2**31
 
@@ -247,7 +247,7 @@ def channel_rule(rule: Requantization, channel: int) -> Requantization:
     return replace(rule, **constants)
 
 
-def _reachable(operands: Operands, source: Affine, zw: int) -> tuple[int, int]:
+def _reachable(operands: Terms, source: Affine, zw: int) -> tuple[int, int]:
     """The smallest and largest exact sum over all codes that the input can hold; padding counts as any input."""
     weights = operands.weights.astype(np.int64) - zw
     ends = np.stack([weights * (source.minimum - source.zero_point), weights * (source.maximum - source.zero_point)])
