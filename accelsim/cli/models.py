@@ -8,6 +8,7 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,14 @@ from .streams import give_stdout_away
 TAKEN = (
     "module:callable (for example examples.digits:quantized), an ONNX file, a TorchScript file with --trust, or a "
     "saved network"
+)
+
+
+#: How PyTorch's words on its own old quantisation begin: it says them of every quantised model, whoever made it.
+_SWAMPING = (
+    r"torch\.ao\.quantization is deprecated",
+    r"torch\.quantize_per_tensor, torch\.quantize_per_channel and other quantized tensor creation functions",
+    r"Please use quant_min and quant_max to specify the range for observers",
 )
 
 
@@ -58,6 +67,13 @@ def open_model(
     `trust`: whether a file that executes code may be loaded. Raises CallError for an argument that names nothing, and
     the errors of `Network.load` and `extract`.
     """
+    with warnings.catch_warnings():
+        for said in _SWAMPING:
+            warnings.filterwarnings("ignore", said)
+        return _opened(argument, engine, lanes, x, trust)
+
+
+def _opened(argument: str, engine: str | None, lanes: str, x: Any, trust: bool) -> Source:
     kind = file_kind(argument)
     if kind == NETWORK:
         network = Network.load(argument)
