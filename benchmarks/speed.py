@@ -123,7 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     codes = x.numpy()
     first = best(afresh(lambda: accelsim.simulate(program, codes)))
     with torch.no_grad():
-        data, float32, int8 = interleave(lambda: accelsim.simulate(program, codes), lambda: plain(x), lambda: model(x))
+        data, float32, int8, reference = interleave(
+            lambda: accelsim.simulate(program, codes), lambda: plain(x), lambda: model(x), lambda: network.run(codes)
+        )
     result = accelsim.simulate(program)
     peaks = memory(network, options.configuration.resolve(), codes)
 
@@ -135,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{'simulate, timing only':34}{timing:9.3f} s   {result.cycles / timing / 1e6:.1f} million cycles a second")
     print(f"{'simulate, time and first image':34}{first:9.3f} s")
     print(f"{'simulate, every further image':34}{data:9.3f} s")
+    print(f"{'Network.run':34}{reference:9.3f} s   {reference / int8:.1f} x PyTorch's int8")
     for what, seconds in (("float32", float32), ("int8", int8)):
         ratios = f"first image {first / seconds:6.2f} x, further {data / seconds:6.2f} x"
         print(f"{f'PyTorch, {what}':34}{seconds:9.3f} s   {ratios}")

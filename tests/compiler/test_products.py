@@ -134,6 +134,20 @@ def test_a_product_that_does_not_fit_names_the_buffer(buffer: str, size: int) ->
         accelsim.compile(_small((3, 7)), accelsim.Accelerator.from_dict(machine))
 
 
+def test_as_many_rows_as_the_fields_take_are_one_tile() -> None:
+    a, b = (Affine(0.25, 3, "uint8"), Affine(0.25, 128, "uint8"))
+    shapes = {"a": ((1, 9000, 2), a), "b": ((1, 2, 2), b), "y": ((1, 9000, 2), Affine(4.0, 9, "uint8"))}
+    values = {name: _value(name, shape, affine) for name, (shape, affine) in shapes.items()}
+    network = Network("fbgemm", KERNELS, values, (Matmul("y", ("a", "b")),), ("a", "b"), ("y",))
+    machine = EDGE.replace(**{"buffers.activation.bytes": 1 << 20, "buffers.accumulator.bytes": 1 << 18})
+    program = accelsim.compile(network, machine)
+    assert {mac.out_width for mac in program.instructions if isinstance(mac, Mac)} == {9000}
+    rng = np.random.default_rng(0)
+    x = tuple(rng.integers(0, 256, values[name].shape).astype(np.uint8) for name in "ab")
+    expected = network.run(x)[0].quantized
+    assert np.array_equal(accelsim.simulate(program, x).outputs[0].quantized, expected)
+
+
 def test_a_product_needs_exact_requantisation() -> None:
     machine = EDGE.to_dict()
     machine["requant_unit"]["arithmetic"] = "thresholds"

@@ -16,8 +16,8 @@ from accelsim.isa import Mac, Memory
 from .emitter import Constants, Emitter, Slots
 from .transfers import dense_loops, loads, stores
 
-#: Limits of the instructions' fields.
-_ROWS = (1 << 12) - 1
+#: Rows of a tile: the pixels of one line, for a mac and for a requantisation.
+_ROWS = Mac.most("out_width")
 
 
 @dataclass(frozen=True)
