@@ -11,7 +11,7 @@ from accelsim.frontend.archive import EXPORTED, STATE_DICT, archive_kind
 
 from .status import CallError
 
-NETWORK, PROGRAM, ONNX = "accelsim-network", "accelsim-program", "onnx"
+NETWORK, PROGRAM, ONNX, TOPOLOGY = "accelsim-network", "accelsim-program", "onnx", "topology"
 _NUMPY_ARCHIVE, _NUMPY, _PICKLE, _OLD, _MOBILE = "npz", "npy", "pickle", "torch.save before 1.6", "mobile TorchScript"
 
 #: How files begin.
@@ -57,7 +57,9 @@ def is_there(argument: str) -> bool:
 
 
 def file_kind(argument: str) -> str | None:
-    """NETWORK, PROGRAM, ONNX, SCRIPT, EXPORTED, STATE_DICT or another word; None for no file, and for unknown content.
+    """NETWORK, PROGRAM, ONNX, TOPOLOGY, SCRIPT, EXPORTED, STATE_DICT or another word.
+
+    None for no file, and for unknown content.
 
     Raises CallError as `is_there` does.
     """
@@ -74,6 +76,10 @@ def file_kind(argument: str) -> str | None:
     for offset, magic, kind in _MAGIC:
         if start[offset : offset + len(magic)] == magic:
             return kind
+    from accelsim.network.topology import is_topology
+
+    if is_topology(argument):
+        return TOPOLOGY
     from accelsim.frontend.onnx import is_onnx
 
     return ONNX if is_onnx(argument) else None

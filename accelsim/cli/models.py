@@ -19,15 +19,16 @@ from accelsim.frontend import packages
 from accelsim.frontend.archive import SCRIPT
 from accelsim.frontend.packages import pytorch
 from accelsim.network import Network
+from accelsim.network.topology import read_topology
 
-from .kinds import NETWORK, ONNX, PROGRAM, file_kind, is_there, no_model
+from .kinds import NETWORK, ONNX, PROGRAM, TOPOLOGY, file_kind, is_there, no_model
 from .output import progress
 from .status import CallError
 from .streams import give_stdout_away
 
 TAKEN = (
-    "module:callable (for example examples.digits:quantized), an ONNX file, a TorchScript file with --trust, or a "
-    "saved network"
+    "module:callable (for example examples.digits:quantized), an ONNX file, a TorchScript file with --trust, a "
+    "topology (CSV), or a saved network"
 )
 
 
@@ -84,6 +85,8 @@ def _opened(argument: str, engine: str | None, lanes: str, x: Any, trust: bool) 
         return Source(network, x)
     if kind == PROGRAM:
         raise CallError(f"{argument}: holds a program, not a model; `accelsim run` and `disassemble` take programs")
+    if kind == TOPOLOGY:
+        return Source(read_topology(argument), x)
     if kind == ONNX:
         with progress(f"read {argument}"):
             from accelsim.frontend import extract

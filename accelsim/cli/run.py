@@ -155,7 +155,7 @@ def _model(
     units = compilation.units
     notes = (*source.network.notes, *uncertified(units, accelerator, what, engine, lanes, trust=trust))
     if source.x is None:
-        notes = (*notes, "timing only: a saved network carries no example input; give one with --input")
+        notes = (*notes, "timing only: the model's file carries no example input; give one with --input")
     changes = effect(source.network, source.x, accelerator, units, labels)
     return _Run(compilation.program, source.x, source, notes, changes, units)
 
