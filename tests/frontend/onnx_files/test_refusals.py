@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import accelsim
 from accelsim.cli.application import application
 from accelsim.errors import AccelsimError, FormatError, InputError, ModelError
+from accelsim.frontend import packages
 from accelsim.frontend.onnx import container
 
 pytest.importorskip("onnx", reason="reads ONNX files: pip install accelsim[onnx]")
@@ -408,10 +409,10 @@ def test_without_the_package_it_says_what_to_install(tmp_path: Path, monkeypatch
     path.write_bytes(_valid(tmp_path).SerializeToString())
 
     def absent(name: str) -> Any:
-        raise ImportError(name)
+        raise ModuleNotFoundError(name, name=name)
 
-    monkeypatch.setattr(container.importlib, "import_module", absent)
-    with pytest.raises(ModelError, match=r"pip install accelsim\[onnx\]"):
+    monkeypatch.setattr(packages.importlib, "import_module", absent)
+    with pytest.raises(ModelError, match=r"pip install 'accelsim\[onnx\]'"):
         accelsim.extract(path)
 
 
