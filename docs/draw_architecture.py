@@ -195,7 +195,7 @@ def overlap() -> plt.Figure:
     return figure
 
 
-def abreast() -> plt.Figure:
+def unrolled() -> plt.Figure:
     """One line of three taps, two depthwise groups, four pixels unrolled: which cell holds which weight."""
     taps, groups, pixels = 3, 2, 4
     figure, axes = canvas(9.6, 4.4, 12, 5.5)
@@ -229,7 +229,7 @@ def main() -> None:
     """Write the pictures."""
     IMAGES.mkdir(exist_ok=True)
     plt.rcParams.update({"svg.hashsalt": "accelsim", "font.family": "DejaVu Sans"})
-    for name, draw in (("machine", machine), ("array", array), ("overlap", overlap), ("abreast", abreast)):
+    for name, draw in (("machine", machine), ("array", array), ("overlap", overlap), ("unrolled", unrolled)):
         figure = draw()
         figure.savefig(IMAGES / f"{name}.svg", bbox_inches="tight", metadata={"Date": None})
         plt.close(figure)

@@ -12,7 +12,7 @@ from accelsim.report.comparison import compare as compare_network
 
 from .application import application, guarded
 from .arithmetic import Labels, read_labels
-from .models import open_model
+from .models import no_example, open_model
 from .options import Engine, Input, Json, Lanes, Model, Trust, read_inputs
 from .output import write_json, write_tables
 from .status import OK, CallError
@@ -48,7 +48,7 @@ def compare(
     """
     source = open_model(model, engine, lanes, read_inputs(inputs), trust=trust)
     if source.x is None:
-        raise CallError(f"{model}: a saved network carries no example input; give one with --input")
+        raise no_example(model)
     for name in beside or ():
         if name not in NAMES:
             raise CallError(f"--with {name}: no such arithmetic; there are {', '.join(NAMES)}")

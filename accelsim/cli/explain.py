@@ -18,7 +18,7 @@ from accelsim.report.pages import to_markdown
 from accelsim.report.worked_example import LayerExample, work_through
 
 from .application import application, guarded
-from .models import Source, open_model
+from .models import Source, no_example, open_model
 from .options import Engine, Input, Json, Lanes, Limit, Model, Trust, limits_of, read_inputs
 from .output import Failures, write_json, write_tables
 from .status import OK, WRONG_OUTPUTS, CallError
@@ -112,7 +112,7 @@ def _check_call(source: Source, model: str, names: list[str], element: int) -> N
     if not 0 <= element < size:
         raise CallError(f"--element {element}: {names[0]}'s output has {size:,} elements; give 0 to {size - 1}")
     if source.x is None:
-        raise CallError(f"{model}: a saved network carries no example input; give one with --input")
+        raise no_example(model)
 
 
 def _torch_codes(source: Source) -> dict[str, np.ndarray] | None:

@@ -60,6 +60,11 @@ class Source:
             return extract(self.model, self.example, engine=self.network.engine, lanes=lanes)
 
 
+def no_example(argument: str) -> CallError:
+    """The error for a file that does not say what to run its model on."""
+    return CallError(f"{argument}: this file carries no example input; give one with --input")
+
+
 def open_model(
     argument: str, engine: str | None = None, lanes: str = "host", x: Any = None, *, trust: bool = False
 ) -> Source:
@@ -116,7 +121,7 @@ def _script(argument: str, engine: str | None, x: Any, trust: bool) -> Any:
     if whole_characters(argument) != argument:
         raise CallError(f"{argument}: PyTorch opens only files whose names are UTF-8; rename it")
     if x is None:
-        raise CallError(f"{argument}: a TorchScript file carries no example input; give one with --input")
+        raise no_example(argument)
     give_stdout_away()
     pytorch()
     from accelsim.frontend.load import load_script

@@ -58,7 +58,8 @@ def sweep(
     retry: Annotated[
         bool,
         typer.Option(
-            "--retry", help="Run the points of the store again that crashed (killed, out of memory, or by a bug)."
+            "--retry",
+            help="Run the points of the store again that crashed (killed, out of memory, by a bug) or met a limit.",
         ),
     ] = False,
     engine: Engine = None,
@@ -112,7 +113,7 @@ def sweep(
     pictures = draw(lambda: _figure(done), plot, failures)
     _write(done, store, pictures, as_json)
     if done.crashed:
-        say(f"{done.crashed} of {count} points crashed; --retry runs them again")
+        say(f"{done.crashed} of {count} points crashed or met a limit; --retry runs them again")
     return failures.status(OK if done.best is not None and not done.crashed else WRONG_OUTPUTS)
 
 

@@ -68,6 +68,7 @@ def compile_with_plans(
     lowered = lower(network, units, limits)
     most = limits.instructions_for(given_bytes(network))
 
+    @collector_at_rest()
     def build(decisions: Decisions, known: set[Hashable]) -> Compilation | None:
         view = decisions.view(accelerator)
         placement = place(lowered, view.buffers.activation.bytes, layouts(lowered, view), decisions.streamed)
@@ -91,11 +92,7 @@ def compile_with_plans(
         )
         return Compilation(program, lowered, placement, fusions, plans, units, emitted, tuple(order), decisions)
 
-    def at_rest(decisions: Decisions, known: set[Hashable]) -> Compilation | None:
-        with collector_at_rest():
-            return build(decisions, known)
-
-    return fastest(at_rest, accelerator, effort)
+    return fastest(build, accelerator, effort)
 
 
 def _new(key: Hashable, known: set[Hashable]) -> bool:

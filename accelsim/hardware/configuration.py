@@ -234,7 +234,7 @@ class Accelerator(_Part):
         A file of that very name comes first. Raises ConfigurationError for what is neither, for a file that cannot be
         read or is not YAML, and for one that is no configuration.
         """
-        if str(source) in shipped.names() and not os.path.exists(source):
+        if not os.path.exists(source) and str(source) in shipped.names():
             return cls.from_dict(from_yaml(shipped.text(str(source))), str(source))
         try:
             data = from_yaml(read_text(source, CONFIGURATION_BYTES))

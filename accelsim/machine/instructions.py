@@ -34,7 +34,7 @@ SEMANTICS: Mapping[type[Instruction], Semantics] = {
 
 def occupancy(instruction: Instruction, accelerator: Accelerator, before: Times = (), opened: int = 0) -> Occupancy:
     """How an instruction of the mac or the post unit fills its unit's cycles; `before` and `opened` as in `Timing`."""
-    timing = SEMANTICS[type(instruction)].occupancy
+    timing = semantics_of(instruction).occupancy
     if timing is None:
         raise AssertionError(f"{instruction.mnemonic}: its time is DRAM's")
     return timing(instruction, accelerator, before, opened)

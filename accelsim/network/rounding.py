@@ -65,7 +65,7 @@ def matrix_rounding(network: Network, node: Convolution | Linear, *, folded: boo
     (qx - zx) * (qw - zw).
     """
     source, result = network.values[node.inputs[0]].affine, network.values[node.name].affine
-    offset = zero_point_offset(node, source) if folded and source.zero_point else None
+    offset = zero_point_offset(source, weight_sums(node)) if folded and source.zero_point else None
     return layer_rounding(node, source, result, network.engine, network.kernels, offset)
 
 
@@ -159,9 +159,12 @@ def centred_weights(node: Convolution | Linear) -> np.ndarray:
     return codes - zero_points.reshape(-1, *[1] * (codes.ndim - 1))
 
 
-def zero_point_offset(node: Convolution | Linear, source: Affine) -> np.ndarray:
-    """What the input's zero point takes out of each channel's sums of raw codes: `-zx * sum(qw - zw)`, int64."""
-    return -source.zero_point * weight_sums(node)
+def zero_point_offset(source: Affine, sums: np.ndarray) -> np.ndarray:
+    """What the input's zero point takes out of each channel's sums of raw codes: `-zx * sum(qw - zw)`, int64.
+
+    `sums`: of the channel's centred weights.
+    """
+    return -source.zero_point * sums
 
 
 def weight_sums(node: Convolution | Linear) -> np.ndarray:

@@ -55,7 +55,7 @@ def layer_scales(network: Network, node: Convolution | Linear, *, folded: bool) 
         bias=node.weights.bias,
         relu=node.relu,
         channels=rounding.output_channels(node),
-        offset=rounding.zero_point_offset(node, source).astype(np.int32) if folded else None,
+        offset=rounding.zero_point_offset(source, rounding.weight_sums(node)).astype(np.int32) if folded else None,
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import KernelSet
 from accelsim.errors import FormatError
-from accelsim.reading import read_text, shown
+from accelsim.reading import read_text, regular_file, shown
 
 from .graph import Convolution, Linear, Network, Value, Weights
 
@@ -41,6 +41,7 @@ _CONVOLUTION = (
 def is_topology(path: str | Path) -> bool:
     """Whether a file is text whose first line names the columns of a topology."""
     try:
+        regular_file(path)
         with open(path, encoding="utf-8") as file:
             first = file.readline(1000)
     except (OSError, ValueError):

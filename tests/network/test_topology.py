@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +101,10 @@ def test_other_files_are_none(place: Path) -> None:
     assert [is_topology(name) for name in ("net.csv", "gemm.csv", "notes.txt", "bytes", "nothing")] == [
         True, True, False, False, False
     ]  # fmt: skip
+
+
+def test_a_pipe_is_not_waited_for(place: Path) -> None:
+    os.mkfifo("pipe")
+    assert not is_topology("pipe")
+    with pytest.raises(FormatError, match="no such file"):
+        accelsim.extract("pipe")

@@ -177,8 +177,10 @@ class MatrixEmitter:
                     self._store(tile, 0, self.operation.outputs, gathered)
 
     def _interleaved_groups(self) -> Iterator[list[tuple[_Positions, int]]]:
-        """The tiles, each with the number of a block, in the order of the loops, those together that are worked on in
-        step."""
+        """The pixel tiles, each with the number of a channel tile, in the order of the loops.
+
+        Those of a list go through each reduction tile in turn.
+        """
         numbers = range(len(self.blocks))
         if self.plan.pixels_outer:
             loops = [[(tile, number) for number in numbers] for tile in self.tiles]

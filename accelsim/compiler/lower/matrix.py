@@ -150,7 +150,7 @@ def _append(
             groups,
             np.ascontiguousarray(layout.astype(np.int8)),
             zero_points,
-            machine_rule(state.network, node, state.units[node.name].rule, -affine.zero_point * sums),
+            machine_rule(state.network, node, state.units[node.name].rule, rounding.zero_point_offset(affine, sums)),
             affine.zero_point,
             affine.dtype == "int8",
         )

@@ -118,7 +118,7 @@ def planned(
 
     if array(1 if interleaved or depth_parts == 1 else tiles) > limit:
         return None
-    tiling = _Counted(
+    sizes = Tiling(
         images=images,
         lines=lines,
         pixels=pixels,
@@ -129,6 +129,9 @@ def planned(
         unroll_groups=mapping.unroll_groups,
         pixels_outer=pixels_outer,
         interleaved=interleaved,
+    )
+    tiling = _Counted(
+        **vars(sizes),
         parts=-(-shape.group_channels // channels),
         depth_parts=depth_parts,
         channel_tiles=channel_tiles,
@@ -148,16 +151,7 @@ def planned(
     post = _post_cycles(shape, accelerator, allocation, tiling, places)
     cost, bound = _cost(shape, accelerator, allocation, tiling, places, moves, mac, post)
     return MatrixPlan(
-        images=images,
-        lines=lines,
-        pixels=pixels,
-        outputs=outputs,
-        groups=groups,
-        channels=channels,
-        unroll_pixels=mapping.unroll_pixels,
-        unroll_groups=mapping.unroll_groups,
-        pixels_outer=pixels_outer,
-        interleaved=interleaved,
+        **vars(sizes),
         whole_input=places.whole_input,
         gather=places.gather,
         cost=cost,

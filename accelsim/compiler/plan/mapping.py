@@ -175,20 +175,17 @@ def least_cycles(accelerator: Accelerator, work: Work) -> int:
     """No mapping of such an instruction takes fewer cycles: a vector enters in each, and a cell does one product."""
     array = accelerator.mac_array
     if not _can_unroll(array, work):
-        return _kind(array, Banks.of(accelerator), work).way(1).least(work.vectors(1))
+        return _kind(array, Banks.of(accelerator), work.kind).way(1).least(work.vectors(1))
     macs = work.lines * work.pixels * math.prod(work.kernel) * work.channels * work.outputs
     return macs // (array.rows * array.columns)
 
 
 @lru_cache(maxsize=1 << 15)
 def _mappings(array: MacArray, banks: Banks, work: Work) -> tuple[Mapping, ...]:
-    kind, ways = _kind(array, banks, work), {}
+    kind = _kind(array, banks, work.kind)
     alone = kind.mapping(work, 1)
     # An array takes no more than a vector a cycle, so most ways are out of the question before they are timed.
-    for unroll_pixels in _unrollings(array, work):
-        least = kind.way(unroll_pixels).least(work.vectors(unroll_pixels))
-        if least <= alone.cycles:
-            ways[unroll_pixels] = least
+    ways = {unroll: kind.way(unroll).least(work.vectors(unroll)) for unroll in _unrollings(array, work)}
     best = alone
     for unroll_pixels in sorted(ways, key=lambda unroll: (ways[unroll], unroll)):
         if ways[unroll_pixels] > best.cycles:
@@ -218,7 +215,7 @@ def _can_unroll(array: MacArray, work: Work) -> bool:
 
 def mac_mapping(array: MacArray, banks: Banks, work: Work, unroll_pixels: int) -> Mapping:
     """What the machine takes for such an instruction after others like it, its operands laid out as the plan will."""
-    return _kind(array, banks, work).mapping(work, unroll_pixels)
+    return _kind(array, banks, work.kind).mapping(work, unroll_pixels)
 
 
 class _Kind:
@@ -268,12 +265,8 @@ class _Way:
         return found
 
 
-def _kind(array: MacArray, banks: Banks, work: Work) -> _Kind:
-    return _kinds(array, banks, work.kind)
-
-
 @lru_cache(maxsize=1 << 10)
-def _kinds(array: MacArray, banks: Banks, kind: Work) -> _Kind:
+def _kind(array: MacArray, banks: Banks, kind: Work) -> _Kind:
     return _Kind(array, banks, kind)
 
 

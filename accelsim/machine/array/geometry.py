@@ -26,7 +26,7 @@ class Chunks(NamedTuple):
     preload: int
 
 
-class Step(NamedTuple):
+class Transition(NamedTuple):
     """`times` a chunk is followed by another one: what the array's timing looks at."""
 
     times: int
@@ -52,15 +52,15 @@ class GroupSet:
     chunks: tuple[Chunks, ...]
 
     @cached_property
-    def steps(self) -> tuple[Step, ...]:
+    def transitions(self) -> tuple[Transition, ...]:
         """From each chunk to the one that follows it, those together that are alike."""
-        steps = Counter[tuple[int, int, int, int]]()
+        found = Counter[tuple[int, int, int, int]]()
         for chunk, after in zip(self.chunks, self.chunks[1:], strict=False):
-            steps[chunk.rows, chunk.cycles, after.cycles, after.preload] += 1
+            found[chunk.rows, chunk.cycles, after.cycles, after.preload] += 1
         for same in self.chunks:
             if same.repeats > 1:
-                steps[same.rows, same.cycles, same.cycles, same.preload] += same.repeats - 1
-        return tuple(Step(times, *step) for step, times in steps.items())
+                found[same.rows, same.cycles, same.cycles, same.preload] += same.repeats - 1
+        return tuple(Transition(times, *between) for between, times in found.items())
 
     @cached_property
     def ideal(self) -> GroupSet:

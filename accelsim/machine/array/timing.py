@@ -175,7 +175,7 @@ def _weight_stationary(tile: Tile, times: Times) -> Times:
         begin, end, between = item.chunks[0], item.chunks[-1], tile.vectors - 1
         first = max(last + begin.cycles, ready, first + max(begin.preload * weights, 1))
         # The next fold begins when the last vector of this one has had its cycles, or when its preload is done.
-        for count, _, cycles, following, preload in item.steps:
+        for count, _, cycles, following, preload in item.transitions:
             stream = between * max(cycles, port) + max(following, port)
             first += count * max(stream, preload * weights)
         last = first + between * max(end.cycles, port)
@@ -211,7 +211,7 @@ def _output_stationary(tile: Tile, times: Times) -> Times:
         start, last, token, ready = times
         start = max(last + weights, start + rows * item.chunks[0].cycles)
         # The next block begins when its transposer is full, or when this one is empty.
-        for count, indices, _, following, _ in item.steps:
+        for count, indices, _, following, _ in item.transitions:
             start += count * max(indices * weights, rows * following)
         last = start + (item.chunks[-1].rows - 1) * weights
         # The last vector moves sums into the result registers, which tokens then empty row by row.
