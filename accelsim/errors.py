@@ -47,5 +47,9 @@ class SweepError(AccelsimError):
     """A sweep's parameters or its store are wrong."""
 
 
+class InternalError(AccelsimError):
+    """Something that always holds inside this package does not: its own fault, whatever it was given."""
+
+
 class WriteError(AccelsimError):
     """A file cannot be written, or a picture not drawn."""

@@ -68,7 +68,8 @@ def compile(
     plans = [
         {
             "layer": name,
-            **dataclasses.asdict(plan),
+            **{name: value for name, value in vars(plan).items() if name != "footprint"},
+            **vars(plan.footprint),
             "fused": compilation.fused_layer(index),
             "sum_bits": needed.get(name),
         }

@@ -7,6 +7,7 @@ from dataclasses import fields
 
 import numpy as np
 
+from accelsim.compiler.plan.slots import Slots
 from accelsim.compiler.schedule.reuse import reuse
 from accelsim.errors import CompileError
 from accelsim.isa import Instruction, instruction_text
@@ -65,9 +66,22 @@ def _fused(compilation: Compilation) -> Iterator[str]:
 def _tiled(compilation: Compilation) -> Iterator[str]:
     for number, (layer, plan) in enumerate(compilation.plans):
         if plan is not None:
+            decided = {**vars(plan), **vars(plan.footprint)}
             yield f"operation {number} of {layer}: " + ", ".join(
-                f"{item.name}={getattr(plan, item.name)}" for item in fields(plan)
+                f"{name}={value}" for name, value in decided.items() if name != "footprint"
             )
+
+
+def _allocated(compilation: Compilation) -> Iterator[str]:
+    for number, tiled in enumerate(compilation.tiled):
+        if tiled is None:
+            continue
+        layer = compilation.lowered.layers[tiled.operation.layer]
+        for item in fields(tiled):
+            slots = getattr(tiled, item.name)
+            if isinstance(slots, Slots) and slots.size:
+                places = " ".join(f"{address:#x}" for address in slots.addresses)
+                yield f"operation {number} of {layer}: {item.name} of {slots.size} in {places}"
 
 
 def _listed(
@@ -100,6 +114,7 @@ PASSES: dict[str, Callable[[Compilation], Iterator[str]]] = {
     "place": _placed,
     "fuse": _fused,
     "tile": _tiled,
+    "allocate": _allocated,
     "emit": _emitted,
     "schedule": lambda compilation: _listed(compilation, [compilation.emitted[i] for i in compilation.order]),
     "reuse": lambda compilation: _listed(compilation, reuse([compilation.emitted[i] for i in compilation.order])),

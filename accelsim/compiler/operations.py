@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,6 +38,25 @@ class View:
         return math.prod(self.sizes)
 
 
+class Span(NamedTuple):
+    """What windows cover along an axis: from `start` on, which may lie in the padding; `low`..`high` - 1 lie inside."""
+
+    start: int
+    low: int
+    high: int
+
+    @property
+    def length(self) -> int:
+        """How much of the axis they cover."""
+        return max(self.high - self.low, 0)
+
+
+def span(start: int, count: int, stride: int, kernel: int, dilation: int, size: int) -> Span:
+    """What `count` windows cover of an axis of `size`, the first of which begins at `start`."""
+    stop = start + (count - 1) * stride + (kernel - 1) * dilation + 1
+    return Span(start, max(start, 0), min(stop, size))
+
+
 @dataclass(frozen=True)
 class Window:
     """A window along (depth, lines, pixels): `before` is the padding on the low side."""
@@ -46,13 +66,36 @@ class Window:
     before: Three
     dilation: Three
 
+    def under(self, axis: int, outputs: tuple[int, int], size: int) -> Span:
+        """What lies under the outputs first..last - 1 along an axis of the input, which has `size`."""
+        (first, last), stride = outputs, self.stride[axis]
+        start = first * stride - self.before[axis]
+        return span(start, last - first, stride, self.kernel[axis], self.dilation[axis], size)
+
+
+@dataclass(frozen=True)
+class TensorWeights:
+    """Weights that an operation before computed: int8 codes in DRAM, those of a sum `pitch_k` bytes apart, those of
+    neighbouring outputs `pitch_n`."""
+
+    tensor: str
+    offset: int
+    pitch_k: int
+    pitch_n: int
+
+    @property
+    def by_output(self) -> bool:
+        """Whether those of one output lie side by side, rather than one of each output."""
+        return self.pitch_k == 1 and self.pitch_n != 1
+
 
 @dataclass(frozen=True)
 class Matrix:
-    """A convolution or a linear layer: sums of raw codes times weights, requantised.
+    """A convolution, a linear layer, or a product of two activations: sums of raw codes times weights, requantised.
 
-    `weights`: int8 (outputs, kernel depth, height, width, channels of a group), `weight_zero_points` int32 (outputs,);
-    `rule` folds in what the input's zero point leaves; padding has the code `pad`.
+    `weights`: int8 (outputs, kernel depth, height, width, channels of a group), or where a tensor has them;
+    `weight_zero_points` int32 (outputs,). Padding has the code `pad`. `rule` folds in what the input's zero point
+    leaves; of weights that are not known now the array takes `zero_source` off the codes, in a second pass over them.
     """
 
     layer: int
@@ -60,11 +103,12 @@ class Matrix:
     target: View
     window: Window
     groups: int
-    weights: np.ndarray = field(repr=False, compare=False)
+    weights: np.ndarray | TensorWeights = field(repr=False, compare=False)
     weight_zero_points: np.ndarray = field(repr=False, compare=False)
     rule: MatrixRule = field(compare=False)
     pad: int
     signed: bool
+    zero_source: int = 0
 
     @property
     def outputs(self) -> int:
@@ -75,24 +119,6 @@ class Matrix:
     def constants(self) -> np.ndarray:
         """The rule's constants, uint32 (planes, outputs)."""
         return planes(self.rule, self.outputs)
-
-
-@dataclass(frozen=True)
-class MatrixProduct:
-    """A batch of matrix products of activations (..., M, K) and (..., K, N), requantised by `rule`.
-
-    Each form has one stride an axis and the whole batch; the rows of `source` and `target` are dense. `weights` holds
-    int8 codes in DRAM. `zero_source` and `zero_weights` are taken off the codes; `signed`: those of `source` are int8.
-    """
-
-    layer: int
-    source: Form
-    weights: Form
-    target: Form
-    rule: Requantization = field(compare=False)
-    zero_source: int
-    zero_weights: int
-    signed: bool
 
 
 @dataclass(frozen=True)
@@ -124,6 +150,19 @@ class Pool:
     reduction: Reduction
     parts: tuple[PoolPart, ...]
     signed: bool
+
+    def lines_under(self, first: int, last: int) -> Span:
+        """The input lines under the output lines first..last - 1."""
+        spans = []
+        for part in self.parts:
+            top, bottom = max(part.first[0], first), min(part.first[0] + part.count[0], last)
+            if top < bottom:
+                start = part.start[0] + (top - part.first[0]) * part.stride[0]
+                spans.append(
+                    span(start, bottom - top, part.stride[0], part.kernel[0], part.dilation[0], self.source.sizes[2])
+                )
+        starts, lows, highs = zip(*spans, strict=True)
+        return Span(min(starts), min(lows), max(highs))
 
 
 @dataclass(frozen=True)
@@ -184,7 +223,7 @@ class Copy:
         return math.prod(count for count, _, _ in self.loops)
 
 
-Operation = Matrix | MatrixProduct | Pool | Elementwise | Copy
+Operation = Matrix | Pool | Elementwise | Copy
 
 
 def sources_of(operation: Operation) -> tuple[str, ...]:
@@ -194,8 +233,8 @@ def sources_of(operation: Operation) -> tuple[str, ...]:
             return tuple(tensor for tensor, _ in operation.sources)
         case Copy():
             return (operation.source[0],)
-        case MatrixProduct():
-            return (operation.source.tensor, operation.weights.tensor)
+        case Matrix(weights=TensorWeights() as weights):
+            return (operation.source.tensor, weights.tensor)
     return (operation.source.tensor,)
 
 

@@ -5,7 +5,8 @@ lay out       which of them get gaps between pixels, if they stay on the chip (p
 place         which tensors stay in the activation buffer (plan/residency.py)
 fuse          which element-wise operations work on the tiles of the matrix operation before them (plan/fusion.py)
 tile          how each matrix operation is cut, by a search over costs (plan/tiling.py)
-emit          operations -> instructions (emit/*.py)
+allocate      every tile gets its slots in the buffers (plan/allocation.py); a check of that (plan/verifier.py)
+emit          tiles -> instructions (emit/*.py)
 schedule      element-wise work goes up to where its operands are ready, constants are loaded ahead (schedule/)
 reuse         a mac that takes the weights of the one before is told so
 synchronize   wait and signal fields
@@ -25,14 +26,16 @@ from accelsim.compiler.emit.elementwise import emit_elementwise
 from accelsim.compiler.emit.emitter import Emitter
 from accelsim.compiler.emit.matrix import MatrixEmitter
 from accelsim.compiler.emit.pool import emit_copy, emit_pool
-from accelsim.compiler.emit.product import emit_product
 from accelsim.compiler.forms import Form
 from accelsim.compiler.lower.network import lower
+from accelsim.compiler.plan.allocation import allocate
 from accelsim.compiler.plan.fusion import Fusion, allocation_of, fuse
 from accelsim.compiler.plan.layout import layouts
 from accelsim.compiler.plan.matrix import MatrixPlan
 from accelsim.compiler.plan.residency import Placement, place
+from accelsim.compiler.plan.tiled import Tiled, TiledCopy, TiledElementwise, TiledMatrix, TiledPool
 from accelsim.compiler.plan.tiling import choose
+from accelsim.compiler.plan.verifier import verify
 from accelsim.compiler.schedule.reuse import reuse
 from accelsim.compiler.schedule.scheduling import schedule
 from accelsim.compiler.schedule.synchronization import synchronize
@@ -45,7 +48,7 @@ from accelsim.network import Network
 from accelsim.network.costs import given_bytes
 from accelsim.network.substitution import layer_units
 
-from .operations import Copy, Elementwise, Lowered, Matrix, MatrixProduct, Operation, Pool, target_of
+from .operations import Lowered, Matrix, target_of
 from .tuning import Compilation, Decisions, fastest
 
 
@@ -80,7 +83,9 @@ def compile_with_plans(
         cuts = tuple(None if plan is None else plan.decided() for _, plan in plans)
         if not _new((view.buffers, placement.key, fused, cuts, decisions.gap), known):
             return None
-        emitter = _emitted(lowered, view, placement, fusions, plans, most)
+        tiled = allocate(lowered, view, placement, fusions, plans)
+        verify(lowered, view, placement, tiled)
+        emitter = _emitted(lowered, view, placement, tiled, most)
         probes = _probes(emitter, network)
         order = _order(emitter, probes)
         emitted = tuple(emitter.instructions)
@@ -90,7 +95,18 @@ def compile_with_plans(
         program = _program(
             network, accelerator, emitter, probes, order, instructions, emitter.image.end + decisions.gap
         )
-        return Compilation(program, lowered, placement, fusions, plans, units, emitted, tuple(order), decisions)
+        return Compilation(
+            program=program,
+            lowered=lowered,
+            placement=placement,
+            fusions=fusions,
+            plans=plans,
+            tiled=tiled,
+            units=units,
+            emitted=emitted,
+            order=tuple(order),
+            decisions=decisions,
+        )
 
     return fastest(build, accelerator, effort)
 
@@ -129,22 +145,19 @@ def _emitted(
     lowered: Lowered,
     accelerator: Accelerator,
     placement: Placement,
-    fusions: Mapping[int, Fusion],
-    plans: Sequence[tuple[str, MatrixPlan | None]],
+    tiled: Sequence[Tiled | None],
     most_instructions: int,
 ) -> Emitter:
     """The instructions of every operation."""
-    passing = [target_of(lowered.operations[index]) for index in fusions]
+    passing = [target_of(item.operation) for item in tiled if isinstance(item, TiledMatrix) and item.fusion is not None]
     emitter = Emitter(lowered, accelerator, placement, passing, most_instructions)
-    for index, operation in enumerate(lowered.operations):
-        if index - 1 in fusions:
+    for item in tiled:
+        if item is None:
             continue
-        name, plan = plans[index]
-        emitter.layer = operation.layer
-        fusion = fusions.get(index)
-        emitter.staging = placement.staging[index] if fusion is None else fusion.staging
+        emitter.layer = item.operation.layer
+        name = lowered.layers[emitter.layer]
         try:
-            _emit(emitter, operation, plan, fusion)
+            _emit(emitter, item)
         except AssemblyError as error:
             raise CompileError(f"{name}: does not fit the instruction set: {error}") from None
         except CompileError as error:
@@ -195,20 +208,16 @@ def _program(
     )
 
 
-def _emit(emitter: Emitter, operation: Operation, plan: MatrixPlan | None, fusion: Fusion | None) -> None:
-    """Emit an operation, a matrix as its plan says."""
-    match operation:
-        case Matrix():
-            assert plan is not None
-            MatrixEmitter(emitter, emitter.placement.laid_out(operation), plan, fusion).emit()
-        case MatrixProduct():
-            emit_product(emitter, operation)
-        case Elementwise():
-            emit_elementwise(emitter, operation)
-        case Pool():
-            emit_pool(emitter, emitter.placement.laid_out(operation))
-        case Copy():
-            emit_copy(emitter, operation)
+def _emit(emitter: Emitter, tiled: Tiled) -> None:
+    match tiled:
+        case TiledMatrix():
+            MatrixEmitter(emitter, tiled).emit()
+        case TiledElementwise():
+            emit_elementwise(emitter, tiled)
+        case TiledPool():
+            emit_pool(emitter, tiled)
+        case TiledCopy():
+            emit_copy(emitter, tiled)
 
 
 def _port(emitter: Emitter, name: str, form: Form) -> Port:

@@ -18,6 +18,7 @@ from accelsim.arithmetic.requantize import Requantization
 from accelsim.arithmetic.thresholds import Thresholds
 from accelsim.arithmetic.units import UnitRule
 from accelsim.errors import CompileError
+from accelsim.hardware.configuration import Arithmetic
 from accelsim.isa import Instruction, RequantFixed, RequantGemmlowp, Requantize, RequantTextbook, RequantThresholds
 from accelsim.network import Convolution, Linear, Network
 from accelsim.network.substitution import reachable_sums
@@ -86,6 +87,15 @@ def _check(name: str, constants: np.ndarray) -> None:
 def planes(rule: Rule, channels: int) -> np.ndarray:
     """The constants of all channels as they stand in the parameter buffer, uint32 (planes, channels)."""
     return rule.planes(channels) if isinstance(rule, Requantization) else rule.planes()
+
+
+def check_unit(rule: Rule, arithmetic: Arithmetic) -> None:
+    """Raises CompileError for a rule in binary32, which a product of two activations has, on a unit without."""
+    if isinstance(rule, Requantization) and arithmetic.name != "float32_exact":
+        raise CompileError(
+            f"a product of two activations is requantised in float32_exact only, and this machine's requant unit has "
+            f"{arithmetic}; set requant_unit.arithmetic: float32_exact"
+        )
 
 
 def instruction(rule: Rule, **tile: Any) -> Instruction:

@@ -17,6 +17,7 @@ from accelsim.compiler.plan.fusion import Fusion, allocation_of
 from accelsim.compiler.plan.matrix import Allocation, MatrixPlan
 from accelsim.compiler.plan.residency import Placement
 from accelsim.compiler.plan.shape import Shape
+from accelsim.compiler.plan.tiled import Tiled
 from accelsim.compiler.plan.tiling import near
 from accelsim.errors import CompileError
 from accelsim.hardware import Accelerator
@@ -73,14 +74,15 @@ class Decisions:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Compilation:
     """A program and what every pass left on the way: the operations, where their tensors live, and the instructions
     before they were synchronised.
 
-    `plans`: for each operation its layer's name and, for a matrix, its plan; `fusions`: by the number of their matrix
-    operation. `units`: how each layer of sums is requantised, with the certificate where that is in fixed point.
-    `order`: the numbers in `emitted` of the program's instructions. `decisions`: what was not left to the passes.
+    `plans`: for each operation its layer's name and, for a matrix, its plan; `tiled`: its tiles. `fusions`: by the
+    number of their matrix operation. `units`: how each layer of sums is requantised, with the certificate where that is
+    in fixed point. `order`: the numbers in `emitted` of the program's instructions. `decisions`: what was not left to
+    the passes.
     """
 
     program: Program
@@ -88,6 +90,7 @@ class Compilation:
     placement: Placement
     fusions: Mapping[int, Fusion]
     plans: tuple[tuple[str, MatrixPlan | None], ...]
+    tiled: tuple[Tiled | None, ...]
     units: Mapping[str, LayerUnit]
     emitted: tuple[Instruction, ...]
     order: tuple[int, ...]

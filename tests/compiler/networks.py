@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,11 @@ import numpy as np
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import KernelSet
 from accelsim.compiler import compile
+from accelsim.compiler.operations import Three, Window
+from accelsim.compiler.plan.shape import Shape
 from accelsim.errors import CompileError
 from accelsim.hardware import Accelerator
+from accelsim.hardware.configuration import MacArray
 from accelsim.isa import Program
 from accelsim.network import (
     Add,
@@ -31,6 +35,35 @@ from accelsim.network import (
 from accelsim.network.graph import Maximum
 
 KERNELS = KernelSet("avx2", "vnni")
+
+
+def matrix_shape(
+    target: Sequence[int],
+    source: Sequence[int],
+    kernel: int | tuple[int, int],
+    *,
+    stride: int = 1,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    array: MacArray,
+    banks: Sequence[int],
+) -> Shape:
+    """A convolution of one image: (lines, pixels, channels) of its output and of its input, no padding.
+
+    `banks` of the activations, of the weights and of the accumulators.
+    """
+
+    def three(value: int | tuple[int, int], depth: int) -> Three:
+        return (depth, value, value) if isinstance(value, int) else (depth, *value)
+
+    window = Window(three(kernel, 1), three(stride, 1), (0, 0, 0), three(dilation, 1))
+    (out_lines, out_pixels, outputs), (lines, pixels, channels) = target, source
+    activation, weight, accumulator = banks
+    return Shape(
+        images=1, out_depth=1, out_lines=out_lines, out_pixels=out_pixels, outputs=outputs,
+        depth=1, lines=lines, pixels=pixels, channels=channels, groups=groups, window=window, planes=3,
+        array=array, banks=activation, weight_banks=weight, accumulator_banks=accumulator,
+    )  # fmt: skip
 
 
 class Draft:

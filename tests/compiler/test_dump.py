@@ -63,6 +63,6 @@ def test_reuse_and_synchronize_differ_in_nothing_but_tokens(compilation: pipelin
 
 
 def test_a_pass_that_there_is_not_is_refused(compilation: pipeline.Compilation) -> None:
-    names = "lower, place, fuse, tile, emit, schedule, reuse, synchronize, time"
+    names = "lower, place, fuse, tile, allocate, emit, schedule, reuse, synchronize, time"
     with pytest.raises(CompileError, match=f"'fold' is no pass; the passes are {names}"):
         dump(compilation, "fold")

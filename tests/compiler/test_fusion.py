@@ -96,7 +96,7 @@ def test_a_fused_operation_works_on_blocks_of_channels(activation: int, images: 
     compilation = compile_with_plans(network, wide_machine(activation * images), effort=0)
     (fusion,) = compilation.fusions.values()
     assert fusion.plan.outputs < WIDE
-    assert not fusion.plan.gather
+    assert not fusion.plan.footprint.gather
     every_value_is_right(draft, network, compilation)
 
 
@@ -146,7 +146,7 @@ def test_where_body_and_tail_differ_tiles_have_all_channels() -> None:
         compilation = compile_with_plans(network, wide_machine(activation), effort=0)
         assert [len(op.pieces) for op in compilation.lowered.operations if isinstance(op, Elementwise)] == [2]
         for fusion in compilation.fusions.values():
-            assert fusion.plan.gather or fusion.plan.outputs == WIDE - 1
+            assert fusion.plan.footprint.gather or fusion.plan.outputs == WIDE - 1
         x = draft.data()
         outputs = accelsim.simulate(compilation.program, x).outputs
         assert np.array_equal(outputs[0].quantized, network.run(x)[0].quantized)

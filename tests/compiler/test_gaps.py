@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -12,16 +13,14 @@ import pytest
 
 import accelsim
 from accelsim.compiler import compile_with_plans, pipeline
-from accelsim.compiler.emit.elementwise import _by_line
-from accelsim.compiler.operations import Matrix, Run
+from accelsim.compiler.operations import Elementwise, Matrix, Run
 from accelsim.compiler.plan import layout
 from accelsim.compiler.plan.layout import Layout
-from accelsim.compiler.plan.shape import Shape
 from accelsim.errors import CompileError
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from networks import Draft
+from networks import Draft, matrix_shape
 from test_random_networks import random_machine, random_network
 
 EDGE = accelsim.Accelerator.from_yaml(Path(__file__).parents[2] / "configs" / "edge_16x16.yaml")
@@ -95,7 +94,7 @@ def test_a_tile_s_pitches_keep_each_vector_in_banks_of_its_own(seed: int) -> Non
     banks = int(rng.choice([1, 3, 4, 16, 64] if seed < 150 else [1, 3, 4, 12, 16]))
     pixels = kernel[1] + int(rng.integers(0, 9))
     array = EDGE.mac_array.model_copy(update={"rows": rows})
-    shape = Shape(1, 1, 8, 8, 8, 1, 8, 8, held, 1, (1, *kernel), (1, 1, 1), (1, *dilation), 3, array, banks, 16, 16)
+    shape = matrix_shape((8, 8, 8), (8, 8, held), kernel, dilation=dilation, array=array, banks=(banks, 16, 16))
     pixel, line = shape.pitches(held, pixels, channels, 1, 1)
     assert held <= pixel < held + banks
     assert pixels * pixel <= line < pixels * pixel + banks
@@ -158,11 +157,11 @@ def check_random_gaps(seed: int, monkeypatch: pytest.MonkeyPatch) -> int:
     rng = np.random.default_rng(seed)
     draft, network = random_network(rng)
     machine = random_machine(rng)
-    gap = int(rng.integers(1, 20))
+    gap, between = int(rng.integers(0, 20)), int(rng.choice([0, 1, 3, 16]))
 
-    def wanted(operation: Matrix, accelerator: accelsim.Accelerator, *, gaps_in_lines: bool) -> Layout:
+    def wanted(operation: Matrix, accelerator: accelsim.Accelerator, works: Sequence[Elementwise]) -> Layout:
         *_, pixels, channels = operation.source.sizes
-        return Layout(pixels, channels, channels, pixels * channels + gap)
+        return Layout(pixels, channels, channels + between, pixels * (channels + between) + gap)
 
     monkeypatch.setattr(layout, "_layout", wanted)
     try:
@@ -187,11 +186,21 @@ def test_many_random_networks_with_random_gaps(start: int, monkeypatch: pytest.M
         check_random_gaps(seed, monkeypatch)
 
 
-@pytest.mark.parametrize("run", [Run(0, 40), Run(3, 4), Run(3, 5), Run(7, 30), Run(8, 8), Run(2, 13, 3, 20)])
-def test_rows_cross_no_border(run: Run) -> None:
-    line = 8
-    elements = {run.start + row * run.pitch + i for row in range(run.lines) for i in range(run.length)}
-    rows = [(part.start + row * part.pitch, part.length) for part in _by_line(run, line) for row in range(part.lines)]
-    assert {start + i for start, length in rows for i in range(length)} == elements
-    assert sum(length for _, length in rows) == len(elements)
-    assert all(start // line == (start + length - 1) // line for start, length in rows)
+RUNS = [Run(0, 40), Run(3, 4), Run(3, 5), Run(7, 30), Run(8, 8), Run(2, 13, 3, 20)]
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("pitches", [(2, 9), (3, 12), (3, 14), (2, 8)], ids=str)
+def test_rows_are_where_their_first_element_and_their_pitch_say(run: Run, pitches: tuple[int, int]) -> None:
+    layout = Layout(pixels=4, channels=2, pixel_pitch=pitches[0], line_pitch=pitches[1])
+    elements = [run.start + row * run.pitch + i for row in range(run.lines) for i in range(run.length)]
+    rows = list(layout.rows(run))
+    found = [
+        part.start + row * part.pitch + i for part in rows for row in range(part.lines) for i in range(part.length)
+    ]
+    assert sorted(found) == sorted(elements)
+    for part in rows:
+        pitch = layout.place(part.pitch)
+        for row, i in product(range(part.lines), range(part.length)):
+            address = layout.place(part.start) + row * pitch + i
+            assert address == layout.place(part.start + row * part.pitch + i)

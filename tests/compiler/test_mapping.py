@@ -15,13 +15,12 @@ from accelsim.compiler import compile_with_plans
 from accelsim.compiler.plan.mapping import Banks, Mapping, mac_mapping, mappings
 from accelsim.compiler.plan.shape import Shape
 from accelsim.hardware import Accelerator
-from accelsim.hardware.folds import weights_by_output
 from accelsim.isa import Mac
 from accelsim.machine.array.timing import mac_occupancy
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from networks import Draft
+from networks import Draft, matrix_shape
 
 EDGE = accelsim.Accelerator.from_yaml("edge_16x16")
 DATAFLOWS = ["weight_stationary", "output_stationary", "input_stationary"]
@@ -47,26 +46,27 @@ def random_shape(rng: random.Random, machine: Accelerator) -> Shape:
     kernel, stride, dilation = rng.randint(1, 4), rng.randint(1, 3), rng.choice([1, 1, 1, 2, 3])
     groups = rng.choice([1, 1, 1, 2, 3, 8, 20])
     channels, outputs = groups * rng.randint(1, 40 // groups + 1), groups * rng.randint(1, 60 // groups + 1)
-    window = (1, kernel, kernel), (1, stride, stride), (1, dilation, dilation)
     lines, pixels = rng.randint(1, 9), rng.randint(1, 30)
-    return Shape(
-        1, 1, lines, pixels, outputs, 1, 99, 99, channels, groups, *window, 3, machine.mac_array, *Banks.of(machine)
-    )
+    shape = matrix_shape(
+        (lines, pixels, outputs), (99, 99, channels), kernel, stride=stride, dilation=dilation, groups=groups,
+        array=machine.mac_array, banks=Banks.of(machine),
+    )  # fmt: skip
+    # Weights from a tensor lie one way or the other; no window is wider than a pixel then.
+    return replace(shape, by_output=rng.choice([None, False, True])) if kernel == 1 else shape
 
 
 def instruction(shape: Shape, mapping: Mapping, pitches: tuple[int, int]) -> Mac:
     """The instruction of such a layer with all its operands as the compiler lays them out."""
     unroll_pixels = mapping.unroll_pixels
-    held, each = shape.channels, shape.outputs // shape.groups
     pixel, line = pitches
     kernel, stride = shape.kernel[2], shape.stride[2]
-    by_output = weights_by_output(shape.array, unroll_pixels, kernel, stride)
+    weights = shape.weight_layout(shape.group_channels, shape.outputs, shape.groups, unroll_pixels)
     return Mac(
         activation=0, line_pitch=line, pixel_pitch=pixel, out_height=shape.out_lines, out_width=shape.out_pixels,
-        kernel_height=shape.kernel[1], kernel_width=kernel, channels=held, height=999, width=999,
+        kernel_height=shape.kernel[1], kernel_width=kernel, channels=shape.channels, height=999, width=999,
         stride_y=shape.stride[1], stride_x=stride, dilation_y=shape.dilation[1], dilation_x=shape.dilation[2],
-        outputs=shape.outputs, groups=shape.groups, weight=0, weight_pitch_k=1 if by_output else shape.outputs,
-        weight_pitch_n=shape.weight_pitch(held // shape.groups, each, unroll_pixels) if by_output else 1,
+        outputs=shape.outputs, groups=shape.groups, weight=0,
+        weight_pitch_k=weights.pitch_k, weight_pitch_n=weights.pitch_n,
         accumulator=0, unroll_groups=mapping.unroll_groups, unroll_pixels=unroll_pixels,
         accumulator_gap=shape.accumulator_gap(shape.outputs, shape.groups, unroll_pixels, mapping.unroll_groups),
     )  # fmt: skip
@@ -125,7 +125,8 @@ def test_no_way_to_unroll_that_was_left_out_is_faster(dataflow: str) -> None:
     for seed in range(60):
         rng = random.Random(seed)
         machine = machine_of(rng, dataflow, rng.randint(1, 64))
-        shape = replace(random_shape(rng, machine), dilation=(1, 1, 1))
+        shape = random_shape(rng, machine)
+        shape = replace(shape, window=replace(shape.window, dilation=(1, 1, 1)))
         work = shape.work(shape.out_lines, shape.out_pixels, shape.group_channels, shape.outputs, shape.groups, None)
         best = min(mapping.cycles for mapping in mappings(machine, work))
         if work.stride <= work.kernel[1]:

@@ -124,28 +124,36 @@ def test_the_first_operands_zero_point_takes_a_second_pass(zero: int, passes: in
     assert accelsim.simulate(program).layers[0].macs == passes * 4 * 6 * 5
 
 
-@pytest.mark.parametrize(
-    ("buffer", "size"), [("weight", 5), ("activation", 6), ("parameter", 4)], ids=["weight", "activation", "parameter"]
-)
-def test_a_product_that_does_not_fit_names_the_buffer(buffer: str, size: int) -> None:
-    machine = EDGE.to_dict()
-    machine["buffers"][buffer] = {"bytes": size, "banks": 1}
-    with pytest.raises(CompileError, match=rf"y: .* the {buffer} buffer.*enlarge buffers.{buffer}.bytes"):
-        accelsim.compile(_small((3, 7)), accelsim.Accelerator.from_dict(machine))
-
-
-def test_as_many_rows_as_the_fields_take_are_one_tile() -> None:
-    a, b = (Affine(0.25, 3, "uint8"), Affine(0.25, 128, "uint8"))
-    shapes = {"a": ((1, 9000, 2), a), "b": ((1, 2, 2), b), "y": ((1, 9000, 2), Affine(4.0, 9, "uint8"))}
-    values = {name: _value(name, shape, affine) for name, (shape, affine) in shapes.items()}
-    network = Network("fbgemm", KERNELS, values, (Matmul("y", ("a", "b")),), ("a", "b"), ("y",))
-    machine = EDGE.replace(**{"buffers.activation.bytes": 1 << 20, "buffers.accumulator.bytes": 1 << 18})
+def _run(network: Network, machine: accelsim.Accelerator, seed: int = 0) -> accelsim.Program:
+    """Its program, which computes what the reference executor does."""
     program = accelsim.compile(network, machine, effort=0)
-    assert {mac.out_width for mac in program.instructions if isinstance(mac, Mac)} == {9000}
-    rng = np.random.default_rng(0)
-    x = tuple(rng.integers(0, 256, values[name].shape).astype(np.uint8) for name in "ab")
+    rng = np.random.default_rng(seed)
+    x = tuple(rng.integers(0, 256, network.values[name].shape).astype(np.uint8) for name in network.inputs)
     expected = network.run(x)[0].quantized
     assert np.array_equal(accelsim.simulate(program, x).outputs[0].quantized, expected)
+    return program
+
+
+def test_a_product_that_does_not_fit_names_the_buffer() -> None:
+    machine = EDGE.replace(**{"buffers.parameter.bytes": 3, "buffers.parameter.banks": 1})
+    with pytest.raises(CompileError, match=r"y: .* the parameter buffer.*enlarge buffers.parameter.bytes"):
+        accelsim.compile(_small((3, 7)), machine)
+
+
+@pytest.mark.parametrize(("buffer", "size"), [("weight", 5), ("activation", 6), ("weight", 1), ("accumulator", 4)])
+def test_a_sum_is_cut_where_buffers_are_tiny(buffer: str, size: int) -> None:
+    program = _run(_small((3, 7)), EDGE.replace(**{f"buffers.{buffer}.bytes": size, f"buffers.{buffer}.banks": 1}))
+    sizes = {(mac.channels, mac.outputs, mac.out_width) for mac in program.instructions if isinstance(mac, Mac)}
+    assert (6, 5, 4) not in sizes
+
+
+def test_a_tile_has_no_more_rows_than_the_fields_take() -> None:
+    a, b = (Affine(0.25, 3, "uint8"), Affine(0.25, 128, "uint8"))
+    shapes = {"a": ((1, 70_000, 1), a), "b": ((1, 1, 1), b), "y": ((1, 70_000, 1), Affine(4.0, 9, "uint8"))}
+    values = {name: _value(name, shape, affine) for name, (shape, affine) in shapes.items()}
+    network = Network("fbgemm", KERNELS, values, (Matmul("y", ("a", "b")),), ("a", "b"), ("y",))
+    program = _run(network, EDGE.replace(**{"buffers.activation.bytes": 1 << 20, "buffers.accumulator.bytes": 1 << 19}))
+    assert sum(mac.out_width for mac in program.instructions if isinstance(mac, Mac) and not mac.accumulate) == 70_000
 
 
 def test_a_product_needs_exact_requantisation() -> None:

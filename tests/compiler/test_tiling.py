@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,19 +15,21 @@ from accelsim.compiler.plan.mapping import mappings
 from accelsim.compiler.plan.matrix import Allocation, Epilogue, MatrixPlan
 from accelsim.compiler.plan.shape import Shape
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from networks import matrix_shape
+
 EDGE = accelsim.Accelerator.from_yaml(Path(__file__).parents[2] / "configs" / "edge_16x16.yaml").replace(
     **{"mac_array.dataflow": "weight_stationary", "buffers.weight.bytes": 9216, "buffers.accumulator.bytes": 8192}
 )
 SUM = Epilogue(streamed_in=1, streamed_out=1, in_place=True, operands=2, by_block=True, dense=True)
 
 
-def shape(unroll_groups: int, channels: int, outputs: int, kernel: int, groups: int = 1) -> Shape:
+def shape(side: int, channels: int, outputs: int, kernel: int, groups: int = 1) -> Shape:
     memories = EDGE.buffers
-    return Shape(
-        *(1, 1, unroll_groups, unroll_groups, outputs),
-        *(1, unroll_groups, unroll_groups, channels, groups),
-        *((1, kernel, kernel), (1, 1, 1), (1, 1, 1)),
-        *(3, EDGE.mac_array, memories.activation.banks, memories.weight.banks, memories.accumulator.banks),
+    banks = memories.activation.banks, memories.weight.banks, memories.accumulator.banks
+    return matrix_shape(
+        (side, side, outputs), (side, side, channels), kernel, groups=groups, array=EDGE.mac_array, banks=banks
     )
 
 

@@ -9,41 +9,20 @@ from accelsim.arithmetic.elementwise import FixedAdd, FloatAdd, LargerCode, Prod
 from accelsim.compiler.operations import Elementwise, Piece, Rule, Run
 from accelsim.compiler.plan.layout import Layout
 from accelsim.compiler.plan.shape import blocks
-from accelsim.errors import CompileError
-from accelsim.isa import INSTRUCTION_BYTES, Add, AddFixed, Instruction, Lookup, Memory, Multiply, Part
+from accelsim.compiler.plan.slots import Slots
+from accelsim.compiler.plan.tiled import TiledElementwise
+from accelsim.isa import Add, AddFixed, Instruction, Lookup, Memory, Multiply, Part
 from accelsim.isa.instructions.elementwise import Maximum
 
-from .emitter import Constants, Emitter, Slots
+from .emitter import Constants, Emitter, Residents
 from .transfers import loads, stores
 
-#: Tiles of element-wise work: about so many, so that loads, work and stores overlap, none smaller than the instructions
-#: that it takes (two loads, the work, a store), which come through the same DRAM.
-_PIECES, _SMALLEST = 8, 4 * INSTRUCTION_BYTES
-TABLE = 256
 
-
-def emit_elementwise(emitter: Emitter, operation: Elementwise) -> None:
-    """Chunk by chunk of the elements."""
-    operands = [*operation.sources, operation.target]
-    streamed = sum(emitter.resident(tensor) is None for tensor, _ in operands)
-    start, stop = emitter.staging
-    chunk = max(-(-operation.size // _PIECES), _SMALLEST)
-    if streamed:
-        room = (stop - start) // streamed
-        if not room:
-            raise CompileError(
-                f"no room for an element of each operand in the activation buffer ({stop - start} bytes)"
-            )
-        chunk = min(chunk, max(room // 2, 1))
-    for tensor, _ in operands:
-        layout = emitter.placement.layouts.get(tensor)
-        if layout is not None and chunk > layout.line:
-            chunk -= chunk % layout.line
-    chunk = min(chunk, Lookup.most("length"))
-    slots = Slots([start + i * chunk for i in range((stop - start) // chunk)] or [start])
-    tables = emitter.parameter_ring.slots(TABLE, 0 if operation.tables is None else len(operation.tables))
-    work = ElementwiseEmitter(emitter, operation, tables)
-    for first, last in blocks(operation.size, chunk):
+def emit_elementwise(emitter: Emitter, tiled: TiledElementwise) -> None:
+    """Tile by tile of the elements."""
+    operation, slots = tiled.operation, Residents(tiled.slots)
+    work = ElementwiseEmitter(emitter, operation, tiled.tables)
+    for first, last in blocks(operation.size, tiled.elements):
         places = []
         for tensor, offset in operation.sources:
             base = emitter.resident(tensor)
@@ -75,7 +54,7 @@ class Place(NamedTuple):
         return self.address + (element - self.first if self.layout is None else self.layout.place(element))
 
     def pitch(self, elements: int) -> int:
-        """Bytes between rows that start so many elements apart: of a layout, whole lines."""
+        """Bytes between rows that start so many elements apart: of a layout, whole lines, or pixels of a line."""
         return elements if self.layout is None or not elements else self.layout.place(elements)
 
 
@@ -88,10 +67,11 @@ class ElementwiseEmitter:
 
     def emit(self, first: int, last: int, places: Sequence[Place]) -> None:
         """Elements first..last - 1, of operands and to a result in `places`; stored if they must be."""
-        layout = next((place.layout for place in places if place.layout is not None), None)
+        layouts = [place.layout for place in places if place.layout is not None]
+        layout = min(layouts, key=lambda layout: layout.rows_of, default=None)
         for piece in self.operation.pieces:
             for rows in _clipped(piece, first, last):
-                for run in [rows] if layout is None else _by_line(rows, layout.line):
+                for run in [rows] if layout is None else layout.rows(rows):
                     where = [(place.at(run.start), place.pitch(run.pitch)) for place in places]
                     self._work(piece.rule, run.lines, run.length, where)
         self._store(Part(first, last - first), places[-1].at(first))
@@ -176,17 +156,3 @@ def _clipped(piece: Piece, first: int, last: int) -> Iterator[Run]:
             stop = min(run.start + line * run.pitch + run.length, last)
             if start < stop:
                 yield Run(start, stop - start)
-
-
-def _by_line(run: Run, line: int) -> Iterator[Run]:
-    """The elements of a run in rows none of which crosses the border of a line of so many elements."""
-    for row in range(run.lines):
-        start = run.start + row * run.pitch
-        stop = start + run.length
-        head, epilogue = min(-(-start // line) * line, stop), max(stop // line * line, start)
-        if start < head:
-            yield Run(start, head - start)
-        if head < epilogue:
-            yield Run(head, line, (epilogue - head) // line, line)
-        if max(head, epilogue) < stop:
-            yield Run(max(head, epilogue), stop - max(head, epilogue))

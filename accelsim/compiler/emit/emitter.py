@@ -1,8 +1,8 @@
-"""What emitting instructions needs: the list so far, the DRAM image, and places in the scratchpads taken in turn."""
+"""What emitting instructions needs: the list so far, the DRAM image, and what the slots of the buffers hold."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from accelsim.compiler.operations import Lowered
 from accelsim.compiler.plan.residency import Placement
+from accelsim.compiler.plan.slots import Slots
 from accelsim.errors import CompileError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Instruction, Memory, Part, Segment
@@ -42,19 +43,16 @@ class Image:
         return address
 
 
-class Slots:
-    """Places of equal size, each holding what was put there last; the one used least recently is taken next."""
+class Residents:
+    """What the slots of a buffer hold; where something new comes in, it takes the slot used least recently."""
 
-    def __init__(self, addresses: Sequence[int]) -> None:
-        self._order = list(addresses)
+    def __init__(self, slots: Slots) -> None:
+        self._order = list(slots.addresses)
         self._held: dict[int, Hashable] = {}
         self._used: dict[Hashable, int] = {}
 
-    def __len__(self) -> int:
-        return len(self._order)
-
     def get(self, key: Hashable) -> tuple[int, bool]:
-        """The place of `key`, and whether it has to be filled."""
+        """The slot of `key`, and whether it has to be filled."""
         if key in self._used:
             address = self._used[key]
             self._order.remove(address)
@@ -68,44 +66,15 @@ class Slots:
         return address, True
 
     def next(self) -> int:
-        """The place used least recently, for something that nobody asks for again."""
+        """The slot used least recently, for something that nobody asks for again."""
         return self.get(object())[0]
 
 
-class Ring:
-    """A memory that operations take turns in: each starts where the one before left off, so that what the next one
-    needs can be loaded while the one before still works on its own."""
-
-    def __init__(self, memory: str, size: int) -> None:
-        self.memory, self.size = memory, size
-        self._at = 0
-
-    def slots(self, size: int, count: int) -> Slots:
-        """Up to `count` places of `size`, at least one. Raises CompileError where not one fits."""
-        if not size or not count:
-            return Slots([0])
-        if size > self.size:
-            raise CompileError(
-                f"{size:,} bytes must fit the {self.memory} buffer, which has {self.size:,}: {size - self.size:,} "
-                f"missing; enlarge buffers.{self.memory}.bytes"
-            )
-        after = [self._at + i * size for i in range(min(count, max(self.size - self._at, 0) // size))]
-        before = [i * size for i in range(min(count - len(after), self._at // size))]
-        addresses = [*after, *before]
-        most = min(count, self.size // size)
-        if len(addresses) < most:
-            # From the start of the memory there is room for more; those behind the last use still come first.
-            whole = [i * size for i in range(self.size // size)]
-            addresses = sorted(whole, key=lambda address: (address < self._at, address))[:most]
-        self._at = (addresses[-1] + size) % self.size
-        return Slots(addresses)
-
-
 class Constants:
-    """Constants of the data image that pass through places of a scratchpad, loaded where they are not there."""
+    """Constants of the data image that pass through slots of a scratchpad, loaded where they are not there."""
 
     def __init__(self, emitter: Emitter, memory: Memory, slots: Slots) -> None:
-        self._emitter, self._memory, self._slots = emitter, memory, slots
+        self._emitter, self._memory, self._residents = emitter, memory, Residents(slots)
         self._stored: dict[Hashable, int] = {}
 
     def at(self, key: Hashable, content: np.ndarray, pitch: int = 0) -> int:
@@ -113,7 +82,7 @@ class Constants:
 
         With a `pitch` the rows of the first axis lie that many bytes apart in the scratchpad.
         """
-        address, missing = self._slots.get(key)
+        address, missing = self._residents.get(key)
         if missing:
             if key not in self._stored:
                 self._stored[key] = self._emitter.image.put(content)
@@ -159,12 +128,7 @@ class Emitter:
         self.passed: dict[str, list[Passed]] = {tensor: [] for tensor in passing}
         #: For each tensor the number of the last instruction that wrote to where it lives.
         self.written: dict[str, int] = {}
-        buffers = accelerator.buffers
-        self.weight_ring = Ring("weight", buffers.weight.bytes)
-        self.parameter_ring = Ring("parameter", buffers.parameter.bytes)
-        self.accumulator_ring = Ring("accumulator", buffers.accumulator.words)
         self.layer = 0
-        self.staging = (0, buffers.activation.bytes)
 
     def emit(self, *instructions: Instruction) -> None:
         """Append instructions of the current layer."""

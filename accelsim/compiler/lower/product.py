@@ -1,4 +1,4 @@
-"""Products of two activations: one of them takes the weights' place in the array.
+"""Products of two activations: matrix operations, one for each of the batch, whose weights are a tensor.
 
 The array's weights are int8, so that an operand of uint8 codes first goes through a table that takes 128 off. Its zero
 point is the instruction's field. The other operand's zero point times the sum of the weights is no constant here: the
@@ -13,7 +13,7 @@ import numpy as np
 
 from accelsim.arithmetic.matmul import requantization
 from accelsim.compiler.forms import Form, order_of
-from accelsim.compiler.operations import Elementwise, MatrixProduct, Piece, Run
+from accelsim.compiler.operations import Elementwise, Matrix, Piece, Run, TensorWeights, View, Window
 from accelsim.network import Matmul
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 #: From uint8 codes to int8 codes of the same order: 128 less.
 _LESS_128 = (np.arange(256, dtype=np.uint8) ^ np.uint8(128))[None]
+
+#: A window of one pixel.
+_POINT = Window((1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 1, 1))
 
 
 def lower_product(state: Lowering, node: Matmul) -> None:
@@ -42,18 +45,35 @@ def lower_product(state: Lowering, node: Matmul) -> None:
         a = state.copied(node, a, tuple(range(len(a.shape)))).simplified()
     rows, length, columns = a.shape[-2], a.shape[-1], b.shape[-1]
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    state.operations.append(
-        MatrixProduct(
-            state.layer(node.name),
-            state.broadcast(a, (*batch, rows, length)),
-            state.broadcast(b, (*batch, length, columns)),
-            target.reshaped((*batch, rows, columns)).simplified(),
-            requantization(grid_a, grid_b, out),
-            grid_a.zero_point,
-            zero_b,
-            grid_a.dtype == "int8",
+    a = state.broadcast(a, (*batch, rows, length))
+    b = state.broadcast(b, (*batch, length, columns))
+    target = target.reshaped((*batch, rows, columns)).simplified()
+    rule = requantization(grid_a, grid_b, out)
+    for place in np.ndindex(*batch):
+        at_a, at_b, at_target = (
+            form.offset + sum(i * stride for i, stride in zip(place, form.strides, strict=False))
+            for form in (a, b, target)
         )
-    )
+        state.operations.append(
+            Matrix(
+                layer=state.layer(node.name),
+                source=_rows(a, rows, length, at_a),
+                target=_rows(target, rows, columns, at_target),
+                window=_POINT,
+                groups=1,
+                weights=TensorWeights(b.tensor, at_b, *b.strides[-2:]),
+                weight_zero_points=np.full(columns, zero_b, np.int32),
+                rule=rule,
+                pad=0,
+                signed=grid_a.dtype == "int8",
+                zero_source=grid_a.zero_point,
+            )
+        )
+
+
+def _rows(form: Form, rows: int, length: int, offset: int) -> View:
+    """A matrix as the pixels of one line."""
+    return View(form.tensor, (1, 1, 1, rows, length), (0, 0, 0, form.strides[-2]), offset)
 
 
 def _less_128(state: Lowering, node: Matmul, form: Form) -> Form:

@@ -3,68 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from accelsim.hardware import Accelerator
-from accelsim.isa import INSTRUCTION_BYTES, Lookup
+from accelsim.isa import INSTRUCTION_BYTES
 from accelsim.machine.post.timing import requantization_cycles, vectors
 
+from .footprint import Counted, footprint
 from .mapping import Mapping
-from .matrix import Allocation, MatrixPlan, Tiling, interleave_of, result_places
+from .matrix import Allocation, Footprint, MatrixPlan, Tiling
 from .shape import Shape
 
 #: A layer's first weights that take 1 / _PREFETCH of the weight buffer find no room while the layer before computes.
 _PREFETCH = 4
-
-#: Rows that an element-wise instruction takes.
-_ROWS = Lookup.most("lines")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Counted(Tiling):
-    """A cut of an operation whose sizes are known.
-
-    `parts` that the channels of a group are cut into, and `depth_parts` of the sum: those of each plane of depth.
-    `tiles` of `positions` each, and `steps`: tiles of positions and outputs. `in_lines` x `in_pixels` of the input lie
-    under a tile.
-    """
-
-    parts: int
-    depth_parts: int
-    channel_tiles: int
-    tiles: int
-    positions: int
-    steps: int
-    in_lines: int
-    in_pixels: int
-
-    @property
-    def inner(self) -> int:
-        """Sums that the inner loop goes through."""
-        return self.channel_tiles if self.pixels_outer else self.tiles
-
-
-class _Places(NamedTuple):
-    """How the buffers are cut: bytes of a tile, how many have room at once, and what that decides.
-
-    `row`, `pitch`: bytes of a pixel of an input tile, and from one to the next. `rounds` that the inner loop is cut
-    into, each of `interleave` accumulator tiles that go through a reduction tile in turn.
-    """
-
-    whole_input: bool
-    gather: bool
-    row: int
-    pitch: int
-    in_tile: int
-    weight_tile: int
-    in_slots: int
-    out_slots: int
-    weight_slots: int
-    constant_slots: int
-    accumulators: int
-    interleave: int
-    rounds: int
 
 
 class _Moves(NamedTuple):
@@ -112,9 +63,10 @@ def planned(
     pixels_outer = pixels_outer and channel_tiles > 1
 
     def array(rounds: int) -> int:
-        # The tiles of a block that follow one another have the same weights.
+        # The tiles of a block that follow one another have the same weights, and the passes over a tile.
         first_time = steps if pixels_outer else channel_tiles * rounds
-        return depth_parts * (first_time * mapping.cycles + (steps - first_time) * mapping.again)
+        again = steps * shape.passes - first_time
+        return depth_parts * (first_time * mapping.cycles + again * mapping.again)
 
     if array(1 if interleaved or depth_parts == 1 else tiles) > limit:
         return None
@@ -130,7 +82,7 @@ def planned(
         pixels_outer=pixels_outer,
         interleaved=interleaved,
     )
-    tiling = _Counted(
+    tiling = Counted(
         **vars(sizes),
         parts=-(-shape.group_channels // channels),
         depth_parts=depth_parts,
@@ -141,91 +93,25 @@ def planned(
         in_lines=shape.input_lines(lines),
         in_pixels=shape.input_pixels(pixels),
     )
-    places = _places(shape, accelerator, allocation, tiling, whole_input=whole_input, gather=gather)
-    if places is None:
+    cut = footprint(shape, accelerator, allocation, tiling, whole_input=whole_input, gather=gather)
+    if cut is None:
         return None
-    mac = array(1 if depth_parts == 1 else places.rounds)
-    moves = _moves(shape, allocation, tiling, places)
+    mac = array(1 if depth_parts == 1 else tiling.rounds(cut))
+    moves = _moves(shape, allocation, tiling, cut)
     code = moves.instructions * INSTRUCTION_BYTES
     dram = moves.in_bytes + moves.weight_bytes + moves.out_bytes + moves.constant_bytes + code
-    post = _post_cycles(shape, accelerator, allocation, tiling, places)
-    cost, bound = _cost(shape, accelerator, allocation, tiling, places, moves, mac, post)
+    post = _post_cycles(shape, accelerator, allocation, tiling, cut)
+    cost, bound = _cost(shape, accelerator, allocation, tiling, cut, moves, mac, post)
     return MatrixPlan(
         **vars(sizes),
-        whole_input=places.whole_input,
-        gather=places.gather,
+        footprint=cut,
         cost=cost,
         dram=int(dram),
         bound=bound,
     )
 
 
-def _places(
-    shape: Shape, accelerator: Accelerator, allocation: Allocation, tiling: _Counted, *, whole_input: bool, gather: bool
-) -> _Places | None:
-    """How the buffers are cut, or None where a tile does not fit one."""
-    buffers, epilogue, outputs, count = accelerator.buffers, allocation.epilogue, tiling.outputs, tiling.positions
-    if epilogue is not None and not (
-        _consecutive(shape, (tiling.images, tiling.lines, tiling.pixels)) and count <= _ROWS
-    ):
-        return None
-    gather = gather and tiling.pixels_outer and not allocation.target_resident and tiling.channel_tiles > 1
-    if epilogue is not None and tiling.channel_tiles > 1 and not gather and not epilogue.by_block:
-        return None
-    rows = tiling.groups * shape.group_channels if shape.groups > 1 else shape.channels, tiling.channels
-    pitches = [
-        shape.pitches(row, tiling.in_pixels, tiling.channels, tiling.unroll_pixels, tiling.unroll_groups)
-        for row in rows
-    ]
-    whole, part = (tiling.images * tiling.in_lines * line for _, line in pitches)
-    out_tile = 0 if allocation.target_resident else count * (shape.outputs if gather else outputs)
-    out_tile *= 1 if epilogue is None else epilogue.tiles
-    in_tile = 0 if allocation.source_resident else whole if whole_input else part
-    if in_tile + out_tile > allocation.staging and tiling.parts > 1 and not allocation.source_resident:
-        whole_input, in_tile = False, part
-    if in_tile + out_tile > allocation.staging and gather and epilogue is None:
-        gather, out_tile = False, count * outputs
-    if in_tile + out_tile > allocation.staging:
-        return None
-    out_slots = result_places(allocation.staging, in_tile, out_tile)
-    weight_tile = outputs * shape.weight_pitch(tiling.channels, outputs // tiling.groups, tiling.unroll_pixels)
-    weight_slots = buffers.weight.bytes // weight_tile
-    words = count * _accumulator_pitch(shape, tiling)
-    accumulators = buffers.accumulator.words // words
-    if not weight_slots or not accumulators:
-        return None
-    in_slots = (allocation.staging - out_slots * out_tile) // in_tile if in_tile else 0
-    interleave = interleave_of(tiling.inner, accumulators) if tiling.interleaved else 1
-    if tiling.interleaved:
-        if interleave == 1:
-            return None
-        if in_tile and whole_input and tiling.parts > 1 and not tiling.pixels_outer and in_slots < interleave:
-            return None  # every part would load the whole input again
-    return _Places(
-        whole_input=whole_input,
-        gather=gather,
-        row=rows[not whole_input],
-        pitch=pitches[not whole_input][0],
-        in_tile=in_tile,
-        weight_tile=weight_tile,
-        in_slots=in_slots,
-        out_slots=out_slots,
-        weight_slots=weight_slots,
-        constant_slots=buffers.parameter.bytes // max(4 * shape.planes * outputs, 1),
-        accumulators=accumulators,
-        interleave=interleave,
-        rounds=-(-tiling.inner // interleave),
-    )
-
-
-def _accumulator_pitch(shape: Shape, tiling: _Counted) -> int:
-    """Words from one pixel's sums to the next's."""
-    return tiling.outputs + shape.accumulator_gap(
-        tiling.outputs, tiling.groups, tiling.unroll_pixels, tiling.unroll_groups
-    )
-
-
-def _moves(shape: Shape, allocation: Allocation, tiling: _Counted, places: _Places) -> _Moves:
+def _moves(shape: Shape, allocation: Allocation, tiling: Counted, cut: Footprint) -> _Moves:
     """What is loaded and stored how often; a tile that is still there is not loaded again."""
     epilogue, tiles, channel_tiles, steps, depth_parts = (
         allocation.epilogue,
@@ -237,18 +123,18 @@ def _moves(shape: Shape, allocation: Allocation, tiling: _Counted, places: _Plac
     in_bytes = in_refills = in_behind = 0
     in_held = weight_held = 1.0
     if not allocation.source_resident:
-        parts = 1 if places.whole_input else tiling.parts
+        parts = 1 if cut.whole_input else tiling.parts
         boxes = shape.kernel[0] * parts
         # Tiles that lie behind one another share planes of the input, where there is room for those of one and, in
         # step, for what the others add.
         planes = shape.kernel[0] * shape.out_depth
-        span = (shape.kernel[0] - 1) * shape.dilation[0] + (1 if tiling.pixels_outer else places.interleave)
-        if places.in_slots >= span * parts:
+        span = (shape.kernel[0] - 1) * shape.dilation[0] + (1 if tiling.pixels_outer else cut.interleave)
+        if cut.inputs >= span * parts:
             planes = min(planes, shape.depth)
         refills = tiles // shape.out_depth * planes * parts
-        kept = places.in_slots >= (boxes if tiling.pixels_outer else refills)
+        kept = cut.inputs >= (boxes if tiling.pixels_outer else refills)
         one_group = shape.groups > 1
-        passes = places.rounds if tiling.pixels_outer else channel_tiles
+        passes = tiling.rounds(cut) if tiling.pixels_outer else channel_tiles
         repeats = 1 if kept or one_group else passes
         in_bytes = planes * -(-shape.images // tiling.images) * tiling.images * shape.channels * repeats
         in_bytes *= (
@@ -260,22 +146,24 @@ def _moves(shape: Shape, allocation: Allocation, tiling: _Counted, places: _Plac
         in_refills = refills * (channel_tiles if one_group else repeats)
         if kept and not one_group:
             in_held, in_behind = _held(passes, boxes), in_refills
-    all_kept = places.weight_slots >= (depth_parts * channel_tiles if tiling.pixels_outer else depth_parts)
-    passes = tiles if tiling.pixels_outer else places.rounds
+    all_kept = cut.weights >= (depth_parts * channel_tiles if tiling.pixels_outer else depth_parts)
+    passes = tiles if tiling.pixels_outer else tiling.rounds(cut)
     weight_times = 1 if all_kept else passes
     if all_kept and not tiling.pixels_outer:
         weight_held = _held(passes, depth_parts)
-    constants_again = tiling.pixels_outer and places.constant_slots < channel_tiles
+    constants_again = tiling.pixels_outer and cut.constants < channel_tiles
     out_bytes = out_refills = 0
     if not allocation.target_resident:
         out_bytes = shape.images * shape.out_depth * shape.out_lines * shape.out_pixels * shape.outputs
-        out_refills = tiles if places.gather else steps
+        out_refills = tiles if cut.gather else steps
     weight_refills = channel_tiles * depth_parts * weight_times
     constant_refills = steps if constants_again else channel_tiles
-    instructions = steps * (depth_parts + 1) + in_refills + weight_refills + constant_refills + out_refills
+    instructions = (
+        steps * (depth_parts * shape.passes + 1) + in_refills + weight_refills + constant_refills + out_refills
+    )
     if epilogue is not None:
         out_bytes *= epilogue.streamed_in + epilogue.streamed_out
-        instructions += (tiles if places.gather else steps) * (1 + epilogue.streamed_in)
+        instructions += (tiles if cut.gather else steps) * (1 + epilogue.streamed_in)
     return _Moves(
         in_bytes=in_bytes,
         in_refills=in_refills,
@@ -293,29 +181,27 @@ def _moves(shape: Shape, allocation: Allocation, tiling: _Counted, places: _Plac
 
 
 def _post_cycles(
-    shape: Shape, accelerator: Accelerator, allocation: Allocation, tiling: _Counted, places: _Places
+    shape: Shape, accelerator: Accelerator, allocation: Allocation, tiling: Counted, cut: Footprint
 ) -> int:
     """Cycles of the post unit: requantisations, and the element-wise work that follows them."""
     epilogue, steps = allocation.epilogue, tiling.steps
-    out_pitch = (
-        allocation.out_pitch if allocation.target_resident else shape.outputs if places.gather else tiling.outputs
-    )
+    out_pitch = allocation.out_pitch if allocation.target_resident else shape.outputs if cut.gather else tiling.outputs
     post = steps * requantization_cycles(
         accelerator,
         lines=tiling.images * tiling.lines,
         pixels=tiling.pixels,
         channels=tiling.outputs,
         planes=shape.planes,
-        accumulator_pitch=_accumulator_pitch(shape, tiling),
+        accumulator_pitch=cut.accumulator_pitch,
         pixel_pitch=out_pitch,
     )
     if epilogue is not None:
-        if epilogue.dense or places.gather or tiling.channel_tiles == 1:
+        if epilogue.dense or cut.gather or tiling.channel_tiles == 1:
             refills, rows, length = tiling.tiles, 1, tiling.positions * shape.outputs
         else:
             refills, rows, length = steps, tiling.positions, tiling.outputs
         post += refills * vectors(rows, length, epilogue.operands, accelerator).stream
-        post += (tiling.tiles if places.gather else steps) * accelerator.requant_unit.latency
+        post += (tiling.tiles if cut.gather else steps) * accelerator.requant_unit.latency
     return post
 
 
@@ -323,23 +209,23 @@ def _cost(
     shape: Shape,
     accelerator: Accelerator,
     allocation: Allocation,
-    tiling: _Counted,
-    places: _Places,
+    tiling: Counted,
+    cut: Footprint,
     moves: _Moves,
     mac: int,
     post: int,
 ) -> tuple[float, str]:
     """Cycles, and what most of them are spent on."""
-    bus, steps, buffers = _bus(shape, accelerator, tiling, places, moves), tiling.steps, accelerator.buffers
+    bus, steps, buffers = _bus(shape, accelerator, tiling, cut, moves), tiling.steps, accelerator.buffers
     times = {"DRAM": sum(bus), "MACs": float(mac), "post unit": float(post)}
     bound = max(times, key=lambda key: times[key])
     busiest = times[bound]
     answer = _answer(accelerator)
     # The first weights are loaded while the layer before computes, if its own leave room for them.
-    hidden = 0.0 if allocation.cold else max(0.0, 1 - _PREFETCH * places.weight_tile / buffers.weight.bytes)
+    hidden = 0.0 if allocation.cold else max(0.0, 1 - _PREFETCH * cut.weight / buffers.weight.bytes)
     width = accelerator.dram_bytes_per_cycle
-    first_weights = places.weight_tile * (1 - hidden) / min(width, buffers.weight.banks)
-    first = places.in_tile / min(width, buffers.activation.banks) + first_weights + answer
+    first_weights = cut.weight * (1 - hidden) / min(width, buffers.weight.banks)
+    first = cut.input / min(width, buffers.activation.banks) + first_weights + answer
     # Instructions follow one another without a bubble; the array fills before the first and drains after the last,
     # whose results are then requantised and stored.
     array = accelerator.mac_array
@@ -348,30 +234,30 @@ def _cost(
     cost = busiest + first + drain + post / steps + bus.stores / out_refills
     if tiling.interleaved:
         # The sums of the last round are all there as soon as their last parts have been added, one after the other.
-        ends = max(post, bus.stores, (post + bus.stores) / places.out_slots if moves.out_refills else 0.0)
-        cost += max(mac + (ends - mac / tiling.depth_parts) / places.rounds - busiest, 0.0)
-    # A place of a memory is filled when the unit that reads it is done, and read when it is full. So with n places the
+        ends = max(post, bus.stores, (post + bus.stores) / cut.results if moves.out_refills else 0.0)
+        cost += max(mac + (ends - mac / tiling.depth_parts) / tiling.rounds(cut) - busiest, 0.0)
+    # A slot of a memory is filled when the unit that reads it is done, and read when it is full. So with n slots the
     # turns take at least an n-th of what both take one after the other, the answer of DRAM and the array's fill and
-    # drain included; instructions too, which the fetcher has so many places for. What every block of outputs reads is
+    # drain included; instructions too, which the fetcher has so many slots for. What every block of outputs reads is
     # done when the last one is, and gathered results wait for the last block; while the next tile's input is loaded,
     # this tile's results are stored.
     in_busy = bus.loads + moves.in_held * mac + moves.in_refills * (answer + drain)
     in_busy += moves.in_behind * bus.stores / out_refills
-    gathered = max(1 - places.accumulators / tiling.channel_tiles, 0.0) * mac if places.gather else 0.0
+    gathered = max(1 - cut.accumulators / tiling.channel_tiles, 0.0) * mac if cut.gather else 0.0
     recurrences = (
-        (moves.in_refills, places.in_slots, in_busy),
+        (moves.in_refills, cut.inputs, in_busy),
         (
             moves.weight_refills,
-            places.weight_slots,
+            cut.weights,
             bus.weights + moves.weight_held * mac + moves.weight_refills * (answer + drain),
         ),
         (
             moves.constant_refills,
-            places.constant_slots,
+            cut.constants,
             bus.constants + post + moves.constant_refills * answer,
         ),
-        (steps, places.accumulators, places.interleave * mac + post + steps * drain),
-        (moves.out_refills, places.out_slots, gathered + post + bus.stores + moves.out_refills),
+        (steps, cut.accumulators, cut.interleave * mac + post + steps * drain),
+        (moves.out_refills, cut.results, gathered + post + bus.stores + moves.out_refills),
         (
             moves.instructions,
             accelerator.queues.depth,
@@ -394,17 +280,19 @@ class _Bus(NamedTuple):
     code: float
 
 
-def _bus(shape: Shape, accelerator: Accelerator, tiling: _Counted, places: _Places, moves: _Moves) -> _Bus:
+def _bus(shape: Shape, accelerator: Accelerator, tiling: Counted, cut: Footprint, moves: _Moves) -> _Bus:
     """What the moves take of it. Before a scratchpad of fewer banks it is as wide as that."""
     buffers, dram, width = accelerator.buffers, accelerator.dram, accelerator.dram_bytes_per_cycle
     activations, weights, constants = buffers.activation.banks, buffers.weight.banks, buffers.parameter.banks
     # Rows that are not whole beats, or bursts, waste a part of the bus.
-    row, grain = places.row, dram.grain(activations)
-    read = row if row < shape.channels or row < places.pitch else tiling.in_pixels * row
-    written = tiling.outputs if not places.gather and tiling.outputs < shape.outputs else shape.outputs * tiling.pixels
+    row, grain = cut.held, dram.grain(activations)
+    read = row if row < shape.channels or row < cut.pixel_pitch else tiling.in_pixels * row
+    written = tiling.outputs if not cut.gather and tiling.outputs < shape.outputs else shape.outputs * tiling.pixels
     # Weights and constants of a tile begin with a whole one; outputs that lie apart in the scratchpad are rows apart.
     held, grain_of_weights = tiling.channels * shape.taps, dram.grain(weights)
-    if dram.timings is None and places.weight_tile > tiling.outputs * held:
+    if shape.by_output is not None:  # rows of a tensor
+        share = _efficiency(tiling.channels if shape.by_output else tiling.outputs, grain_of_weights)
+    elif dram.timings is None and cut.weight > tiling.outputs * held:
         share = _efficiency(held, grain_of_weights)
     else:
         share = _filled(tiling.outputs * held, grain_of_weights)
@@ -429,12 +317,6 @@ def _answer(accelerator: Accelerator) -> float:
     if timings is None:
         return float(accelerator.dram.latency)
     return accelerator.dram.latency + (timings.cl + timings.burst) * accelerator.clock_mhz / timings.mhz
-
-
-def _consecutive(shape: Shape, positions: tuple[int, int, int]) -> bool:
-    """Whether the positions of a tile follow one another: (a part of) a line, whole lines of one image, or images."""
-    images, lines, pixels = positions
-    return (images == lines == 1 or pixels == shape.out_pixels) and (images == 1 or shape.out_depth == 1)
 
 
 def _efficiency(row: int, width: int) -> float:

@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 from accelsim.hardware import Accelerator
 from accelsim.hardware.banks import Chunk, access_cycles, chunks
 from accelsim.hardware.configuration import MacArray
-from accelsim.hardware.folds import groups_that_fit, pieces, preloads, weight_runs
+from accelsim.hardware.folds import groups_that_fit, pieces, preloads, weight_runs, weights_by_output
 from accelsim.isa import Mac
 from accelsim.machine.array.geometry import GroupSet, alike
 from accelsim.machine.array.timing import Tile, one_fold, steady_cycles
@@ -25,7 +25,7 @@ class Work(NamedTuple):
 
     `kernel` and `dilation` down and across, `stride` across. `pitches`: bytes from line to line and from pixel to pixel
     where the input lies as it does; None where the compiler lays it out so that as few accesses as can be conflict with
-    themselves.
+    themselves. `by_output`: how weights lie that are loaded from a tensor, None for those that the compiler lays out.
     """
 
     lines: int
@@ -37,6 +37,7 @@ class Work(NamedTuple):
     outputs: int
     groups: int
     pitches: tuple[int, int] | None
+    by_output: bool | None = None
 
     def vectors(self, unroll_pixels: int) -> int:
         """Vectors of so many pixels of a line each."""
@@ -66,18 +67,37 @@ class Mapping:
     again: int
 
 
-@lru_cache(maxsize=1 << 12)
-def weight_pitch(banks: int, kernel: tuple[int, int], stride: int, channels: int, outputs: int, runs: int) -> int:
-    """Places from one output's weights of a part of the sum to the next one's.
+class WeightLayout(NamedTuple):
+    """Bytes between the weights of neighbouring terms of a sum, and of neighbouring outputs; bytes of a tile."""
 
-    Where an access reads several `runs` of one weight of each of a group's `outputs`, the smallest pitch for which that
-    takes the fewest cycles.
-    """
-    reduction = kernel[0] * kernel[1] * channels
-    if runs == 1:
-        return reduction
-    pitches = range(reduction, reduction + banks)
-    return min(pitches, key=lambda pitch: (access_cycles(outputs, pitch, banks, runs, stride * channels), pitch))
+    pitch_k: int
+    pitch_n: int
+    size: int
+
+
+@lru_cache(maxsize=1 << 12)
+def weight_layout(array: MacArray, banks: int, work: Work, unroll_pixels: int) -> WeightLayout:
+    """How the weights of an instruction lie: what an access reads side by side, or as they come from a tensor, with the
+    smallest pitch for which an access takes the fewest cycles."""
+    reduction, outputs = math.prod(work.kernel) * work.channels, work.outputs
+    runs = weight_runs(array, unroll_pixels, work.kernel[1], work.stride)
+    wanted = weights_by_output(array, unroll_pixels, work.kernel[1], work.stride)
+    by_output = wanted if work.by_output is None else work.by_output
+    pitches = range(outputs, outputs + 1)
+    if by_output:
+        pitches = range(reduction, reduction + banks)
+    elif wanted:
+        pitches = range(outputs, outputs + banks)
+
+    def cycles(pitch: int) -> int:
+        if by_output and runs > 1:
+            return access_cycles(outputs // work.groups, pitch, banks, runs, work.stride * work.channels)
+        if by_output == wanted:
+            return 0  # one run of neighbours
+        return access_cycles(min(array.columns, outputs) if by_output else min(array.rows, reduction), pitch, banks)
+
+    pitch = min(pitches, key=lambda pitch: (cycles(pitch), pitch))
+    return WeightLayout(1, pitch, outputs * pitch) if by_output else WeightLayout(pitch, 1, reduction * pitch)
 
 
 @lru_cache(maxsize=1 << 12)
@@ -275,11 +295,8 @@ def _tile(array: MacArray, banks: Banks, work: Work, unroll_pixels: int) -> Tile
     outputs = work.outputs // work.groups
     down, across = _taps(work.kernel, work.stride, unroll_pixels)
     unroll_groups = groups_that_fit(array, unroll_pixels, down * across * work.channels, outputs, work.groups)
-    runs = weight_runs(array, unroll_pixels, work.kernel[1], work.stride)
-    pitch = step = 1
-    if runs > 1:
-        pitch = weight_pitch(banks.weight, work.kernel, work.stride, work.channels, outputs, runs) % banks.weight
-        step = work.stride * work.channels % banks.weight
+    weights = weight_layout(array, banks.weight, work.kind, unroll_pixels)
+    read = weights.pitch_k if array.dataflow == "input_stationary" else weights.pitch_n
     gap = accumulator_gap(banks.accumulator, work.outputs, work.groups, unroll_pixels, unroll_groups)
     return Tile(
         rows=array.rows,
@@ -292,9 +309,9 @@ def _tile(array: MacArray, banks: Banks, work: Work, unroll_pixels: int) -> Tile
         ),
         unroll_pixels=unroll_pixels,
         reduction=math.prod(work.kernel) * work.channels,
-        weight_runs=runs,
-        weight_step=step,
-        weight_pitch=pitch,
+        weight_runs=weight_runs(array, unroll_pixels, work.kernel[1], work.stride),
+        weight_step=work.stride * work.channels * weights.pitch_k % banks.weight,
+        weight_pitch=read % banks.weight,
         weight_banks=banks.weight,
         accumulator_pitch=(work.outputs + gap) % banks.accumulator,
         accumulator_banks=banks.accumulator,

@@ -30,16 +30,43 @@ class Tiling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatrixPlan(Tiling):
-    """A tiling, and what else is decided and estimated.
+class Footprint:
+    """How the tiles of a tiling lie in the buffers: bytes (of the accumulators: words) of a slot, and how many slots
+    there is room for.
 
     `whole_input`: input tiles hold all channels, even where the reduction is cut. `gather`: a pixel tile is stored, or
-    goes to the fused epilogue, when all its channel tiles are there. `cost`: the estimate in cycles, `dram` in bytes;
-    `bound`: what most of the time is spent on.
+    goes to the fused epilogue, when all its channel tiles are there. `held`: channels of an input tile, whose pixels
+    lie `pixel_pitch` bytes apart and its lines `line_pitch`. `accumulator_pitch`: words from the sums of one pixel to
+    those of the next. `interleave`: accumulator tiles that go through a reduction tile in turn.
     """
 
     whole_input: bool
     gather: bool
+    held: int
+    pixel_pitch: int
+    line_pitch: int
+    input: int
+    inputs: int
+    result: int
+    results: int
+    weight: int
+    weights: int
+    constant: int
+    constants: int
+    accumulator_pitch: int
+    accumulator: int
+    accumulators: int
+    interleave: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixPlan(Tiling):
+    """A tiling, how its tiles lie in the buffers, and what that is estimated to take.
+
+    `cost`: the estimate in cycles, `dram` in bytes; `bound`: what most of the time is spent on.
+    """
+
+    footprint: Footprint
     cost: float
     dram: int
     bound: str
@@ -94,11 +121,11 @@ def interleave_of(sums: int, accumulators: int) -> int:
     return -(-sums // -(-sums // min(accumulators, sums)))
 
 
-def result_places(staging: int, in_tile: int, out_tile: int) -> int:
-    """Places for the results of a tile: two, if that leaves as many for its input, or one."""
+def result_slots(staging: int, in_tile: int, out_tile: int) -> int:
+    """Slots for the results of a tile: two, if that leaves as many for its input, or one."""
     if not out_tile:
         return 1
     if not in_tile:
         return 2 if 2 * out_tile <= staging else 1
-    left = [(staging - places * out_tile) // in_tile for places in (1, 2)]
+    left = [(staging - slots * out_tile) // in_tile for slots in (1, 2)]
     return 2 if left[1] >= min(left[0], 2) else 1

@@ -8,23 +8,19 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 from accelsim.compiler.operations import (
-    Copy,
     Elementwise,
     Lowered,
     Matrix,
-    MatrixProduct,
     Operation,
     Pool,
+    TensorWeights,
     in_place,
     sources_of,
     target_of,
 )
 
 from .layout import Layout
-
-#: Output positions of a tile that keep an array busy while the weights of the next fold come in.
-_POSITIONS = 64
-
+from .streams import room_wanted
 
 _Viewing = TypeVar("_Viewing", Matrix, Pool)
 
@@ -74,7 +70,8 @@ def place(lowered: Lowered, capacity: int, layouts: Mapping[str, Layout], stream
     """
     fixed = {lowered.forms[name].tensor for name in (*lowered.inputs, *lowered.outputs)} | set(streamed)
     # The weight buffer is filled from DRAM alone.
-    fixed |= {operation.weights.tensor for operation in lowered.operations if isinstance(operation, MatrixProduct)}
+    weights = [operation.weights for operation in lowered.operations if isinstance(operation, Matrix)]
+    fixed |= {item.tensor for item in weights if isinstance(item, TensorWeights)}
     lives = {life.tensor: life for life in _lives(lowered) if life.tensor not in fixed}
     order = sorted(lives.values(), key=lambda life: (-lowered.tensors[life.tensor] * life.uses, life.first))
     rank = {life.tensor: number for number, life in enumerate(order)}
@@ -140,7 +137,7 @@ class _Buffer:
         return False
 
     def _room(self, index: int) -> int:
-        return _room(self._lowered.operations[index], self._users[index] - self.placed.keys())
+        return room_wanted(self._lowered.operations[index], self._users[index] - self.placed.keys())
 
     def _places(self, life: _LiveRange) -> Iterator[_Place]:
         """Where the tensor meets none that is alive at the same time, within the buffer: in the place of its heir or of
@@ -197,38 +194,3 @@ def _heirs(lowered: Lowered, lives: Mapping[str, _LiveRange]) -> set[frozenset[s
             if whole and {source, target} <= lives.keys() and lives[source].last == index == lives[target].first:
                 found.add(frozenset((source, target)))
     return found
-
-
-def _room(operation: Operation, streamed: set[str]) -> int:
-    """Bytes for two tiles of a line or so of every operand that passes through the buffer."""
-    match operation:
-        case Matrix() | Pool():
-            room = 0
-            if operation.source.tensor in streamed:
-                _, _, _, width, channels = operation.source.sizes
-                room += 2 * _lines(operation) * width * channels
-            if operation.target.tensor in streamed:
-                _, _, _, width, channels = operation.target.sizes
-                room += 2 * width * channels
-            return room
-        case MatrixProduct():
-            row = operation.source.shape[-1] * (operation.source.tensor in streamed)
-            return 2 * (row + operation.target.shape[-1] * (operation.target.tensor in streamed))
-        case Elementwise():
-            operands = [tensor for tensor, _ in operation.sources] + [operation.target[0]]
-            return 2 * min(operation.size, 1024) * sum(tensor in streamed for tensor in operands)
-        case Copy():
-            both = {operation.source[0], operation.target[0]} <= streamed
-            return min(operation.size, 1024) if both else 0
-
-
-def _lines(operation: Matrix | Pool) -> int:
-    """Input lines under a tile of outputs, no more than there are."""
-    if isinstance(operation, Matrix):
-        _, _, lines, width, _ = operation.target.sizes
-        tile = min(lines, -(-_POSITIONS // width))
-        window = operation.window
-        span = (tile - 1) * window.stride[1] + (window.kernel[1] - 1) * window.dilation[1] + 1
-    else:
-        span = max((part.kernel[0] - 1) * part.dilation[0] + 1 for part in operation.parts)
-    return min(span, operation.source.sizes[2])

@@ -5,18 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from accelsim.compiler.operations import Matrix
+from accelsim.compiler.operations import Matrix, TensorWeights, Window
 from accelsim.hardware import Accelerator
 from accelsim.hardware.configuration import MacArray
-from accelsim.hardware.folds import weight_runs
+from accelsim.hardware.folds import weights_by_output
 
-from .mapping import Work, accumulator_gap, best_line, best_pixel, weight_pitch
+from .mapping import WeightLayout, Work, accumulator_gap, best_line, best_pixel, weight_layout
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shape:
-    """Sizes of a matrix operation that the tiling needs; equal ones are cut alike."""
+    """Sizes of a matrix operation that the tiling needs; equal ones are cut alike.
+
+    `passes` over the weights of a tile. `by_output`: how weights lie that an operation before computed; None for those
+    that the compiler lays out.
+    """
 
     images: int
     out_depth: int
@@ -28,10 +33,10 @@ class Shape:
     pixels: int
     channels: int
     groups: int
-    kernel: tuple[int, int, int]
-    stride: tuple[int, int, int]
-    dilation: tuple[int, int, int]
+    window: Window
     planes: int
+    passes: int = 1
+    by_output: bool | None = None
     array: MacArray
     banks: int
     weight_banks: int
@@ -40,20 +45,44 @@ class Shape:
     @classmethod
     def of(cls, operation: Matrix, accelerator: Accelerator) -> Shape:
         """The sizes of an operation."""
-        window = operation.window
+        images, out_depth, out_lines, out_pixels, outputs = operation.target.sizes
+        _, depth, lines, pixels, channels = operation.source.sizes
+        weights, buffers = operation.weights, accelerator.buffers
         return cls(
-            *operation.target.sizes,
-            *operation.source.sizes[1:],
-            operation.groups,
-            window.kernel,
-            window.stride,
-            window.dilation,
-            len(operation.constants),
-            accelerator.mac_array,
-            accelerator.buffers.activation.banks,
-            accelerator.buffers.weight.banks,
-            accelerator.buffers.accumulator.banks,
+            images=images,
+            out_depth=out_depth,
+            out_lines=out_lines,
+            out_pixels=out_pixels,
+            outputs=outputs,
+            depth=depth,
+            lines=lines,
+            pixels=pixels,
+            channels=channels,
+            groups=operation.groups,
+            window=operation.window,
+            planes=len(operation.constants),
+            passes=2 if operation.zero_source else 1,
+            by_output=weights.by_output if isinstance(weights, TensorWeights) else None,
+            array=accelerator.mac_array,
+            banks=buffers.activation.banks,
+            weight_banks=buffers.weight.banks,
+            accumulator_banks=buffers.accumulator.banks,
         )
+
+    @property
+    def kernel(self) -> tuple[int, int, int]:
+        """Taps along depth, lines and pixels."""
+        return self.window.kernel
+
+    @property
+    def stride(self) -> tuple[int, int, int]:
+        """Of the window."""
+        return self.window.stride
+
+    @property
+    def dilation(self) -> tuple[int, int, int]:
+        """Of the window."""
+        return self.window.dilation
 
     @property
     def group_outputs(self) -> int:
@@ -84,9 +113,8 @@ class Shape:
         return self.kernel[0] * -(-self.group_channels // channels)
 
     def input_lines(self, lines: int) -> int:
-        """Input lines under `lines` output lines."""
-        span = (lines - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
-        return min(span, self.lines)
+        """The most input lines under `lines` output lines."""
+        return most_under(self.window, 1, self.out_lines, lines, self.lines)
 
     def pitches(self, held: int, pixels: int, channels: int, unroll_pixels: int, unroll_groups: int) -> tuple[int, int]:
         """Bytes from pixel to pixel and from line to line of a tile of the input on the chip, `pixels` wide of `held`
@@ -126,28 +154,39 @@ class Shape:
         taps = self.kernel[1], self.kernel[2] + (unroll_pixels - 1) * self.stride[2]
         return taps, self.dilation[1:], unroll_groups * channels, self.array.rows, self.banks
 
-    def weight_pitch(self, channels: int, outputs: int, unroll_pixels: int) -> int:
-        """Bytes from the weights of one of a group's `outputs` to those of the next; `channels` of the sum."""
-        runs = weight_runs(self.array, unroll_pixels, self.kernel[2], self.stride[2])
-        return weight_pitch(self.weight_banks, self.kernel[1:], self.stride[2], channels, outputs, runs)
+    def weights_by_output(self, unroll_pixels: int) -> bool:
+        """Whether the weights of one output lie side by side, rather than one of each output."""
+        if self.by_output is not None:
+            return self.by_output
+        return weights_by_output(self.array, unroll_pixels, self.kernel[2], self.stride[2])
+
+    def weight_layout(self, channels: int, outputs: int, groups: int, unroll_pixels: int) -> WeightLayout:
+        """How the weights of so many channels of a group, and outputs of `groups`, lie."""
+        work = self.work(1, 1, channels, outputs, groups, None)
+        return weight_layout(self.array, self.weight_banks, work, unroll_pixels)
 
     def accumulator_gap(self, outputs: int, groups: int, unroll_pixels: int, unroll_groups: int) -> int:
         """Words to leave free after the `outputs` of a pixel."""
         return accumulator_gap(self.accumulator_banks, outputs, groups, unroll_pixels, unroll_groups)
 
     def input_pixels(self, pixels: int) -> int:
-        """Input pixels under `pixels` output pixels."""
-        span = (pixels - 1) * self.stride[2] + (self.kernel[2] - 1) * self.dilation[2] + 1
-        return min(span, self.pixels)
+        """The most input pixels under `pixels` output pixels of a line."""
+        return most_under(self.window, 2, self.out_pixels, pixels, self.pixels)
 
     def work(
         self, lines: int, pixels: int, channels: int, outputs: int, groups: int, pitches: tuple[int, int] | None
     ) -> Work:
         """The sizes of a MAC instruction for `lines` of `pixels` and so many channels and outputs of `groups`."""
         kernel, dilation = self.kernel[1:], self.dilation[1:]
-        return Work(lines, pixels, kernel, self.stride[2], dilation, channels, outputs, groups, pitches)
+        return Work(lines, pixels, kernel, self.stride[2], dilation, channels, outputs, groups, pitches, self.by_output)
 
 
 def blocks(total: int, size: int) -> list[tuple[int, int]]:
     """0..total cut into pieces of `size`: (start, stop)."""
     return [(start, min(start + size, total)) for start in range(0, total, size)]
+
+
+@lru_cache(maxsize=1 << 12)
+def most_under(window: Window, axis: int, outputs: int, tile: int, size: int) -> int:
+    """The most of an axis of `size` that lies under a tile of the outputs."""
+    return max(window.under(axis, outputs_of_tile, size).length for outputs_of_tile in blocks(outputs, tile))

@@ -17,8 +17,8 @@ from .mapping import least_cycles, mappings
 from .matrix import Allocation, MatrixPlan
 from .shape import Shape
 
-#: Images that a matrix instruction takes.
-_IMAGES = Mac.most("images")
+#: Images, and pixels of a line, that a matrix instruction takes.
+_IMAGES, _PIXELS = Mac.most("images"), Mac.most("out_width")
 
 #: Plans whose estimates differ by less than this factor are taken for equally fast: the model is no more exact.
 ABOUT = 1.02
@@ -181,13 +181,14 @@ def _position_tiles(shape: Shape, limit: int, effort: int) -> Iterator[tuple[int
     plane = shape.out_lines * shape.out_pixels
     if limit < 1:
         return
-    for images in _cuts(shape.images, min(limit // plane, _IMAGES), effort) if plane <= limit else ():
+    whole = shape.out_pixels <= min(limit, _PIXELS)
+    for images in _cuts(shape.images, min(limit // plane, _IMAGES), effort) if whole and plane <= limit else ():
         yield images, shape.out_lines, shape.out_pixels
-    if shape.out_lines > 1 and shape.out_pixels <= limit:
+    if shape.out_lines > 1 and whole:
         for lines in _cuts(shape.out_lines, min(limit // shape.out_pixels, shape.out_lines - 1), effort):
             yield 1, lines, shape.out_pixels
     if shape.out_pixels > 1:
-        for pixels in _cuts(shape.out_pixels, min(limit, shape.out_pixels - 1), effort):
+        for pixels in _cuts(shape.out_pixels, min(limit, shape.out_pixels - 1, _PIXELS), effort):
             yield 1, 1, pixels
 
 
