@@ -13,7 +13,7 @@ from accelsim.errors import CompileError
 from accelsim.isa import Instruction, instruction_text
 
 from .operations import Operation, View
-from .tuning import Compilation
+from .tuning.decisions import Compilation
 
 
 def dump(compilation: Compilation, after: str) -> str:
@@ -103,6 +103,7 @@ def _decided(compilation: Compilation) -> Iterator[str]:
     yield from (f"{resource} halved {times} times" for resource, times in sorted(decisions.halved.items()))
     yield from (f"operation {number}: another plan" for number, _ in decisions.plans)
     yield from (f"tensor {tensor}: DRAM" for tensor in sorted(decisions.streamed))
+    yield from (f"tensor {tensor}: no gaps" for tensor in sorted(decisions.dense))
     yield from (f"operation {number}: not fused with the next" for number in sorted(decisions.apart))
     if decisions.gap:
         yield f"code: {decisions.gap} bytes behind the data"

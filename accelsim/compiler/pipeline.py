@@ -10,7 +10,7 @@ emit          tiles -> instructions (emit/*.py)
 schedule      element-wise work goes up to where its operands are ready, constants are loaded ahead (schedule/)
 reuse         a mac that takes the weights of the one before is told so
 synchronize   wait and signal fields
-time          other decisions, tried on the machine's clock where the program is small (tuning.py)
+time          other decisions, tried on the machine's clock where the program is small (tuning/)
 
 What each leaves is kept in the Compilation; `dump.py` writes it down.
 """
@@ -49,7 +49,9 @@ from accelsim.network.costs import given_bytes
 from accelsim.network.substitution import layer_units
 
 from .operations import Lowered, Matrix, target_of
-from .tuning import Compilation, Decisions, fastest
+from .tuning.decisions import Compilation, Decisions
+from .tuning.fastest import fastest
+from .tuning.search import Build
 
 
 def compile(network: Network, accelerator: Accelerator, *, effort: int = 1, limits: Limits = DEFAULT) -> Program:
@@ -67,6 +69,11 @@ def compile_with_plans(
     """As `compile`, with the decisions beside the program."""
     if effort not in (0, 1, 2):
         raise CompileError(f"effort={effort!r}: allowed are 0, 1 and 2")
+    return fastest(builder(network, accelerator, effort=effort, limits=limits), accelerator, effort)
+
+
+def builder(network: Network, accelerator: Accelerator, *, effort: int, limits: Limits = DEFAULT) -> Build:
+    """What makes a program of decisions: every pass but the search."""
     units = layer_units(network, accelerator.requant_unit.arithmetic)
     lowered = lower(network, units, limits)
     most = limits.instructions_for(given_bytes(network))
@@ -74,7 +81,8 @@ def compile_with_plans(
     @collector_at_rest()
     def build(decisions: Decisions, known: set[Hashable]) -> Compilation | None:
         view = decisions.view(accelerator)
-        placement = place(lowered, view.buffers.activation.bytes, layouts(lowered, view), decisions.streamed)
+        spread = {name: layout for name, layout in layouts(lowered, view).items() if name not in decisions.dense}
+        placement = place(lowered, view.buffers.activation.bytes, spread, decisions.streamed)
         fusions = fuse(lowered, placement, view, effort)
         fusions = {index: fusion for index, fusion in fusions.items() if index not in decisions.apart}
         plans = _tiled(lowered, view, placement, fusions, decisions, effort)
@@ -108,7 +116,7 @@ def compile_with_plans(
             decisions=decisions,
         )
 
-    return fastest(build, accelerator, effort)
+    return build
 
 
 def _new(key: Hashable, known: set[Hashable]) -> bool:

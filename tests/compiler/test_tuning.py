@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections import Counter
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,10 @@ import numpy as np
 import pytest
 
 import accelsim
-from accelsim.compiler import tuning
+from accelsim.compiler.pipeline import builder
+from accelsim.compiler.tuning import moves
+from accelsim.compiler.tuning import search as tuning
+from accelsim.compiler.tuning.decisions import Decisions
 from accelsim.isa import Load, Program, Store
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -85,3 +91,32 @@ def test_the_budget_of_instructions_is_kept(monkeypatch: pytest.MonkeyPatch) -> 
         # It stops at what would be as long as the last one, which the next may exceed.
         assert spent <= 1.5 * budget
         assert budget < 2 * len(program.instructions) or spent > 0
+
+
+def test_the_page_lists_the_moves_in_their_order() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "compiler.md").read_text(encoding="utf-8")
+    assert re.findall(r"^   \* \*([^*]+)\*", page, re.MULTILINE) == [move.name for move in moves.MOVES]
+
+
+@pytest.mark.parametrize("move", moves.MOVES, ids=lambda move: move.name.replace(" ", "_"))
+def test_a_move_proposes_fields_of_the_decisions(move: moves.Move) -> None:
+    names = {field.name for field in fields(Decisions)}
+    for seed, machine in ((0, EDGE), (1, EDGE.replace(**{"buffers.activation.bytes": 2048}))):
+        search = tuning.Search(builder(network(seed), machine, effort=1), machine, 1)
+        starts = search.starts(Counter())
+        search.move_to(starts[0])
+        for changes in move.proposals(search, starts):
+            assert names > changes.keys()
+            assert replace(search.decisions, **changes) != search.decisions
+
+
+def test_a_depthwise_layer_that_shares_its_input_with_a_shortcut_needs_no_search() -> None:
+    """Element-wise work reads the tensor between whose pixels the depthwise layer wants gaps."""
+    draft = Draft(np.random.default_rng(0))
+    first = draft.convolution(draft.input((1, 8, 14, 14)), 48, 1)
+    total = draft.add(first, draft.convolution(first, 48, 3, padding=1, groups=48))
+    made = draft.network(draft.convolution(total, 8, 1))
+    cycles = [accelsim.simulate(accelsim.compile(made, EDGE, effort=effort)).cycles for effort in (0, 1)]
+    # As estimated, with no gaps there: 7,608.
+    assert cycles[0] < 4500
+    assert cycles[1] <= cycles[0]
