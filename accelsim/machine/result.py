@@ -50,7 +50,7 @@ class LayerResult:
 
     @property
     def empty(self) -> float:
-        """The part of `busy` that cells without work took."""
+        """The part of `busy` that cells without work took; below 0 only where a program mixes the MACs of layers."""
         return self.busy - self.working
 
     def to_dict(self) -> dict[str, Any]:

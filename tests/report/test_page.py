@@ -213,6 +213,15 @@ def test_no_name_breaks_the_page() -> None:
     assert reader.column("layers", "layer") == [names[0], '\\ud800\\x1b\\x00$\\frac{id="x" {{ 7 * 7 }}']
 
 
+def test_a_run_without_macs_has_a_page_too() -> None:
+    program = accelsim.assemble(".program idle\n.layer nothing\nhalt\n")
+    made = accelsim.simulate(program, accelerator=EDGE)
+    reader = Reader(page(program, made, outcomes=()))
+    assert "No layer of this run has MACs and bytes of DRAM." in reader.words
+    assert "None of 0 changes makes this run faster by 1 % or more." in reader.words
+    assert reader.values("layers", "cycles") == [made.cycles] * 2
+
+
 def test_a_layer_lies_under_the_roofline() -> None:
     """25,600 MACs, 1,000 bytes of DRAM, 200 cycles: 25.6 MACs a byte, 128 a cycle; 256 cells, 16 bytes a cycle."""
     found = roofline(result())
