@@ -30,6 +30,8 @@ _Parameters = ParamSpec("_Parameters")
 #: The sub-commands in the order of the help, each with the first line of its own: none is imported to be listed.
 COMMANDS = {
     "run": "Simulate a model or a program, check its layers, and show where cycles and bytes go.",
+    "report": "Write a run as one HTML page: utilisation, cycles, roofline, traffic, timeline, what would be faster.",
+    "trace": "Write a run in time as a trace for ui.perfetto.dev: units, instructions, bandwidths, semaphores.",
     "extract": "List every parameter of a model: key, shape, dtype, scales, zero points, range.",
     "compile": "Compile a model for an accelerator and save the program.",
     "assemble": "Assemble a program from text and save it.",

@@ -13,6 +13,7 @@ from accelsim.arithmetic.fixed_point import MOST_MULTIPLIER_BITS
 from accelsim.arithmetic.units import ARITHMETICS
 from accelsim.errors import ConfigurationError
 from accelsim.reading import CONFIGURATION_BYTES, from_yaml, read_text, shown
+from accelsim.summary import Shown, Summary
 
 from . import shipped
 from .dram_timings import PRESETS, DramTimings
@@ -192,7 +193,7 @@ class Queues(_Part):
     depth: Annotated[int, Field(ge=1, le=1024)] = 8
 
 
-class Accelerator(_Part):
+class Accelerator(Shown, _Part):
     """One machine. Sizes in bytes (`128KiB` in a file), times in cycles.
 
     `clock_mhz` turns cycles into seconds in reports, and the clocks of a banked DRAM into cycles; else it changes none.
@@ -206,6 +207,30 @@ class Accelerator(_Part):
     vector_unit: VectorUnit = VectorUnit()
     dram: Dram = Dram()
     queues: Queues = Queues()
+
+    def summary(self) -> Summary:
+        """Clock, array, buffers, units and DRAM; every key with its value."""
+        array, dram = self.mac_array, self.dram
+        buffers = ", ".join(
+            f"{name} {part.bytes / 1024:g} KiB in {part.banks} banks"
+            for name, part in ((name, getattr(self.buffers, name)) for name in Buffers.model_fields)
+        )
+        kind = dram.model if dram.preset is None else f"{dram.model}, {dram.preset}"
+        data = self.to_dict()
+        return Summary(
+            f"Accelerator {self.name}, {self.clock_mhz:g} MHz",
+            (
+                ("array", f"{array.rows} x {array.columns}, {array.dataflow.replace('_', ' ')}"),
+                ("buffers", buffers),
+                (
+                    "post unit",
+                    f"{self.requant_unit.lanes} + {self.vector_unit.lanes} lanes, {self.requant_unit.arithmetic}",
+                ),
+                ("DRAM", f"{kind}, {dram.bytes_per_cycle} bytes a cycle, latency {dram.latency}"),
+            ),
+            ("key", "value"),
+            [(key, str(_value(data, key))) for key in _keys(data)],
+        )
 
     @property
     def dram_bytes_per_cycle(self) -> float:
@@ -268,6 +293,13 @@ def _keys(data: dict[str, Any], prefix: str = "") -> list[str]:
     for name, value in data.items():
         keys += _keys(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
     return keys
+
+
+def _value(data: dict[str, Any], key: str) -> Any:
+    part: Any = data
+    for name in key.split("."):
+        part = part[name]
+    return part
 
 
 def _explain(where: str, item: Any) -> str:

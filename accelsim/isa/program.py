@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -15,6 +16,7 @@ from accelsim.container import brief, check_same, pack, unpack
 from accelsim.errors import AccelsimError, AssemblyError, FormatError
 from accelsim.hardware import Accelerator
 from accelsim.reading import shown
+from accelsim.summary import Shown, Summary, counted, tensors
 
 from .decoding import decode
 from .fields import INSTRUCTION_BYTES
@@ -40,8 +42,8 @@ class Segment:
             )
 
 
-@dataclass(frozen=True)
-class Program:
+@dataclass(frozen=True, repr=False)
+class Program(Shown):
     """Instructions and data image. `layer_of[i]` is the index in `layers` of instruction i's layer.
 
     The words lie in DRAM at `code` (-1: behind everything else). Raises AssemblyError when parts of the image overlap,
@@ -123,6 +125,29 @@ class Program:
     def __hash__(self) -> int:
         # Cheap, where the instructions and the image are long; equality looks at everything.
         return hash((self.name, self.code, len(self.instructions)))
+
+    def summary(self) -> Summary:
+        """Name and accelerator, instructions of each kind, bytes, inputs and outputs; by layer its instructions."""
+        kinds = Counter(instruction.mnemonic for instruction in self.instructions)
+        by_layer: list[Counter[str]] = [Counter() for _ in self.layers]
+        for layer, instruction in zip(self.layer_of, self.instructions, strict=True):
+            by_layer[layer][instruction.mnemonic] += 1
+        machine = "any accelerator" if self.accelerator is None else self.accelerator.name
+        ends = [
+            tensors((port.name, port.shape, port.affine.dtype) for port in ports)
+            for ports in (self.inputs, self.outputs)
+        ]
+        return Summary(
+            f"Program {self.name} for {machine}: {len(self.instructions):,} instructions, {len(self.layers):,} layers",
+            (
+                ("instructions", counted(kinds.most_common())),
+                ("data", f"{sum(len(item.content) for item in self.data):,} bytes"),
+                ("inputs", ends[0]),
+                ("outputs", ends[1]),
+            ),
+            ("layer", *kinds),
+            [(name, *(str(found[kind]) for kind in kinds)) for name, found in zip(self.layers, by_layer, strict=True)],
+        )
 
     @staticmethod
     def _dram(ports: Iterable[Port]) -> list[Port]:

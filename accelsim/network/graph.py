@@ -8,6 +8,7 @@ set (`accelsim.arithmetic`).
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from accelsim.arithmetic.engines import KernelSet
 from accelsim.arithmetic.onnxruntime import AddForm
 from accelsim.errors import ModelError
 from accelsim.limits import DEFAULT, Limits
+from accelsim.summary import Shown, Summary, counted, tensors
 
 from .output import Output
 
@@ -290,8 +292,8 @@ class GroupNorm(Node):
     epsilon: float
 
 
-@dataclass(frozen=True)
-class Network:
+@dataclass(frozen=True, repr=False)
+class Network(Shown):
     """An integer graph in execution order.
 
     `inputs` and `outputs` name values; `kernels` is the PyTorch kernel set whose lanes the roundings stand for.
@@ -319,6 +321,32 @@ class Network:
         for name in (*self.outputs, *known):
             if name not in self.values:
                 raise ModelError(f"value {name!r} has no shape and affine map")
+
+    def summary(self) -> Summary:
+        """Name, engine, inputs and outputs, how many nodes of each kind, bytes of weights; by node its value."""
+        kinds = Counter(type(node).__name__ for node in self.nodes)
+        weights = sum(node.weights.codes.nbytes for node in self.nodes if isinstance(node, Convolution | Linear))
+        ends = [tensors((name, *self._form(name)) for name in names) for names in (self.inputs, self.outputs)]
+        return Summary(
+            f"Network {self.name}: {len(self.nodes):,} layers, engine {self.engine}, kernels {self.kernels.aten}",
+            (
+                ("inputs", ends[0]),
+                ("outputs", ends[1]),
+                ("layers", counted(kinds.most_common())),
+                ("weights", f"{weights:,} bytes"),
+            ),
+            ("layer", "kind", "shape", "dtype", "scale", "zero point"),
+            [
+                (node.name, type(node).__name__, " x ".join(map(str, shape)), dtype, f"{affine.scale:.6g}", str(zero))
+                for node in self.nodes
+                for shape, dtype in [self._form(node.name)]
+                for affine in [self.values[node.name].affine]
+                for zero in [affine.zero_point]
+            ],
+        )
+
+    def _form(self, name: str) -> tuple[tuple[int, ...], str]:
+        return self.values[name].shape, self.values[name].affine.dtype
 
     def node(self, name: str) -> Node:
         """The node of that name. Raises ModelError listing the names there are."""

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from accelsim.escaping import printable
+from accelsim.summary import Shown, Summary
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class LayerVerification:
         return self.differing - self.explained
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Shown):
     """All inputs after their quantisation, layers, and outputs as the caller gets them.
 
     `notes` say under which conditions PyTorch ran, and what the machine's arithmetic changes. `arithmetic`: that of the
@@ -48,6 +49,30 @@ class Verification:
     arithmetic: str = "float32_exact"
     inputs: tuple[LayerVerification, ...] = ()
     outputs: tuple[LayerVerification, ...] = ()
+
+    def summary(self) -> Summary:
+        """How many elements were compared and differ, and the layers that differ most; by layer the counts."""
+        differing = sorted((row for row in self.rows if row[1].differing), key=lambda row: -row[1].differing)
+        shown = [
+            (name, f"{row.differing:,} of {row.compared:,} differ, {row.mismatches:,} unexplained {row.cause}".rstrip())
+            for name, row in differing
+        ]
+        more = [("and", f"{len(shown) - 6} more rows that differ")] if len(shown) > 7 else []
+        return Summary(
+            f"Verification beside {self.engine}: {self.compared:,} elements compared, {self.differing_bits:,} "
+            f"differing bits, {self.mismatches:,} unexplained differences",
+            (("arithmetic", self.arithmetic), *shown[: 6 if more else 7], *more),
+            ("layer", "compared", "differing", "bits", "explained", "unexplained", "cause"),
+            [
+                (
+                    name,
+                    *(f"{part:,}" for part in (row.compared, row.differing, row.differing_bits, row.explained)),
+                    f"{row.mismatches:,}",
+                    row.cause,
+                )
+                for name, row in self.rows
+            ],
+        )
 
     @property
     def rows(self) -> tuple[tuple[str, LayerVerification], ...]:
