@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 from accelsim.hardware import Accelerator
 from accelsim.isa import Instruction, Program
-from accelsim.machine.traffic import by_memory
+from accelsim.machine.dram.bus import Lines
+from accelsim.machine.traffic import by_memory, through_l2
 
 from .result import LayerResult
 from .semantics import Move
@@ -33,6 +34,9 @@ def layer_results(
     stalls = _stalls(windows, timing)
     macs = [0] * len(windows)
     moves: list[list[Move]] = [[] for _ in windows]
+    lines: list[list[Lines]] = [[] for _ in windows]
+    for index, found in timing.lines.items():
+        lines[program.layer_of[index]].append(found)
     for index, instruction in enumerate(instructions):
         layer = program.layer_of[index]
         moves[layer].extend(traffic[index])
@@ -46,7 +50,7 @@ def layer_results(
             macs[layer],
             macs[layer] / ((stop - start) * cells) if stop > start else 0.0,
             dict(stalls[layer]),
-            by_memory(moves[layer]),
+            through_l2(by_memory(moves[layer]), lines[layer], accelerator),
         )
         for layer, (name, (start, stop)) in enumerate(zip(program.layers, windows, strict=True))
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from accelsim.hardware import Accelerator
+from accelsim.machine.dram.bus import Lines
 from accelsim.machine.traffic import Traffic
 
 from .units import Span
@@ -39,7 +40,7 @@ class Result:
 
     `outputs`: one a port, empty for a timing-only run. `cycles`, `traffic` (bytes by memory), `units` (cycles by cause,
     each unit's sum is `cycles`), `layers` and `timeline` are those of one run of the program, also where several were
-    run in lockstep. `values` are the program's probes by name.
+    run in lockstep. `values` are the program's probes by name. `l2`: hits and misses, None without an L2.
     """
 
     name: str
@@ -53,9 +54,11 @@ class Result:
     timeline: tuple[Span, ...] = field(repr=False)
     outputs: list[Output] = field(default_factory=list, repr=False)
     values: Mapping[str, Output] = field(default_factory=dict, repr=False)
+    l2: Lines | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON: everything but the timeline and the arrays, whose shapes and affine maps it names."""
+        l2 = {} if self.l2 is None else {"l2": self.l2._asdict()}
         return {
             "program": self.name,
             "accelerator": self.accelerator.to_dict(),
@@ -65,6 +68,7 @@ class Result:
             "utilization": self.utilization,
             "layers": [layer.to_dict() for layer in self.layers],
             "traffic": {memory: dataclasses.asdict(traffic) for memory, traffic in self.traffic.items()},
+            **l2,
             "units": {unit: dict(causes) for unit, causes in self.units.items()},
             "outputs": [
                 {

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from accelsim.hardware import Accelerator
 from accelsim.isa import INSTRUCTION_BYTES, Instruction, Memory
+from accelsim.isa.units import L2
+from accelsim.machine.dram.bus import Lines
 
 from .instructions import semantics_of
 from .semantics import Move
@@ -36,3 +38,24 @@ def by_memory(moves: Iterable[Move]) -> dict[str, Traffic]:
         read[memory] += bytes_read
         written[memory] += bytes_written
     return {memory.label: Traffic(read[memory], written[memory]) for memory in Memory}
+
+
+def through_l2(asked: dict[str, Traffic], lines: Iterable[Lines], accelerator: Accelerator) -> dict[str, Traffic]:
+    """The same with the L2 between the units and DRAM, if there is one; `lines`: what was found in it.
+
+    What units read, they read from it. DRAM is read for the lines that were not there, which are written into it, as is
+    what it keeps of a store. Every byte stored goes on to DRAM.
+    """
+    if accelerator.l2 is None:
+        return asked
+    found = total(lines)
+    fetched, dram = found.read_misses * accelerator.l2.line_bytes, Memory.DRAM.label
+    return asked | {
+        dram: Traffic(fetched, asked[dram].written),
+        L2: Traffic(asked[dram].read, fetched + found.kept),
+    }
+
+
+def total(lines: Iterable[Lines]) -> Lines:
+    """The sum of all."""
+    return Lines(*(sum(column) for column in zip(Lines(), *lines, strict=True)))

@@ -15,8 +15,8 @@ from accelsim.isa.instructions.transfer import TransferInstruction
 from accelsim.isa.units import ON_CHIP, buffer_of
 from accelsim.limits import over
 from accelsim.machine.array.timing import late_tokens
-from accelsim.machine.dram.banks import BankedArbiter
-from accelsim.machine.dram.bus import Arbiter, Bus, Ending, Requester, Rows
+from accelsim.machine.dram.bus import Bus, Ending, Lines, Requester, Rows
+from accelsim.machine.dram.l2 import arbiter_of
 from accelsim.machine.post.timing import LATE
 
 from .clock import Ledger, Process, Queue, Tokens
@@ -62,9 +62,9 @@ class Machine:
         self.instructions = instructions
         self.code = code
         depth = accelerator.queues.depth
-        dram = accelerator.dram
-        banked = BankedArbiter.of(accelerator)
-        self.bus = Bus(env, banked or Arbiter(dram.bytes_per_cycle, dram.burst_beats))
+        self.beyond = accelerator.beyond
+        self.latency_cause = "dram_latency" if accelerator.l2 is None else "l2_latency"
+        self.bus = Bus(env, arbiter_of(accelerator))
         self.words = Queue(env, depth)
         self.queues = {unit: Queue(env, depth) for unit in Unit}
         self.semaphores = {(a, b): Tokens(env) for a in Unit for b in Unit}
@@ -73,6 +73,7 @@ class Machine:
         self.spans: dict[int, tuple[int, int]] = {}
         self.issued: dict[int, int] = {}  # when the last vector of a compute instruction has entered its unit
         self.opened: dict[int, int] = {}  # when a compute instruction had all of its tokens
+        self.lines: dict[int, Lines] = {}  # what an instruction, its own word included, found in the L2
         self.waiting: dict[str, tuple[int, str]] = {}  # unit: (instruction, what it waits for)
         self.blocked: list[tuple[int, int]] = []  # when the dispatcher found a queue full
         self.halted = False
@@ -91,15 +92,14 @@ class Machine:
 
     def prefetch(self) -> Process[None]:
         """Ask for the words in order, while the buffer has room for what is on its way."""
-        dram, ledger = self.accelerator.dram, self.ledgers["fetch"]
-        now = 0
+        beyond, now = self.beyond, 0
         for index in range(len(self.instructions)):
             now = yield from self.words.space.take(now)
             self._charge_fetcher(now)
             address = self.code + index * INSTRUCTION_BYTES
             word = (address, INSTRUCTION_BYTES, ())
-            moved = yield from self._move(Requester.FETCH, ledger, now, word, dram.bytes_per_cycle)
-            self.words.put(index, moved.end + dram.latency)
+            moved = yield from self._move(Requester.FETCH, index, now, word, beyond.bytes_per_cycle)
+            self.words.put(index, moved.end + beyond.latency)
             now = moved.free - 1
 
     def _charge_fetcher(self, now: int) -> None:
@@ -110,7 +110,7 @@ class Machine:
             if stop <= ledger.charged_until:
                 break
             full += max(0, min(stop, now) - max(start, ledger.charged_until))
-        ledger.charge("dram_latency", now - full)
+        ledger.charge(self.latency_cause, now - full)
         ledger.charge("queue_full", now)
 
     def dispatch(self) -> Process[None]:
@@ -160,23 +160,22 @@ class Machine:
 
     def load(self) -> Process[None]:
         """Ask for an instruction's bursts; its data land a latency later, while the next one asks for its own."""
-        ledger, dram = self.ledgers["load"], self.accelerator.dram
+        latency = self.beyond.latency
         flying = Tokens(self.env, self.accelerator.queues.depth)
         now = 0
         while True:
             index, instruction, start = yield from self._next(Unit.LOAD, now, flying)
-            moved = yield from self._move(Requester.LOAD, ledger, start, *self._rows(instruction))
-            flying.put(moved.end + dram.latency)
-            self._complete(index, instruction, start, moved.end + dram.latency)
+            moved = yield from self._move(Requester.LOAD, index, start, *self._rows(instruction))
+            flying.put(moved.end + latency)
+            self._complete(index, instruction, start, moved.end + latency)
             now = moved.free - 1
 
     def store(self) -> Process[None]:
         """Ask for an instruction's bursts; it is complete with the last beat."""
-        ledger = self.ledgers["store"]
         now = 0
         while True:
             index, instruction, start = yield from self._next(Unit.STORE, now)
-            moved = yield from self._move(Requester.STORE, ledger, start, *self._rows(instruction))
+            moved = yield from self._move(Requester.STORE, index, start, *self._rows(instruction))
             self._complete(index, instruction, start, moved.end)
             now = moved.free - 1
 
@@ -187,17 +186,20 @@ class Machine:
         assert isinstance(instruction, TransferInstruction)
         return rows(instruction), self.banks[instruction.scratchpad]
 
-    def _move(self, requester: Requester, ledger: Ledger, now: int, rows: Rows, part: int) -> Process[Ending]:
-        """Ask in cycle `now` for the bus for `rows`; returns how that ends, charged up to there.
+    def _move(self, requester: Requester, index: int, now: int, rows: Rows, part: int) -> Process[Ending]:
+        """Ask in cycle `now` for the bus for `rows` of an instruction; returns how that ends, charged up to there.
 
         The unit asks again in the cycle before `free` at the earliest, so that the request is seen in that one.
         """
+        ledger = self.ledgers[requester.name.lower()]
         if now > self.env.now:
             yield self.env.timeout(now - self.env.now)
         ledger.charge("request", now + 1)
         moved: Ending = yield self.bus.transfer(requester, rows, part)
-        ledger.charge("dram_row", ledger.charged_until + moved.row)
-        ledger.charge("dram_latency", ledger.charged_until + moved.latency)
+        if self.accelerator.l2 is not None:
+            self.lines[index] = self.lines.get(index, Lines()).plus(moved.lines)
+        for cause, cycles in moved.waits:
+            ledger.charge(cause, ledger.charged_until + cycles)
         ledger.charge("dram_contention", moved.end - moved.conflicts - moved.beats)
         ledger.charge("bank_conflict", moved.end - moved.beats)
         ledger.charge("busy", moved.end)
@@ -217,7 +219,7 @@ class Machine:
         now = yield from self._tokens(unit, index, instruction.wait & ~late, now)
         if flying is not None:
             now = yield from flying.take(now)
-            ledger.charge("dram_latency", now)
+            ledger.charge(self.latency_cause, now)
         queue.free(now)
         return index, instruction, now
 

@@ -18,6 +18,9 @@ _CAUSES = {
     "dram_contention": ("DRAM contention", "#AA4499"),
     "dram_row": ("DRAM row", "#661100"),
     "dram_latency": ("DRAM latency", "#999933"),
+    "l2_latency": ("L2 latency", "#999933"),
+    "l2_miss": ("L2 miss", "#6699CC"),
+    "l2_full": ("L2 full", "#AA4466"),
     "queue_full": ("queue full", "#117733"),
     "finished": ("no work left", "#BBBBBB"),
 }

@@ -20,7 +20,8 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-_FOREVER = 1 << 62
+#: A cycle after all others.
+FOREVER = 1 << 62
 
 #: Rows whose places are worked out one by one: faster up to some thousands, and no more than the widest bus has bytes.
 _FEW_ROWS = 4096
@@ -51,12 +52,29 @@ class Transfer:
     conflicts: int
 
 
+class Lines(NamedTuple):
+    """Accesses of the L2 that found their line there and that did not, and the bytes that stores wrote into it."""
+
+    read_hits: int = 0
+    read_misses: int = 0
+    write_hits: int = 0
+    write_misses: int = 0
+    kept: int = 0
+
+    def plus(self, other: Lines) -> Lines:
+        """The sum of both, field by field."""
+        return Lines(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+NO_LINES = Lines()
+
+
 class Ending(NamedTuple):
     """The end of a transfer, certain from cycle `start` on: the cycle after its last beat (`end`) and the one from
     which its requester may have the next request seen (`free`).
 
-    Of the requester's cycles up to `end`, `beats` move data, `conflicts` repeat them for want of scratchpad banks,
-    `row` wait for rows and refreshes, `latency` for the rest of DRAM; the others wait while another has the bus.
+    Of the requester's cycles up to `end`, `beats` move data, `conflicts` repeat them for want of scratchpad banks, and
+    `waits` go to (cause, cycles) in that order; the others wait while another has the bus. `lines`: the L2's accesses.
     """
 
     requester: Requester
@@ -65,8 +83,8 @@ class Ending(NamedTuple):
     end: int
     beats: int
     conflicts: int
-    row: int = 0
-    latency: int = 0
+    waits: tuple[tuple[str, int], ...] = ()
+    lines: Lines = NO_LINES
 
 
 def _order(item: Transfer) -> tuple[int, int]:
@@ -76,7 +94,7 @@ def _order(item: Transfer) -> tuple[int, int]:
 class Arbiter:
     """The bus without a clock of its own: `advance` decides every grant up to a cycle, runs of equal rounds at once."""
 
-    horizon = _FOREVER
+    horizon = FOREVER
 
     def __init__(self, width: int, burst_beats: int) -> None:
         self.width = width
@@ -99,7 +117,7 @@ class Arbiter:
         beats = cycles if part >= self.width else cycles_of(*rows, self.width, self.width)
         self.waiting.append(Transfer(requester, cycles, seen, beats, cycles - beats))
 
-    def advance(self, limit: int = _FOREVER) -> Ending | None:
+    def advance(self, limit: int = FOREVER) -> Ending | None:
         """Decide the grants that start in cycles up to `limit`, in order, until one of them ends its transfer.
 
         Returns that grant, or None when there is nothing left to decide up to `limit`.
@@ -171,7 +189,7 @@ class Waiting(Protocol):
     horizon: int
 
     def ask(self, requester: Requester, rows: Rows, part: int, seen: int) -> None: ...
-    def advance(self, limit: int = _FOREVER) -> Ending | None: ...
+    def advance(self, limit: int = FOREVER) -> Ending | None: ...
     def copy(self) -> Self: ...
 
 
@@ -236,20 +254,26 @@ def cycles_of(dram: int, length: int, loops: tuple[tuple[int, int], ...], width:
 def _cycles(offset: int, length: int, loops: tuple[tuple[int, int], ...], width: int, part: int) -> int:
     counts = [count for count, _ in loops]
     if math.prod(counts) <= _FEW_ROWS:
-        starts = np.array([offset], np.int64)
-        for count, pitch in loops:
-            starts = (starts[:, None] + np.arange(count, dtype=np.int64) * pitch).ravel()
-        return int(_parts(starts % width, length, width, part).sum())
+        return int(parts_of(starts_of(offset, loops) % width, length, width, part).sum())
     # How many rows begin at each place of a beat: there are more rows than places.
     begins = np.zeros(width, np.int64)
     begins[offset] = 1
     for count, pitch in loops:
         begins = _repeated(begins, count, pitch)
-    return int((_parts(np.arange(width), length, width, part) * begins).sum())
+    return int((parts_of(np.arange(width), length, width, part) * begins).sum())
 
 
-def _parts(starts: NDArray[np.int64], length: int, width: int, part: int) -> NDArray[np.int64]:
-    """Cycles of a row of `length` bytes that begins at each of these places of a beat."""
+def starts_of(address: int, loops: tuple[tuple[int, int], ...]) -> NDArray[np.int64]:
+    """Where each row begins, in the order in which they are moved."""
+    starts = np.array([address], np.int64)
+    for count, pitch in loops:
+        # `loops` are innermost first: an outer one repeats all that is within it.
+        starts = (np.arange(count, dtype=np.int64)[:, None] * pitch + starts).ravel()
+    return starts
+
+
+def parts_of(starts: NDArray[np.int64], length: int | NDArray[np.int64], width: int, part: int) -> NDArray[np.int64]:
+    """Cycles of a row of `length` bytes, 1 or more, that begins at each of these places of a beat."""
     beat, place = np.divmod(starts + length - 1, width)
     parts: NDArray[np.int64] = beat * -(-width // part) + place // part - starts // part + 1
     return parts
