@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from accelsim.hardware import Accelerator
 from accelsim.isa import Instruction, Program
 from accelsim.machine.dram.bus import Lines
-from accelsim.machine.traffic import by_memory, through_l2
+from accelsim.machine.traffic import by_memory
 
 from .result import LayerResult
 from .semantics import Move
@@ -50,7 +50,7 @@ def layer_results(
             macs[layer],
             macs[layer] / ((stop - start) * cells) if stop > start else 0.0,
             dict(stalls[layer]),
-            through_l2(by_memory(moves[layer]), lines[layer], accelerator),
+            by_memory(moves[layer], accelerator, lines[layer]),
         )
         for layer, (name, (start, stop)) in enumerate(zip(program.layers, windows, strict=True))
     )

@@ -30,30 +30,25 @@ def traffic_of(instruction: Instruction, accelerator: Accelerator) -> tuple[Move
     return ((Memory.DRAM, INSTRUCTION_BYTES, 0), *semantics_of(instruction).traffic(instruction, accelerator))
 
 
-def by_memory(moves: Iterable[Move]) -> dict[str, Traffic]:
-    """The sum of the moves, one Traffic a memory, in the order of reports."""
+def by_memory(moves: Iterable[Move], accelerator: Accelerator, lines: Iterable[Lines] = ()) -> dict[str, Traffic]:
+    """The sum of the moves, one Traffic a memory, in the order of reports; `lines`: what they found in the L2.
+
+    With an L2 that is what units read. DRAM is read for the lines that were not there, which are written into it, as is
+    what it keeps of a store. Every byte stored goes on to DRAM.
+    """
     # By number, which is faster than by member.
     read, written = [0] * (max(Memory) + 1), [0] * (max(Memory) + 1)
     for memory, bytes_read, bytes_written in moves:
         read[memory] += bytes_read
         written[memory] += bytes_written
-    return {memory.label: Traffic(read[memory], written[memory]) for memory in Memory}
-
-
-def through_l2(asked: dict[str, Traffic], lines: Iterable[Lines], accelerator: Accelerator) -> dict[str, Traffic]:
-    """The same with the L2 between the units and DRAM, if there is one; `lines`: what was found in it.
-
-    What units read, they read from it. DRAM is read for the lines that were not there, which are written into it, as is
-    what it keeps of a store. Every byte stored goes on to DRAM.
-    """
-    if accelerator.l2 is None:
-        return asked
-    found = total(lines)
-    fetched, dram = found.read_misses * accelerator.l2.line_bytes, Memory.DRAM.label
-    return asked | {
-        dram: Traffic(fetched, asked[dram].written),
-        L2: Traffic(asked[dram].read, fetched + found.kept),
-    }
+    traffic = {memory.label: Traffic(read[memory], written[memory]) for memory in Memory}
+    if accelerator.l2 is not None:
+        found, dram = total(lines), Memory.DRAM.label
+        asked = traffic[dram]
+        fetched = found.read_misses * accelerator.l2.line_bytes
+        traffic[dram] = Traffic(fetched, asked.written)
+        traffic[L2] = Traffic(asked.read, fetched + found.kept)
+    return traffic
 
 
 def total(lines: Iterable[Lines]) -> Lines:
