@@ -3,7 +3,7 @@
 Times are cycles. A unit that works in cycles s..e-1 starts at s and ends at e; what it signals in its last cycle is
 seen in cycle e. Every message carries the cycle from which it is seen, and each process keeps its own time: it waits
 in the simulator only for a message that does not exist yet. So a process may run ahead of the simulator's clock, and
-it makes no difference which one is visited first; the DRAM bus alone, which units share, is asked in order of time.
+it makes no difference which one is visited first; the bus, which units share, decides when none of them can go on.
 """
 
 from __future__ import annotations

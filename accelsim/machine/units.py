@@ -192,10 +192,8 @@ class Machine:
         The unit asks again in the cycle before `free` at the earliest, so that the request is seen in that one.
         """
         ledger = self.ledgers[requester.name.lower()]
-        if now > self.env.now:
-            yield self.env.timeout(now - self.env.now)
         ledger.charge("request", now + 1)
-        moved: Ending = yield self.bus.transfer(requester, rows, part)
+        moved: Ending = yield self.bus.transfer(requester, rows, part, now)
         if self.accelerator.l2 is not None:
             self.lines[index] = self.lines.get(index, Lines()).plus(moved.lines)
         for cause, cycles in moved.waits:

@@ -21,7 +21,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 
@@ -64,22 +64,6 @@ class Controller:
         self._group_last = {False: [_LONG_AGO] * groups, True: [_LONG_AGO] * groups}
         self._taken: set[int] = set()
         self._due = timings.refi
-
-    def copy(self) -> Controller:
-        """The same state, to look ahead in."""
-        other = Controller.__new__(Controller)
-        other.__dict__ = self.__dict__ | {
-            "_open": self._open.copy(),
-            "_may_activate": self._may_activate.copy(),
-            "_may_access": self._may_access.copy(),
-            "_may_precharge": self._may_precharge.copy(),
-            "_activates": self._activates.copy(),
-            "_group_activate": self._group_activate.copy(),
-            "_last": self._last.copy(),
-            "_group_last": {kind: group.copy() for kind, group in self._group_last.items()},
-            "_taken": self._taken.copy(),
-        }
-        return other
 
     def place(self, burst: int) -> tuple[int, int, int]:
         """(group, bank, row) of a burst."""
@@ -197,11 +181,6 @@ class BankedArbiter(Grants[BankedTransfer]):
             return None
         ratio = dram.timings.mhz / Fraction(accelerator.clock_mhz).limit_denominator(1000)
         return cls(Controller(dram.timings), ratio, dram.bytes_per_cycle, dram.burst_beats)
-
-    def copy(self) -> Self:
-        other = super().copy()
-        other.controller, other._rows = self.controller.copy(), self._rows.copy()
-        return other
 
     def ask(self, requester: Requester, rows: Rows, part: int, seen: int) -> None:
         size = self.controller.timings.burst_bytes

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
-from .bus import FOREVER, Ending, Requester, Rows
+from .bus import Ending, Requester, Rows
 
 #: Pieces that are held at a time.
 ENTRIES = 32
@@ -36,9 +35,6 @@ _Item = TypeVar("_Item", bound=Granted)  # type: ignore[type-arg]
 class Grants(Generic[_Item]):
     """The order of grants, `turn` pieces a grant; what a piece takes says `_serve` of a kind of memory."""
 
-    #: Cycles that are decided ahead at a time: what another's request makes void is worked out again.
-    horizon = 256
-
     def __init__(self, turn: int) -> None:
         self._turn = turn
         self.waiting: list[_Item] = []
@@ -49,14 +45,6 @@ class Grants(Generic[_Item]):
         self._entries: deque[int] = deque([0] * ENTRIES, ENTRIES)  # from when each is free, in order
         self._charged = dict.fromkeys(Requester, 0)  # up to which cycle each requester's waits are accounted for
 
-    def copy(self) -> Self:
-        """The same state, to look ahead in."""
-        other = copy(self)
-        other.waiting = [copy(item) for item in self.waiting]
-        other._entries = self._entries.copy()
-        other._charged = self._charged.copy()
-        return other
-
     def ask(self, requester: Requester, rows: Rows, part: int, seen: int) -> None:
         """A request that is seen from cycle `seen` on, of a unit that takes `part` bytes of a beat in a cycle."""
         raise NotImplementedError
@@ -65,18 +53,16 @@ class Grants(Generic[_Item]):
         self.waiting.append(item)
         self._charged[item.requester] = max(self._charged[item.requester], item.asked)
 
-    def advance(self, limit: int = FOREVER) -> Ending | None:
-        """Decide the pieces granted in cycles up to `limit`, in order, until one of them ends its request.
+    def advance(self) -> Ending | None:
+        """Decide the grants of pieces, in order, until one of them ends its request.
 
-        Returns that request's end, or None when there is nothing left to decide up to `limit`.
+        Returns that request's end, or None when nobody waits.
         """
         while self.waiting:
             item = min(self.waiting, key=lambda item: (item.asked, item.requester))
             if self._left:
                 item = next(other for other in self.waiting if other.requester == self._holder)
             granted = max(item.asked, self._way, self._entries[0])
-            if granted > limit:
-                return None
             end = self._serve(item, granted)
             item.next += 1
             if item.next == len(item.pieces):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,35 +44,21 @@ class Piece(NamedTuple):
 
 
 class Tags:
-    """Which lines are there: those of each set, the one used last first. A line's set is its number modulo `sets`.
-
-    A copy shares what the original holds, and keeps its own changes apart until it is copied itself; from then on the
-    original is void, and so are its other copies.
-    """
+    """Which lines are there: those of each set, the one used last first. A line's set is its number modulo `sets`."""
 
     def __init__(self, sets: int, ways: int) -> None:
         self._sets, self._ways = sets, ways
-        self._held: dict[int, tuple[int, ...]] = {}
-        self._changed: dict[int, tuple[int, ...]] = {}
-
-    def copy(self) -> Tags:
-        """The same lines, to look ahead in."""
-        self._held.update(self._changed)
-        self._changed = {}
-        other = Tags(self._sets, self._ways)
-        other._held = self._held
-        return other
+        self._held: dict[int, list[int]] = {}
 
     def access(self, line: int, keep: bool) -> bool:
         """Whether the line is there. It is then the one used last; where it is not, and is to be kept, it comes in."""
-        number = line % self._sets
-        lines = self._changed.get(number)
-        if lines is None:
-            lines = self._held.get(number, ())
+        lines = self._held.setdefault(line % self._sets, [])
         hit = line in lines
+        if hit:
+            lines.remove(line)
         if hit or keep:
-            others = tuple(other for other in lines if other != line)
-            self._changed[number] = (line, *others)[: self._ways]
+            lines.insert(0, line)
+            del lines[self._ways :]
         return hit
 
 
@@ -99,11 +85,6 @@ class Cache(Grants[CachedTransfer]):
         self._l2, self._below, self._below_width, self._below_latency = l2, below, width, latency
         self._below_free = 0
         self._tags = Tags(l2.sets, l2.ways)
-
-    def copy(self) -> Self:
-        other = super().copy()
-        other._below, other._tags = self._below.copy(), self._tags.copy()
-        return other
 
     def ask(self, requester: Requester, rows: Rows, part: int, seen: int) -> None:
         l2 = self._l2
