@@ -108,14 +108,20 @@ class Arbiter:
 
         Returns that grant, or None when nobody waits.
         """
-        waiting = self.waiting
+        waiting, most = self.waiting, self.burst_beats
         while waiting:
             waiting.sort(key=_order)
             first = waiting[0]
             start = max(first.asked, self.free)
-            if first.cycles > self.burst_beats and self._skip_rounds(start):
+            last = start + (first.cycles - 1) // most * most
+            if len(waiting) == 1 or last < waiting[1].asked:
+                # Nobody asks before its last grant.
+                del waiting[0]
+                self.free = end = start + first.cycles
+                return Ending(first.requester, last, end, end, first.beats, first.conflicts)
+            if first.cycles > most and self._skip_rounds(start):
                 continue
-            cycles = min(self.burst_beats, first.cycles)
+            cycles = min(most, first.cycles)
             first.cycles -= cycles
             self.free = first.asked = start + cycles
             if first.cycles == 0:
@@ -181,16 +187,20 @@ class Bus:
 
     def _decide_later(self) -> None:
         event = simpy.Event(self._env)
-        event._ok, event._value = True, None
+        event._ok = True
         event.callbacks.append(self._decide)
         self._env.schedule(event, priority=_AFTER_ALL_OTHERS)
 
-    def _decide(self, _: simpy.Event) -> None:
+    def _decide(self, event: simpy.Event) -> None:
+        """Find the transfer that ends first; `event` takes the place of the one that its process waits for."""
         ending = self._arbiter.advance()
         assert ending is not None
-        self._done.pop(ending.requester).succeed(ending)
+        event._value = ending
+        resumed = self._done.pop(ending.requester).callbacks
         if self._done:
             self._decide_later()
+        for callback in resumed:
+            callback(event)
 
 
 def cycles_of(dram: int, length: int, loops: tuple[tuple[int, int], ...], width: int, part: int) -> int:
@@ -199,12 +209,12 @@ def cycles_of(dram: int, length: int, loops: tuple[tuple[int, int], ...], width:
     The first byte of each beat begins a part, and so does every `part` bytes on; a row takes as many cycles as it lies
     in parts. Where `part` is `width` or more these are the beats.
     """
-    loops = tuple((count, pitch % width) for count, pitch in loops if count > 1)
     return _cycles(dram % width, length, loops, width, min(part, width))
 
 
 @lru_cache(maxsize=1 << 14)
 def _cycles(offset: int, length: int, loops: tuple[tuple[int, int], ...], width: int, part: int) -> int:
+    loops = tuple((count, pitch % width) for count, pitch in loops if count > 1)
     counts = [count for count, _ in loops]
     if math.prod(counts) <= _FEW_ROWS:
         return int(parts_of(starts_of(offset, loops) % width, length, width, part).sum())
