@@ -7,7 +7,16 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from accelsim.arithmetic.fixed_point import MOST_MULTIPLIER_BITS
 from accelsim.arithmetic.units import ARITHMETICS
@@ -187,6 +196,40 @@ class Dram(_Part):
         return min(self.bytes_per_cycle, banks) if self.timings is None else self.timings.burst_bytes
 
 
+class L2(_Part):
+    """A cache that fetches, loads and stores share, between DRAM and the scratchpads: `ways` lines in each of its sets.
+
+    `bytes_per_cycle` move between it and the units, `latency` cycles after which a load is complete. It writes through.
+    """
+
+    bytes: Bytes
+    line_bytes: Annotated[int, Field(ge=16, le=4096)] = 64
+    ways: Annotated[int, Field(ge=1, le=16)] = 8
+    bytes_per_cycle: Count = 32
+    latency: Annotated[int, Field(ge=0, le=100_000)] = 10
+
+    @property
+    def sets(self) -> int:
+        """How many sets there are: a power of two."""
+        return self.bytes // (self.line_bytes * self.ways)
+
+    @model_validator(mode="after")
+    def _check(self) -> L2:
+        for key in ("line_bytes", "bytes_per_cycle"):
+            value = getattr(self, key)
+            if value & (value - 1):
+                raise ValueError(f"{key}: {value} is no power of two; write {1 << value.bit_length()}")
+        if self.bytes_per_cycle > self.line_bytes:
+            raise ValueError(f"bytes_per_cycle: {self.bytes_per_cycle} is more than line_bytes, {self.line_bytes}")
+        way = self.line_bytes * self.ways
+        if self.bytes % way or self.sets & (self.sets - 1):
+            fitting = way << max(0, (self.bytes // way).bit_length() - 1)
+            raise ValueError(
+                f"bytes: {self.bytes} is no power of two times line_bytes * ways = {way}; write {fitting}, for example"
+            )
+        return self
+
+
 class Queues(_Part):
     """Depth in instructions of each of the four queues that the fetcher fills."""
 
@@ -206,6 +249,7 @@ class Accelerator(Shown, _Part):
     requant_unit: RequantUnit = RequantUnit()
     vector_unit: VectorUnit = VectorUnit()
     dram: Dram = Dram()
+    l2: L2 | None = None
     queues: Queues = Queues()
 
     def summary(self) -> Summary:
@@ -231,6 +275,27 @@ class Accelerator(Shown, _Part):
             ("key", "value"),
             [(key, str(_value(data, key))) for key in _keys(data)],
         )
+
+    @model_validator(mode="after")
+    def _check(self) -> Accelerator:
+        timings = self.dram.timings
+        if self.l2 is not None and timings is not None and self.l2.line_bytes % timings.burst_bytes:
+            raise ValueError(
+                f"l2.line_bytes: {self.l2.line_bytes} is no whole number of DRAM's bursts of {timings.burst_bytes} "
+                f"bytes; write {timings.burst_bytes}"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A machine without L2 has no such key."""
+        data: dict[str, Any] = handler(self)
+        return {key: value for key, value in data.items() if key != "l2" or value is not None}
+
+    @property
+    def beyond(self) -> Dram | L2:
+        """What the units' requests go to: the L2 where there is one."""
+        return self.l2 or self.dram
 
     @property
     def dram_bytes_per_cycle(self) -> float:
@@ -275,11 +340,16 @@ class Accelerator(Shown, _Part):
         return self.model_dump(mode="json")
 
     def replace(self, **changes: Any) -> Accelerator:
-        """A copy with dotted keys changed: `replace(**{"mac_array.rows": 8})`. Raises ConfigurationError."""
-        data = self.to_dict()
+        """A copy with dotted keys changed: `replace(**{"mac_array.rows": 8})`. Raises ConfigurationError.
+
+        `replace(**{"l2.bytes": 1 << 20})` gives a machine without L2 one, `replace(l2=None)` removes it.
+        """
+        data = {"l2": None} | self.to_dict()
         for key, value in changes.items():
             *parents, last = key.split(".")
             part = data
+            if parents == ["l2"] and last in L2.model_fields:
+                part["l2"] = {last: None} | (part["l2"] or {})
             for parent in parents:
                 part = part.get(parent) if isinstance(part, dict) else None  # type: ignore[assignment]
             if not isinstance(part, dict) or last not in part:

@@ -107,6 +107,10 @@ ON_CHIP: tuple[Memory, ...] = tuple(memory for memory in Memory if memory != Mem
 LOADED: tuple[Memory, ...] = tuple(memory for memory in ON_CHIP if memory.ports.written_by & Units.LOAD)
 
 
+#: The level of memory that no instruction names, as results call it and as a configuration does that has it.
+L2 = "l2"
+
+
 def buffer_of(memory: Memory, accelerator: Accelerator) -> Scratchpad | AccumulatorMemory:
     """Size and banks of a memory on the chip."""
     buffer: Scratchpad | AccumulatorMemory = getattr(accelerator.buffers, memory.label)

@@ -3,7 +3,7 @@
 Times are cycles. A unit that works in cycles s..e-1 starts at s and ends at e; what it signals in its last cycle is
 seen in cycle e. Every message carries the cycle from which it is seen, and each process keeps its own time: it waits
 in the simulator only for a message that does not exist yet. So a process may run ahead of the simulator's clock, and
-it makes no difference which one is visited first; the DRAM bus alone, which units share, is asked in order of time.
+it makes no difference which one is visited first; the bus, which units share, decides when none of them can go on.
 """
 
 from __future__ import annotations
@@ -40,12 +40,19 @@ class Tokens:
             self._waiter.succeed()
             self._waiter = None
 
-    def take(self, now: int) -> Process[int]:
-        """Take a token in cycle `now` or as soon as one is seen; returns that cycle."""
-        while len(self._seen_from) == len(self._taken):
-            self._waiter = self._env.event()
-            yield self._waiter
-        at = max(now, self._seen_from[len(self._taken)])
+    def is_empty(self) -> bool:
+        """Whether no token has been put that is not taken yet; then wait for `next_put` before `take`."""
+        return len(self._seen_from) == len(self._taken)
+
+    def next_put(self) -> simpy.Event:
+        """The event of the next token's being put."""
+        self._waiter = self._env.event()
+        return self._waiter
+
+    def take(self, now: int) -> int:
+        """Take a token that has been put in cycle `now`, or as soon as it is seen; returns that cycle."""
+        seen = self._seen_from[len(self._taken)]
+        at = seen if seen > now else now
         self._taken.append(at)
         return at
 
@@ -72,10 +79,17 @@ class Queue:
         self._items.append(item)
         self._entries.put(seen_from)
 
-    def head(self, now: int) -> Process[tuple[int, int]]:
+    def is_empty(self) -> bool:
+        """Whether nothing has been written that is not read yet; then wait for `next_put` before `head`."""
+        return self._entries.is_empty()
+
+    def next_put(self) -> simpy.Event:
+        """The event of the next entry's being written."""
+        return self._entries.next_put()
+
+    def head(self, now: int) -> tuple[int, int]:
         """The entry at the head, and the cycle in which it is seen: `now` or later."""
-        at = yield from self._entries.take(now)
-        return self._items[self._read], at
+        return self._items[self._read], self._entries.take(now)
 
     def free(self, now: int) -> None:
         """Give the entry at the head back in cycle `now`; the reader has copied it."""

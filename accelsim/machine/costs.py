@@ -22,6 +22,8 @@ _PAGE = 4096
 #: Of a burst of a banked DRAM: what is kept of it while it is on its way, and the commands decided for it.
 _BURST_BYTES, _BURST_OPERATIONS = 64, 5000
 
+#: Of an access of the L2, without those bursts: its piece as long as its request waits, and the looking up.
+_PIECE_BYTES, _PIECE_OPERATIONS = 512, 5000
 
 #: Of an index of a reduction: what finding the chunks that it is in takes. Few of them take nothing that counts.
 _INDEX_OPERATIONS, _FEW = 500, 1 << 14
@@ -77,10 +79,18 @@ def _timings(program: Program, accelerator: Accelerator) -> Iterator[tuple[int, 
                 shape = instruction.with_tokens(Units.NONE, Units.NONE)
                 yield index, instruction, (32 * indices, 0 if shape in known else _INDEX_OPERATIONS * indices)
                 known.add(shape)
-        elif isinstance(instruction, TransferInstruction) and accelerator.dram.timings is not None:
-            size = accelerator.dram.timings.burst_bytes
-            bursts = instruction.rows * (instruction.length // size + 2)
-            yield index, instruction, (_BURST_BYTES * bursts, _BURST_OPERATIONS * -(-instruction.bytes // size))
+        elif isinstance(instruction, TransferInstruction):
+            if accelerator.l2 is not None:
+                size = accelerator.l2.line_bytes
+                pieces = instruction.rows * (instruction.length // size + 2)
+                timings = accelerator.dram.timings
+                bursts = 0 if timings is None else size // timings.burst_bytes
+                work = (_PIECE_OPERATIONS + _BURST_OPERATIONS * bursts) * pieces
+                yield index, instruction, (_PIECE_BYTES * pieces, work)
+            elif accelerator.dram.timings is not None:
+                size = accelerator.dram.timings.burst_bytes
+                bursts = instruction.rows * (instruction.length // size + 2)
+                yield index, instruction, (_BURST_BYTES * bursts, _BURST_OPERATIONS * -(-instruction.bytes // size))
 
 
 def _indices(mac: Mac) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from accelsim.hardware import Accelerator
 from accelsim.isa import Instruction, Mac, Program
 from accelsim.machine.array.use import array_use
+from accelsim.machine.dram.bus import Lines
 from accelsim.machine.traffic import by_memory
 
 from .result import LayerResult
@@ -33,6 +34,9 @@ def layer_results(
     units = {name: _by_window(windows, intervals) for name, intervals in timing.intervals.items()}
     macs: list[list[Mac]] = [[] for _ in windows]
     moves: list[list[Move]] = [[] for _ in windows]
+    lines: list[list[Lines]] = [[] for _ in windows]
+    for index, found in timing.lines.items():
+        lines[program.layer_of[index]].append(found)
     for index, instruction in enumerate(instructions):
         layer = program.layer_of[index]
         moves[layer].extend(traffic[index])
@@ -48,7 +52,7 @@ def layer_results(
             macs=use.working,
             utilization=use.working / ((stop - start) * cells) if stop > start else 0.0,
             stalls={cause: cycles for cause, cycles in units["mac"][layer].items() if cause != "busy"},
-            traffic=by_memory(moves[layer]),
+            traffic=by_memory(moves[layer], accelerator, lines[layer]),
             units={unit: found[layer] for unit, found in units.items()},
             array=use,
         )

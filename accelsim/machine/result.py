@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from accelsim.errors import MachineError
 from accelsim.hardware import Accelerator
 from accelsim.machine.array.use import ArrayUse
+from accelsim.machine.dram.bus import Lines
 from accelsim.machine.traffic import Traffic
 from accelsim.summary import Shown, Summary, tensors
 
@@ -68,7 +69,7 @@ class Result(Shown):
 
     `outputs`: one a port, empty for a timing-only run. `cycles`, `traffic` (bytes by memory), `units` (cycles by cause,
     each unit's sum is `cycles`), `layers` and `timeline` are those of one run of the program, also where several were
-    run in lockstep. `values` are the program's probes by name.
+    run in lockstep. `values` are the program's probes by name. `l2`: hits and misses, None without an L2.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Result(Shown):
     timeline: tuple[Span, ...] = field(repr=False)
     outputs: list[Output] = field(default_factory=list, repr=False)
     values: Mapping[str, Output] = field(default_factory=dict, repr=False)
+    l2: Lines | None = None
 
     def summary(self) -> Summary:
         """Cycles, time, utilisation, what the array did, DRAM's bytes, the longest layers; by layer the same."""
@@ -139,6 +141,7 @@ class Result(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON: everything but the timeline and the arrays, whose shapes and affine maps it names."""
+        l2 = {} if self.l2 is None else {"l2": self.l2._asdict()}
         return {
             "program": self.name,
             "accelerator": self.accelerator.to_dict(),
@@ -148,6 +151,7 @@ class Result(Shown):
             "utilization": self.utilization,
             "layers": [layer.to_dict() for layer in self.layers],
             "traffic": {memory: dataclasses.asdict(traffic) for memory, traffic in self.traffic.items()},
+            **l2,
             "units": {unit: dict(causes) for unit, causes in self.units.items()},
             "outputs": [
                 {

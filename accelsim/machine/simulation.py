@@ -18,7 +18,7 @@ from accelsim.limits import DEFAULT, Limits
 from accelsim.machine.array.products import gathered_elements
 from accelsim.machine.hazards import check_races, check_same_weights, check_writes
 from accelsim.machine.memory.storage import Memories, sizes
-from accelsim.machine.traffic import by_memory, traffic_of
+from accelsim.machine.traffic import by_memory, total, traffic_of
 from accelsim.network.inputs import Slot, prepare
 from accelsim.network.output import Output
 
@@ -180,7 +180,8 @@ def _timed(program: Program, instructions: tuple[Instruction, ...], accelerator:
         macs=macs,
         utilization=macs / (run.cycles * array.rows * array.columns),
         layers=layer_results(program, instructions, run, traffic, accelerator),
-        traffic=by_memory(chain.from_iterable(traffic)),
+        traffic=by_memory(chain.from_iterable(traffic), accelerator, run.lines.values()),
         units=run.units,
         timeline=run.spans,
+        l2=None if accelerator.l2 is None else total(run.lines.values()),
     )

@@ -18,6 +18,7 @@ from accelsim.isa import INSTRUCTION_BYTES, Halt, Instruction, Memory, Program, 
 from accelsim.isa.ports import DRAM_BYTES
 from accelsim.isa.units import ON_CHIP, buffer_of
 from accelsim.limits import DEFAULT, Limits
+from accelsim.machine.dram.bus import Lines
 
 from .collector import collector_at_rest
 from .semantics import describe
@@ -31,7 +32,8 @@ _decode = lru_cache(maxsize=1 << 15)(decode)
 class Timing:
     """`spans` are in program order. `issued`: when the last vector of a mac or post instruction has entered its unit.
     `opened`: when it had all of its tokens, which its preload need not have waited for. `intervals` are each unit's
-    cycles in order of time, (start, end, cause)."""
+    cycles in order of time, (start, end, cause). `lines`: what each instruction, its word included, found in the L2;
+    empty without one."""
 
     cycles: int
     spans: tuple[Span, ...]
@@ -39,6 +41,7 @@ class Timing:
     issued: Mapping[int, int]
     opened: Mapping[int, int]
     intervals: Mapping[str, Sequence[tuple[int, int, str]]]
+    lines: Mapping[int, Lines]
 
 
 def decoded(words: bytes) -> tuple[Instruction, ...]:
@@ -129,6 +132,7 @@ def run(
         machine.issued,
         machine.opened,
         {name: ledger.intervals for name, ledger in machine.ledgers.items()},
+        machine.lines,
     )
 
 

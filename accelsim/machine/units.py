@@ -15,8 +15,8 @@ from accelsim.isa.instructions.transfer import TransferInstruction
 from accelsim.isa.units import ON_CHIP, buffer_of
 from accelsim.limits import over
 from accelsim.machine.array.timing import late_tokens
-from accelsim.machine.dram.banks import BankedArbiter
-from accelsim.machine.dram.bus import Arbiter, Bus, Ending, Requester, Rows
+from accelsim.machine.dram.bus import Bus, Ending, Lines, Requester, Rows
+from accelsim.machine.dram.l2 import arbiter_of
 from accelsim.machine.post.timing import LATE
 
 from .clock import Ledger, Process, Queue, Tokens
@@ -25,7 +25,10 @@ from .occupancy import Occupancy
 
 #: The units as results call them.
 NAMES = {unit: unit.label for unit in Unit}
-_members = cache(Units.members)
+#: Sets of units are plain numbers here: Python takes long to intersect flags.
+_members = cache(lambda units: Units(units).members())
+_LEDGERS = {requester: requester.name.lower() for requester in Requester}
+_ROOM = {unit: f"room in the queue of {name}" for unit, name in NAMES.items()}
 
 #: What a semaphore's register holds at most.
 SEMAPHORE_LIMIT = (1 << 16) - 1
@@ -62,9 +65,9 @@ class Machine:
         self.instructions = instructions
         self.code = code
         depth = accelerator.queues.depth
-        dram = accelerator.dram
-        banked = BankedArbiter.of(accelerator)
-        self.bus = Bus(env, banked or Arbiter(dram.bytes_per_cycle, dram.burst_beats))
+        self.beyond = accelerator.beyond
+        self.latency_cause = "dram_latency" if accelerator.l2 is None else "l2_latency"
+        self.bus = Bus(env, arbiter_of(accelerator))
         self.words = Queue(env, depth)
         self.queues = {unit: Queue(env, depth) for unit in Unit}
         self.semaphores = {(a, b): Tokens(env) for a in Unit for b in Unit}
@@ -73,6 +76,7 @@ class Machine:
         self.spans: dict[int, tuple[int, int]] = {}
         self.issued: dict[int, int] = {}  # when the last vector of a compute instruction has entered its unit
         self.opened: dict[int, int] = {}  # when a compute instruction had all of its tokens
+        self.lines: dict[int, Lines] = {}  # what an instruction, its own word included, found in the L2
         self.waiting: dict[str, tuple[int, str]] = {}  # unit: (instruction, what it waits for)
         self.blocked: list[tuple[int, int]] = []  # when the dispatcher found a queue full
         self.halted = False
@@ -91,15 +95,16 @@ class Machine:
 
     def prefetch(self) -> Process[None]:
         """Ask for the words in order, while the buffer has room for what is on its way."""
-        dram, ledger = self.accelerator.dram, self.ledgers["fetch"]
-        now = 0
+        beyond, space, now = self.beyond, self.words.space, 0
         for index in range(len(self.instructions)):
-            now = yield from self.words.space.take(now)
+            if space.is_empty():
+                yield space.next_put()
+            now = space.take(now)
             self._charge_fetcher(now)
             address = self.code + index * INSTRUCTION_BYTES
             word = (address, INSTRUCTION_BYTES, ())
-            moved = yield from self._move(Requester.FETCH, ledger, now, word, dram.bytes_per_cycle)
-            self.words.put(index, moved.end + dram.latency)
+            moved = yield from self._move(Requester.FETCH, index, now, word, beyond.bytes_per_cycle)
+            self.words.put(index, moved.end + beyond.latency)
             now = moved.free - 1
 
     def _charge_fetcher(self, now: int) -> None:
@@ -110,14 +115,16 @@ class Machine:
             if stop <= ledger.charged_until:
                 break
             full += max(0, min(stop, now) - max(start, ledger.charged_until))
-        ledger.charge("dram_latency", now - full)
+        ledger.charge(self.latency_cause, now - full)
         ledger.charge("queue_full", now)
 
     def dispatch(self) -> Process[None]:
         """Hand the words to the units' queues, one a cycle and in order, until `halt`."""
         now = 0
         while True:
-            index, now = yield from self.words.head(now)
+            if self.words.is_empty():
+                yield self.words.next_put()
+            index, now = self.words.head(now)
             unit = self.instructions[index].unit
             if unit is None:
                 self._charge_fetcher(now)
@@ -126,9 +133,11 @@ class Machine:
                 self.halted = True
                 return
             queue = self.queues[unit]
-            self.waiting["fetch"] = (index, f"room in the queue of {NAMES[unit]}")
-            start = yield from queue.space.take(now)
-            del self.waiting["fetch"]
+            if queue.space.is_empty():
+                self.waiting["fetch"] = (index, _ROOM[unit])
+                yield queue.space.next_put()
+                del self.waiting["fetch"]
+            start = queue.space.take(now)
             if start > now:
                 self.blocked.append((now, start))
             queue.put(index, start + 1)
@@ -143,13 +152,15 @@ class Machine:
         Tokens of the unit `late`, if any, are waited for after the start.
         """
         ledger = self.ledgers[NAMES[unit]]
-        held = "wait_" + "".join(NAMES[other] for other in _members(late))
-        now, begun, before = 0, 0, Occupancy(0, 0, 0, 0)
+        held = "wait_" + "".join(NAMES[other] for other in _members(int(late)))
+        now, begun, before, later = 0, 0, Occupancy(0, 0, 0, 0), int(late)
         while True:
-            index, instruction, start = yield from self._next(unit, now, late=late)
-            self.opened[index] = yield from self._tokens(unit, index, instruction.wait & late, start, charged=False)
-            opened = self.opened[index] - start
-            work = occupancy(instruction, self.accelerator, before.since(start - begun), opened)
+            index, instruction, start = yield from self._next(unit, now, late=later)
+            opened = start
+            if sources := int(instruction.wait) & later:
+                opened = yield from self._tokens(unit, index, sources, start, charged=False)
+            self.opened[index] = opened
+            work = occupancy(instruction, self.accelerator, before.since(start - begun), opened - start)
             for cause, cycles in work.phases(held):
                 ledger.charge(cause, ledger.charged_until + cycles)
             self.issued[index] = start + work.issue
@@ -160,23 +171,22 @@ class Machine:
 
     def load(self) -> Process[None]:
         """Ask for an instruction's bursts; its data land a latency later, while the next one asks for its own."""
-        ledger, dram = self.ledgers["load"], self.accelerator.dram
+        latency = self.beyond.latency
         flying = Tokens(self.env, self.accelerator.queues.depth)
         now = 0
         while True:
             index, instruction, start = yield from self._next(Unit.LOAD, now, flying)
-            moved = yield from self._move(Requester.LOAD, ledger, start, *self._rows(instruction))
-            flying.put(moved.end + dram.latency)
-            self._complete(index, instruction, start, moved.end + dram.latency)
+            moved = yield from self._move(Requester.LOAD, index, start, *self._rows(instruction))
+            flying.put(moved.end + latency)
+            self._complete(index, instruction, start, moved.end + latency)
             now = moved.free - 1
 
     def store(self) -> Process[None]:
         """Ask for an instruction's bursts; it is complete with the last beat."""
-        ledger = self.ledgers["store"]
         now = 0
         while True:
             index, instruction, start = yield from self._next(Unit.STORE, now)
-            moved = yield from self._move(Requester.STORE, ledger, start, *self._rows(instruction))
+            moved = yield from self._move(Requester.STORE, index, start, *self._rows(instruction))
             self._complete(index, instruction, start, moved.end)
             now = moved.free - 1
 
@@ -187,17 +197,18 @@ class Machine:
         assert isinstance(instruction, TransferInstruction)
         return rows(instruction), self.banks[instruction.scratchpad]
 
-    def _move(self, requester: Requester, ledger: Ledger, now: int, rows: Rows, part: int) -> Process[Ending]:
-        """Ask in cycle `now` for the bus for `rows`; returns how that ends, charged up to there.
+    def _move(self, requester: Requester, index: int, now: int, rows: Rows, part: int) -> Process[Ending]:
+        """Ask in cycle `now` for the bus for `rows` of an instruction; returns how that ends, charged up to there.
 
         The unit asks again in the cycle before `free` at the earliest, so that the request is seen in that one.
         """
-        if now > self.env.now:
-            yield self.env.timeout(now - self.env.now)
+        ledger = self.ledgers[_LEDGERS[requester]]
         ledger.charge("request", now + 1)
-        moved: Ending = yield self.bus.transfer(requester, rows, part)
-        ledger.charge("dram_row", ledger.charged_until + moved.row)
-        ledger.charge("dram_latency", ledger.charged_until + moved.latency)
+        moved: Ending = yield self.bus.transfer(requester, rows, part, now)
+        if self.accelerator.l2 is not None:
+            self.lines[index] = self.lines.get(index, Lines()).plus(moved.lines)
+        for cause, cycles in moved.waits:
+            ledger.charge(cause, ledger.charged_until + cycles)
         ledger.charge("dram_contention", moved.end - moved.conflicts - moved.beats)
         ledger.charge("bank_conflict", moved.end - moved.beats)
         ledger.charge("busy", moved.end)
@@ -206,28 +217,36 @@ class Machine:
     # What all units do around their work.
 
     def _next(
-        self, unit: Unit, now: int, flying: Tokens | None = None, late: Units = Units.NONE
+        self, unit: Unit, now: int, flying: Tokens | None = None, late: int = 0
     ) -> Process[tuple[int, Instruction, int]]:
         """The next instruction of the queue, and the cycle in which it starts: from `now` on, as soon as its tokens
         but the `late` ones (and a place among the loads in flight) are there."""
         queue, ledger = self.queues[unit], self.ledgers[NAMES[unit]]
-        index, now = yield from queue.head(now)
+        if queue.is_empty():
+            yield queue.next_put()
+        index, now = queue.head(now)
         instruction = self.instructions[index]
         ledger.charge("fetch", now)
-        now = yield from self._tokens(unit, index, instruction.wait & ~late, now)
+        if sources := int(instruction.wait) & ~late:
+            now = yield from self._tokens(unit, index, sources, now)
         if flying is not None:
-            now = yield from flying.take(now)
-            ledger.charge("dram_latency", now)
+            if flying.is_empty():
+                yield flying.next_put()
+            now = flying.take(now)
+            ledger.charge(self.latency_cause, now)
         queue.free(now)
         return index, instruction, now
 
-    def _tokens(self, unit: Unit, index: int, sources: Units, now: int, charged: bool = True) -> Process[int]:
+    def _tokens(self, unit: Unit, index: int, sources: int, now: int, charged: bool = True) -> Process[int]:
         """Take a token of each of the units `sources`, in order; returns the cycle in which all are taken."""
         name = NAMES[unit]
         for source in _members(sources):
             other = NAMES[source]
             self.waiting[name] = (index, other)
-            now = yield from self.semaphores[source, unit].take(now)
+            tokens = self.semaphores[source, unit]
+            if tokens.is_empty():
+                yield tokens.next_put()
+            now = tokens.take(now)
             if charged:
                 self.ledgers[name].charge("wait_" + other, now)
         self.waiting.pop(name, None)
@@ -239,5 +258,5 @@ class Machine:
         if end > self.most_cycles:
             raise MachineError(over("cycles", end, self.most_cycles, f"the run up to the end of instruction {index}"))
         self.spans[index] = (start, end)
-        for target in _members(instruction.signal):
+        for target in _members(int(instruction.signal)):
             self.semaphores[instruction.unit, target].put(end)

@@ -36,6 +36,13 @@ _CAUSES = {
         "#661100",
     ),
     "dram_latency": ("has asked for all it may, and waits for DRAM to answer", "#999933"),
+    "l2_latency": ("with an L2: has asked for all it may, or waits for the look-up of a hit", "#999933"),
+    "l2_miss": ("waits for a line that was not in the L2", "#6699CC"),
+    "l2_full": (
+        "could be granted an access, but all entries of the L2 are taken, by reads that have not left or stores that "
+        "DRAM has not taken",
+        "#AA4466",
+    ),
     "queue_full": ("the fetcher: a queue has no room", "#117733"),
     "finished": ("has no work any more", "#BBBBBB"),
 }

@@ -14,8 +14,9 @@ from accelsim import __version__
 from accelsim.errors import SweepError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Memory
+from accelsim.isa.units import L2
 
-MEMORIES = tuple(memory.label for memory in Memory)
+MEMORIES = (*(memory.label for memory in Memory), L2)
 _TRAFFIC = tuple(f"{memory}_{way}" for memory in MEMORIES for way in ("read", "written"))
 _COLUMNS = {
     "key": "TEXT PRIMARY KEY",
@@ -185,7 +186,9 @@ class Store:
 def _measurement(row: dict[str, Any]) -> Measurement:
     if row["error"] is not None:
         return Measurement(error=row["error"], crashed=bool(row["crashed"]))
-    traffic = {m: {way: row[f"{m}_{way}"] for way in ("read", "written")} for m in MEMORIES}
+    # Without an L2 there is nothing in its columns.
+    found = [memory for memory in MEMORIES if row[f"{memory}_read"] is not None]
+    traffic = {m: {way: row[f"{m}_{way}"] for way in ("read", "written")} for m in found}
     return Measurement(row["cycles"], row["seconds"], row["macs"], row["utilization"], traffic)
 
 

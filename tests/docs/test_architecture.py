@@ -65,6 +65,20 @@ def test_a_dataflow_s_name_stands_in_the_files_that_it_names_and_no_other() -> N
     assert naming == {path for path in files_to_touch("a dataflow") if not path.startswith(("docs/", "tests/"))}
 
 
+def test_the_l2_is_named_in_the_files_that_it_names_and_no_other() -> None:
+    naming = {
+        path
+        for path, nodes in sources("accelsim")
+        if any(
+            (isinstance(node, ast.Attribute | ast.keyword) and (getattr(node, "attr", None) or node.arg) == "l2")
+            or (isinstance(node, ast.Name) and node.id in ("l2", "L2"))
+            for node in nodes
+        )
+    }
+    row = files_to_touch("a level between DRAM and the scratchpads, which no instruction names")
+    assert naming | {"accelsim/report/causes.py"} == {path for path in row if path.startswith("accelsim/")}
+
+
 def test_a_post_instruction_s_name_stands_in_the_files_that_it_names_and_no_other() -> None:
     """In the compiler the networks' operations have the same names: what counts there is who makes an instruction."""
     kinds = {"Add", "AddFixed", "Multiply", "Lookup", "Pool"}

@@ -106,6 +106,48 @@ def test_a_banked_dram_moves_what_the_bus_and_the_pins_can() -> None:
     assert machine.replace(**{"dram.bytes_per_cycle": 8}).dram_bytes_per_cycle == 8
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"l2": {"line_bytes": 64}}, "l2.bytes: missing"),
+        (
+            {"l2": {"bytes": 3 << 16}},
+            "l2: bytes: 196608 is no power of two times line_bytes * ways = 512; write 131072",
+        ),
+        ({"l2": {"bytes": 100}}, "l2: bytes: 100 is no power of two times line_bytes * ways = 512; write 512"),
+        ({"l2": {"bytes": "1MiB", "line_bytes": 48}}, "l2: line_bytes: 48 is no power of two; write 64"),
+        ({"l2": {"bytes": "1MiB", "bytes_per_cycle": 24}}, "l2: bytes_per_cycle: 24 is no power of two; write 32"),
+        ({"l2": {"bytes": "1MiB", "bytes_per_cycle": 128}}, "l2: bytes_per_cycle: 128 is more than line_bytes, 64"),
+        (
+            {"l2": {"bytes": "1MiB", "line_bytes": 32}, "dram": {"model": "banked", "preset": "hbm2"}},
+            "l2.line_bytes: 32 is no whole number of DRAM's bursts of 64 bytes; write 64",
+        ),
+    ],
+)
+def test_an_l2_that_cannot_be_built_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        Accelerator.from_dict(plain() | changes, "some.yaml")
+    assert said in str(error.value)
+
+
+def test_an_l2_comes_and_goes_by_its_keys() -> None:
+    without = Accelerator.from_dict(plain())
+    assert without.l2 is None
+    assert "l2" not in without.to_dict()
+    machine = without.replace(**{"l2.ways": 12, "l2.bytes": "768KiB"})
+    assert machine.to_dict()["l2"] == {
+        "bytes": 768 << 10,
+        "line_bytes": 64,
+        "ways": 12,
+        "bytes_per_cycle": 32,
+        "latency": 10,
+    }
+    assert machine.l2 is not None
+    assert machine.l2.sets == 1024
+    assert Accelerator.from_dict(machine.to_dict()) == machine
+    assert machine.replace(**{"l2.latency": 3}).replace(l2=None) == without
+
+
 @pytest.mark.parametrize("content", ["", "- 1\n- 2\n", "just text", "{a: [}"])
 def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "bad.yaml"

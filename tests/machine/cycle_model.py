@@ -15,7 +15,7 @@ from accelsim.machine.array.timing import mac_occupancy
 from accelsim.machine.instructions import occupancy
 from accelsim.machine.occupancy import Occupancy
 
-from . import dram_model
+from . import dram_model, l2_model
 
 
 @dataclass
@@ -74,17 +74,35 @@ def transfer(item: Load | Store, accelerator: Accelerator) -> tuple[list[tuple[i
     return loops, getattr(accelerator.buffers, memory.name.lower()).banks
 
 
-def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code: int) -> dict[int, tuple[int, int]]:
-    """Start and end of every instruction, by index."""
+Beyond = dram_model.Dram | l2_model.Cache
+
+
+def beyond_of(accelerator: Accelerator) -> Beyond | None:
+    """What is behind the bus and has a clock of its own: the L2, DRAM with banks, or nothing."""
+    dram = accelerator.dram
+    if accelerator.l2 is not None:
+        return l2_model.Cache(accelerator)
+    if dram.timings is None:
+        return None
+    return dram_model.Dram(dram.timings, accelerator.clock_mhz, dram.bytes_per_cycle, dram.burst_beats)
+
+
+def spans(
+    instructions: tuple[Instruction, ...], accelerator: Accelerator, code: int, beyond: Beyond | None = None
+) -> dict[int, tuple[int, int]]:
+    """Start and end of every instruction, by index. `beyond`: what is behind the bus, new, to be looked at later."""
     depth, dram = accelerator.queues.depth, accelerator.dram
+    latency, width = (
+        (accelerator.l2.latency, accelerator.l2.bytes_per_cycle)
+        if accelerator.l2
+        else (dram.latency, dram.bytes_per_cycle)
+    )
     tokens: dict[tuple[Unit, Unit], Register] = {(a, b): Register([]) for a in Unit for b in Unit}
     units = {unit: Worker(depth) for unit in Unit}
     words = Worker(depth)  # the buffer of words, between what asks for them and what hands them out
     flying = Register([0] * depth)
     requests: dict[str, Request] = {name: Request() for name in ("fetch", "load", "store")}
-    banked = None
-    if dram.timings is not None:
-        banked = dram_model.Dram(dram.timings, accelerator.clock_mhz, dram.bytes_per_cycle, dram.burst_beats)
+    beyond = beyond or beyond_of(accelerator)
     moving: dict[str, list[tuple[int, int]]] = {"fetch": [], "load": [], "store": []}
     result: dict[int, tuple[int, int]] = {}
     next_word = dispatcher_ready = bus_free = 0
@@ -118,17 +136,17 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
         signal(instruction, unit, first + work.cycles)
 
     for cycle in range(1_000_000):
-        if banked is not None:
-            taken, through = banked.step(cycle)
+        if beyond is not None:
+            taken, through = beyond.step(cycle)
             for name, seen in taken:
                 (words if name == "fetch" else units[Unit[name.upper()]]).ready = seen - 1
             for name, end in through:
                 index, began = moving[name].pop(0)
                 if name == "fetch":
-                    words.queue.append((index, end + dram.latency))
+                    words.queue.append((index, end + latency))
                     continue
                 unit = Unit[name.upper()]
-                finished = end + (dram.latency if unit == Unit.LOAD else 0)
+                finished = end + (latency if unit == Unit.LOAD else 0)
                 result[index] = (began, finished)
                 signal(instructions[index], unit, finished)
                 if unit == Unit.LOAD:
@@ -142,11 +160,11 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
             request.beats -= granted
             bus_free = request.asked = end = cycle + granted
             if not request.beats and name == "fetch":
-                words.queue.append((request.index, end + dram.latency))
+                words.queue.append((request.index, end + latency))
                 words.ready = end - 1
             elif not request.beats:
                 unit = Unit[name.upper()]
-                finished = end + (dram.latency if unit == Unit.LOAD else 0)
+                finished = end + (latency if unit == Unit.LOAD else 0)
                 units[unit].ready = end - 1
                 result[request.index] = (request.start, finished)
                 signal(instructions[request.index], unit, finished)
@@ -155,10 +173,9 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
         # The fetcher asks for the next word.
         if next_word < len(instructions) and cycle >= words.ready and words.room.visible(cycle):
             words.room.take()
-            address, width = code + next_word * INSTRUCTION_BYTES, dram.bytes_per_cycle
-            if banked is not None:
-                parts = dram_model.bursts(address, INSTRUCTION_BYTES, [], banked.t.burst_bytes)
-                banked.ask("fetch", parts, width, cycle + 1)
+            address = code + next_word * INSTRUCTION_BYTES
+            if beyond is not None:
+                beyond.ask("fetch", address, INSTRUCTION_BYTES, [], width, cycle + 1)
                 moving["fetch"].append((next_word, cycle))
             else:
                 count = beats(address, INSTRUCTION_BYTES, [], width, width)
@@ -195,12 +212,11 @@ def spans(instructions: tuple[Instruction, ...], accelerator: Accelerator, code:
             worker.room.seen_from.append(cycle + 1)
             if isinstance(instruction, Load | Store):
                 loops, banks = transfer(instruction, accelerator)
-                if banked is not None:
-                    parts = dram_model.bursts(instruction.dram, instruction.length, loops, banked.t.burst_bytes)
-                    banked.ask(unit.name.lower(), parts, banks, cycle + 1)
+                if beyond is not None:
+                    beyond.ask(unit.name.lower(), instruction.dram, instruction.length, loops, banks, cycle + 1)
                     moving[unit.name.lower()].append((index, cycle))
                 else:
-                    count = beats(instruction.dram, instruction.length, loops, dram.bytes_per_cycle, banks)
+                    count = beats(instruction.dram, instruction.length, loops, width, banks)
                     requests[unit.name.lower()] = Request(count, cycle + 1, index, cycle)
                 worker.ready = 1 << 60
                 continue

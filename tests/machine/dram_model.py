@@ -81,13 +81,18 @@ def open_rows(commands: Iterable[Command]) -> dict[int, int]:
     return rows
 
 
+def starts(address: int, loops: list[tuple[int, int]]) -> list[int]:
+    """Where each row begins, in the order in which they are moved: `loops` are innermost first."""
+    found = [address]
+    for count, pitch in loops:
+        found = [start + i * pitch for i in range(count) for start in found]
+    return found
+
+
 def bursts(address: int, length: int, loops: list[tuple[int, int]], size: int) -> list[int]:
     """Byte by byte; what two rows after another share is moved once."""
-    starts = [address]
-    for count, pitch in loops:
-        starts = [start + i * pitch for i in range(count) for start in starts]
     result: list[int] = []
-    for start in starts:
+    for start in starts(address, loops):
         for byte in range(start, start + length):
             if not result or (result[-1] != byte // size):
                 result.append(byte // size)
@@ -126,10 +131,10 @@ class Dram:
         self.returning: list[Entry] = []
         self.log: list[Command] = []
 
-    def ask(self, name: str, bursts: list[int], banks: int, seen: int) -> None:
+    def ask(self, name: str, address: int, length: int, loops: list[tuple[int, int]], banks: int, seen: int) -> None:
         """Each burst's words of the bus are moved as often as banks take them."""
         moving = len({(byte // self.width, byte % self.width // banks) for byte in range(self.t.burst_bytes)})
-        self.requests[name] = (bursts, moving, seen)
+        self.requests[name] = (bursts(address, length, loops, self.t.burst_bytes), moving, seen)
 
     def step(self, cycle: int) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
         """(whose request was granted whole, from which cycle the next may be seen), (whose data are through, when)."""

@@ -373,7 +373,7 @@ def test_groups_side_by_side_save_folds() -> None:
 def test_a_weight_is_read_once_a_fold_for_all_columns(channels: int, fields: dict[str, int], accesses: int) -> None:
     accelerator = accelerator_of(array_model.Machine(16, 16, "weight_stationary", 16, 16, 16))
     mac = depthwise(channels, width=66, **fields)
-    moved = by_memory(traffic_of(mac, accelerator))
+    moved = by_memory(traffic_of(mac, accelerator), accelerator)
     assert moved["weight"].read == accesses * channels
 
 

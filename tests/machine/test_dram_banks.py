@@ -94,16 +94,16 @@ def test_the_first_read_by_hand() -> None:
     assert ending is not None
     assert (ending.start, ending.free, ending.end) == (1, 2, 42)
     # Of the 37 cycles before its first beat 16 wait for the row.
-    assert (ending.beats, ending.row, ending.latency) == (4, 16, 21)
+    assert (ending.beats, ending.waits) == (4, (("dram_row", 16), ("dram_latency", 21)))
     # The same row again is open: 16 cycles fewer. Another row of the bank: precharged, 16 more.
     arbiter.ask(Requester.LOAD, (4 * 64, 64, ()), 16, 100)
     hit = arbiter.advance()
     assert hit is not None
-    assert (hit.end - hit.start, hit.row) == (41 - 16, 0)
+    assert (hit.end - hit.start, hit.waits[0]) == (41 - 16, ("dram_row", 0))
     arbiter.ask(Requester.LOAD, (1 << 19, 64, ()), 16, 200)
     miss = arbiter.advance()
     assert miss is not None
-    assert (miss.end - miss.start, miss.row) == (41 + 16, 32)
+    assert (miss.end - miss.start, miss.waits[0]) == (41 + 16, ("dram_row", 32))
 
 
 def test_where_bytes_lie_by_hand() -> None:

@@ -104,6 +104,13 @@ def test_a_limit_that_is_met_is_named_with_its_flag(limits: dict[str, int], says
         simulate(ONE + row, limits=Limits(**limits))
 
 
+def test_accesses_of_an_l2_count_before_they_are_made() -> None:
+    """65,535 x 600 rows of a byte: each is an access, of which 512 bytes are kept while it waits."""
+    row = f"{LOAD_ROWS} dram_pitch_1=64 pitch_1=1 count_2=600 pitch_2=65535"
+    with pytest.raises(MachineError, match=r"takes [0-9,]+ bytes; the limit is "):
+        simulate(ONE + row, None, accelerator=large(l2={"bytes": 1 << 20}))
+
+
 def test_a_window_of_many_blocks_counts_them() -> None:
     """Lines 0, 2, 3, 5, 6, 8 and so on, 255 x 2 of them: each tap is a block of its own, and so along the line."""
     text = "pool activation=0 kernel_height=255 kernel_width=255 height=65535 width=65535 out_height=2 out_width=2 "

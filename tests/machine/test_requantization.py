@@ -152,7 +152,7 @@ def test_constants_are_read_before_their_chunk_and_while_the_one_before_passes(t
     # 16 channels' words take 2 accesses a plane of 32 banks, 5 channels' one.
     assert work.cycles == 2 * planes + max(50, 2 * planes) + max(50, planes) + 50 + 6
     assert work.busy == 3 * 50
-    moved = by_memory(traffic_of(tile, machine))
+    moved = by_memory(traffic_of(tile, machine), machine)
     assert (moved["parameter"].read, moved["accumulator"].read) == (4 * 37 * planes, 4 * 37 * 50)
     assert moved["activation"].written == 37 * 50
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,14 @@ def test_a_point_is_found_again_under_its_network_configuration_and_effort_only(
     assert again.get("net", EDGE.replace(**{"dram.latency": 61}), 1) is None
     assert again.get("net", EDGE, 0) is None
     again.close()
+
+
+def test_a_machine_without_l2_has_no_bytes_of_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.sqlite")
+    measured = replace(MEASURED, traffic={memory: moved for memory, moved in TRAFFIC.items() if memory != "l2"})
+    store.put("net", EDGE, 1, {}, measured)
+    assert store.get("net", EDGE, 1) == measured
+    store.close()
 
 
 def test_a_point_can_be_asked_for_in_sql(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
@@ -28,10 +28,8 @@ import numpy as np
 from accelsim.hardware import Accelerator
 from accelsim.hardware.dram_timings import DramTimings
 
-from .bus import _FOREVER, Ending, Requester, Rows, _order, cycles_of
-
-#: Bursts that the controller holds, from their grant until their data have left.
-ENTRIES = 32
+from .bus import Ending, Requester, Rows, cycles_of, starts_of
+from .grants import ENTRIES, Granted, Grants
 
 _LONG_AGO = -(1 << 40)
 
@@ -66,22 +64,6 @@ class Controller:
         self._group_last = {False: [_LONG_AGO] * groups, True: [_LONG_AGO] * groups}
         self._taken: set[int] = set()
         self._due = timings.refi
-
-    def copy(self) -> Controller:
-        """The same state, to look ahead in."""
-        other = Controller.__new__(Controller)
-        other.__dict__ = self.__dict__ | {
-            "_open": self._open.copy(),
-            "_may_activate": self._may_activate.copy(),
-            "_may_access": self._may_access.copy(),
-            "_may_precharge": self._may_precharge.copy(),
-            "_activates": self._activates.copy(),
-            "_group_activate": self._group_activate.copy(),
-            "_last": self._last.copy(),
-            "_group_last": {kind: group.copy() for kind, group in self._group_last.items()},
-            "_taken": self._taken.copy(),
-        }
-        return other
 
     def place(self, burst: int) -> tuple[int, int, int]:
         """(group, bank, row) of a burst."""
@@ -164,22 +146,15 @@ class Controller:
 
 
 @dataclass(slots=True)
-class BankedTransfer:
-    """The bursts of a request, those before `next` granted; `asked` is the cycle in which the request for that is seen.
+class BankedTransfer(Granted[int]):
+    """The bursts of a request, `moving` cycles each. `row` and `latency`: what its requester has waited so far."""
 
-    Each takes `moving` cycles. `row` and `latency` are those that its requester has waited for those so far.
-    """
-
-    requester: Requester
-    bursts: list[int]
-    moving: int
-    asked: int
-    next: int = 0
+    moving: int = field(kw_only=True)
     row: int = 0
     latency: int = 0
 
 
-class BankedArbiter:
+class BankedArbiter(Grants[BankedTransfer]):
     """The way to the controller and back: grants in order of request, whole bursts, `ENTRIES` of them on their way.
 
     A read takes one cycle of the way there, a write as long as its data take; read data come back in order of grant, in
@@ -187,25 +162,16 @@ class BankedArbiter:
     left and so have those of the bursts before it.
     """
 
-    #: Cycles that are decided ahead at a time: what another's request makes void is worked out again.
-    horizon = 256
-
     def __init__(self, controller: Controller, ratio: Fraction, width: int, burst_beats: int) -> None:
+        size = controller.timings.burst_bytes
+        super().__init__(max(1, burst_beats * width // size))
         self.controller = controller
         self._clocks, self._cycles = ratio.numerator, ratio.denominator
-        size = controller.timings.burst_bytes
         self._width, self._beats = width, cycles_of(0, size, (), width, width)
-        self._grant = max(1, burst_beats * width // size)
-        self.waiting: list[BankedTransfer] = []
-        self._holder: Requester | None = None
-        self._left = 0  # bursts that the holder's grant still has
-        self._way = 0  # the way to the controller is free
-        self._back = 0  # so is the way back
-        # Of each entry, in order: from when it is free, and the cycles that its row cost.
-        self._entries: deque[tuple[int, int]] = deque([(0, 0)] * ENTRIES, ENTRIES)
+        # Of each entry, in order: the cycles that its row cost.
+        self._rows: deque[int] = deque([0] * ENTRIES, ENTRIES)
         # Of the last burst: whose it is, when it was granted, when its data had arrived.
         self._before: tuple[Requester | None, int, int] = (None, 0, 0)
-        self._charged = dict.fromkeys(Requester, 0)  # up to which cycle each requester's waits are accounted for
 
     @classmethod
     def of(cls, accelerator: Accelerator) -> BankedArbiter | None:
@@ -216,63 +182,27 @@ class BankedArbiter:
         ratio = dram.timings.mhz / Fraction(accelerator.clock_mhz).limit_denominator(1000)
         return cls(Controller(dram.timings), ratio, dram.bytes_per_cycle, dram.burst_beats)
 
-    def copy(self) -> BankedArbiter:
-        """The same state, to look ahead in."""
-        other = BankedArbiter.__new__(BankedArbiter)
-        other.__dict__ = self.__dict__ | {
-            "controller": self.controller.copy(),
-            "waiting": [
-                BankedTransfer(item.requester, item.bursts, item.moving, item.asked, item.next, item.row, item.latency)
-                for item in self.waiting
-            ],
-            "_entries": self._entries.copy(),
-            "_charged": self._charged.copy(),
-        }
-        return other
-
     def ask(self, requester: Requester, rows: Rows, part: int, seen: int) -> None:
-        """A request that is seen from cycle `seen` on, of a unit that takes `part` bytes of a beat in a cycle."""
         size = self.controller.timings.burst_bytes
         moving = cycles_of(0, size, (), self._width, part)
-        self.waiting.append(BankedTransfer(requester, bursts_of(*rows, size), moving, seen))
-        self._charged[requester] = max(self._charged[requester], seen)
+        self._wait(BankedTransfer(requester, bursts_of(*rows, size), seen, moving=moving))
 
-    def advance(self, limit: int = _FOREVER) -> Ending | None:
-        """Decide the bursts granted in cycles up to `limit`, in order, until one of them ends its transfer.
-
-        Returns that transfer's end, or None when there is nothing left to decide up to `limit`.
-        """
-        while self.waiting:
-            self.waiting.sort(key=_order)  # type: ignore[arg-type]
-            item = self.waiting[0]
-            if self._left:
-                item = next(other for other in self.waiting if other.requester == self._holder)
-            granted = max(item.asked, self._way, self._entries[0][0])
-            if granted > limit:
-                return None
-            end = self._serve(item, granted)
-            item.next += 1
-            if item.next == len(item.bursts):
-                self._left = 0
-                self.waiting.remove(item)
-                beats = len(item.bursts) * self._beats
-                conflicts = len(item.bursts) * item.moving - beats
-                return Ending(item.requester, granted, self._way, end, beats, conflicts, item.row, item.latency)
-            if not self._left:
-                self._holder, self._left = item.requester, self._grant
-            self._left -= 1
-        return None
+    def _ending(self, item: BankedTransfer, granted: int, end: int) -> Ending:
+        beats = len(item.pieces) * self._beats
+        conflicts = len(item.pieces) * item.moving - beats
+        waits = (("dram_row", item.row), ("dram_latency", item.latency))
+        return Ending(item.requester, granted, self._way, end, beats, conflicts, waits)
 
     def _serve(self, item: BankedTransfer, granted: int) -> int:
         """One burst, granted in that cycle; returns the cycle after its last beat."""
         write = item.requester == Requester.STORE
         self._way = item.asked = granted + (item.moving if write else 1)
         seen, ready = self._clock(granted + 1), self._clock(self._way)
-        pins, late = self.controller.serve(item.bursts[item.next], write, seen, max(seen, ready))
+        pins, late = self.controller.serve(item.pieces[item.next], write, seen, max(seen, ready))
         arrived, row = self._cycle(pins), self._cycle(late)
         owner, _, before = self._before
         if write:
-            first, end, held = granted, self._way, self._entries[0][1]
+            first, end, held = granted, self._way, self._rows[0]
             before = self._before[1]
         else:
             first = max(self._back, arrived)
@@ -284,7 +214,8 @@ class BankedArbiter:
         item.row += rows
         item.latency += waited - others - rows
         self._charged[item.requester] = end
-        self._entries.append((arrived if write else end, row))
+        self._entries.append(arrived if write else end)
+        self._rows.append(row)
         self._before = item.requester, self._way, end if not write else arrived
         return end
 
@@ -306,10 +237,7 @@ def bursts_of(address: int, length: int, loops: tuple[tuple[int, int], ...], siz
 
 
 def _bursts(address: int, length: int, loops: tuple[tuple[int, int], ...], size: int) -> list[int]:
-    starts = np.array([address], np.int64)
-    for count, pitch in loops:
-        # `loops` are innermost first: an outer one repeats all that is within it.
-        starts = (np.arange(count, dtype=np.int64)[:, None] * pitch + starts).ravel()
+    starts = starts_of(address, loops)
     first, last = starts // size, (starts + length - 1) // size
     first[1:] += first[1:] == last[:-1]
     counts = np.maximum(last - first + 1, 0)

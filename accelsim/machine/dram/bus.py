@@ -14,13 +14,11 @@ import enum
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import simpy
 from numpy.typing import NDArray
-
-_FOREVER = 1 << 62
 
 #: Rows whose places are worked out one by one: faster up to some thousands, and no more than the widest bus has bytes.
 _FEW_ROWS = 4096
@@ -51,12 +49,29 @@ class Transfer:
     conflicts: int
 
 
+class Lines(NamedTuple):
+    """Accesses of the L2 that found their line there and that did not, and the bytes that stores wrote into it."""
+
+    read_hits: int = 0
+    read_misses: int = 0
+    write_hits: int = 0
+    write_misses: int = 0
+    kept: int = 0
+
+    def plus(self, other: Lines) -> Lines:
+        """The sum of both, field by field."""
+        return Lines(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+NO_LINES = Lines()
+
+
 class Ending(NamedTuple):
     """The end of a transfer, certain from cycle `start` on: the cycle after its last beat (`end`) and the one from
     which its requester may have the next request seen (`free`).
 
-    Of the requester's cycles up to `end`, `beats` move data, `conflicts` repeat them for want of scratchpad banks,
-    `row` wait for rows and refreshes, `latency` for the rest of DRAM; the others wait while another has the bus.
+    Of the requester's cycles up to `end`, `beats` move data, `conflicts` repeat them for want of scratchpad banks, and
+    `waits` go to (cause, cycles) in that order; the others wait while another has the bus. `lines`: the L2's accesses.
     """
 
     requester: Requester
@@ -65,8 +80,8 @@ class Ending(NamedTuple):
     end: int
     beats: int
     conflicts: int
-    row: int = 0
-    latency: int = 0
+    waits: tuple[tuple[str, int], ...] = ()
+    lines: Lines = NO_LINES
 
 
 def _order(item: Transfer) -> tuple[int, int]:
@@ -74,9 +89,7 @@ def _order(item: Transfer) -> tuple[int, int]:
 
 
 class Arbiter:
-    """The bus without a clock of its own: `advance` decides every grant up to a cycle, runs of equal rounds at once."""
-
-    horizon = _FOREVER
+    """The bus without a clock of its own: `advance` decides grants, runs of equal rounds at once."""
 
     def __init__(self, width: int, burst_beats: int) -> None:
         self.width = width
@@ -84,76 +97,48 @@ class Arbiter:
         self.free = 0
         self.waiting: list[Transfer] = []
 
-    def copy(self) -> Arbiter:
-        """The same state, to look ahead in."""
-        other = Arbiter(self.width, self.burst_beats)
-        other.free = self.free
-        other.waiting = [
-            Transfer(item.requester, item.cycles, item.asked, item.beats, item.conflicts) for item in self.waiting
-        ]
-        return other
-
     def ask(self, requester: Requester, rows: Rows, part: int, seen: int) -> None:
         """A request that is seen from cycle `seen` on, of a unit that takes `part` bytes of a beat in a cycle."""
         cycles = cycles_of(*rows, self.width, part)
         beats = cycles if part >= self.width else cycles_of(*rows, self.width, self.width)
         self.waiting.append(Transfer(requester, cycles, seen, beats, cycles - beats))
 
-    def advance(self, limit: int = _FOREVER) -> Ending | None:
-        """Decide the grants that start in cycles up to `limit`, in order, until one of them ends its transfer.
+    def advance(self) -> Ending | None:
+        """Decide grants in order, until one of them ends its transfer.
 
-        Returns that grant, or None when there is nothing left to decide up to `limit`.
+        Returns that grant, or None when nobody waits.
         """
-        waiting = self.waiting
+        waiting, most = self.waiting, self.burst_beats
         while waiting:
-            if len(waiting) == 1:
-                return self._alone(waiting[0], limit)
             waiting.sort(key=_order)
             first = waiting[0]
             start = max(first.asked, self.free)
-            if start > limit:
-                return None
-            if first.cycles > self.burst_beats and self._skip_rounds(start, limit):
+            last = start + (first.cycles - 1) // most * most
+            if len(waiting) == 1 or last < waiting[1].asked:
+                # Nobody asks before its last grant.
+                del waiting[0]
+                self.free = end = start + first.cycles
+                return Ending(first.requester, last, end, end, first.beats, first.conflicts)
+            if first.cycles > most and self._skip_rounds(start):
                 continue
-            cycles = min(self.burst_beats, first.cycles)
+            cycles = min(most, first.cycles)
             first.cycles -= cycles
             self.free = first.asked = start + cycles
             if first.cycles == 0:
                 waiting.remove(first)
-                return self._ending(first, start)
+                return Ending(first.requester, start, self.free, self.free, first.beats, first.conflicts)
         return None
 
-    def _alone(self, only: Transfer, limit: int) -> Ending | None:
-        """`advance` for one request: its grants follow one another."""
-        start = max(only.asked, self.free)
-        if start > limit:
-            return None
-        before_last = (only.cycles - 1) // self.burst_beats
-        grants = (limit - start) // self.burst_beats + 1
-        if grants <= before_last:
-            only.cycles -= grants * self.burst_beats
-            self.free = only.asked = start + grants * self.burst_beats
-            return None
-        self.waiting.clear()
-        self.free = start + only.cycles
-        return self._ending(only, start + before_last * self.burst_beats)
-
-    def _ending(self, item: Transfer, start: int) -> Ending:
-        return Ending(item.requester, start, self.free, self.free, item.beats, item.conflicts)
-
-    def _skip_rounds(self, start: int, limit: int) -> bool:
+    def _skip_rounds(self, start: int) -> bool:
         """Give every request in the queue the same number of whole grants, as many as change neither order nor ends.
 
         Returns whether that was at least one. `waiting` is in the order of the queue.
         """
         queue = [item for item in self.waiting if item.asked <= start]
-        horizon = limit + 1
-        if len(queue) < len(self.waiting):
-            horizon = min(horizon, self.waiting[len(queue)].asked)
         length = self.burst_beats * len(queue)
         rounds = min([(item.cycles - 1) // self.burst_beats for item in queue])
-        if start + rounds * length > horizon:
-            rounds = (horizon - start) // length
+        if len(queue) < len(self.waiting):
+            rounds = min(rounds, (self.waiting[len(queue)].asked - start) // length)
         if rounds < 1:
             return False
         now = start + (rounds - 1) * length
@@ -166,60 +151,56 @@ class Arbiter:
 
 
 class Waiting(Protocol):
-    """What the bus asks of an arbiter: see `Arbiter`. It is worth looking `horizon` cycles ahead at a time."""
-
-    horizon: int
+    """What the bus asks of an arbiter: see `Arbiter`."""
 
     def ask(self, requester: Requester, rows: Rows, part: int, seen: int) -> None: ...
-    def advance(self, limit: int = _FOREVER) -> Ending | None: ...
-    def copy(self) -> Self: ...
+    def advance(self) -> Ending | None: ...
+
+
+#: Of events at one time simpy takes those of a lower number first; processes are resumed by events of number 1.
+_AFTER_ALL_OTHERS = 2
 
 
 class Bus:
-    """An arbiter in simulated time. Events happen only where a transfer is asked for and where one ends."""
+    """An arbiter among processes that each keep a time of their own.
+
+    It decides when no process can go on: each waits for the bus, or for a message that, in the end, one will send that
+    waits for the bus. The transfer that ends first then has its last grant in a cycle s; whatever anyone asks for later
+    is seen after s, since it comes of that end or a later one. So that end is final, and its process goes on.
+    """
 
     def __init__(self, env: simpy.Environment, arbiter: Waiting) -> None:
         self._env = env
         self._arbiter = arbiter
         self._done: dict[Requester, simpy.Event] = {}
-        self._ahead = self._arbiter  # the arbiter as it will be when the next transfer ends, if no other arrives
-        self._forecasts = 0  # number of the forecast that holds; an arrival makes earlier ones void
 
-    def transfer(self, requester: Requester, rows: Rows, part: int) -> simpy.Event:
-        """Ask for the rows in this cycle; the arbiter sees it in the next. A beat's parts are of `part` bytes.
+    def transfer(self, requester: Requester, rows: Rows, part: int, now: int) -> simpy.Event:
+        """Ask for the rows in cycle `now`; the arbiter sees it in the next. A beat's parts are of `part` bytes.
 
-        The event's value is the Ending; it fires as soon as that is certain, before the last beat.
+        The event's value is the Ending.
         """
-        now = self._env.now
-        while (ending := self._arbiter.advance(now)) is not None:
-            self._done.pop(ending.requester).succeed(ending)
         self._arbiter.ask(requester, rows, part, now + 1)
+        if not self._done:
+            self._decide_later()
         done = self._done[requester] = self._env.event()
-        self._plan()
         return done
 
-    def _plan(self) -> None:
-        """Wake up at the last grant of the transfer that ends first, if nothing else arrives until then.
+    def _decide_later(self) -> None:
+        event = simpy.Event(self._env)
+        event._ok = True
+        event.callbacks.append(self._decide)
+        self._env.schedule(event, priority=_AFTER_ALL_OTHERS)
 
-        That grant is final then: a request made in its first cycle is seen in the next.
-        """
-        if not self._done:
-            return
-        self._forecasts += 1
-        self._ahead = self._arbiter.copy()
-        limit = self._env.now + self._ahead.horizon
-        ending = self._ahead.advance(limit)
-        at = limit if ending is None else max(ending.start, self._env.now)
-        wake = self._env.timeout(at - self._env.now, (self._forecasts, ending))
-        wake.callbacks.append(self._wake)
-
-    def _wake(self, event: simpy.Event) -> None:
-        number, ending = event.value
-        if number == self._forecasts:
-            self._arbiter = self._ahead
-            if ending is not None:
-                self._done.pop(ending.requester).succeed(ending)
-            self._plan()
+    def _decide(self, event: simpy.Event) -> None:
+        """Find the transfer that ends first; `event` takes the place of the one that its process waits for."""
+        ending = self._arbiter.advance()
+        assert ending is not None
+        event._value = ending
+        resumed = self._done.pop(ending.requester).callbacks
+        if self._done:
+            self._decide_later()
+        for callback in resumed:
+            callback(event)
 
 
 def cycles_of(dram: int, length: int, loops: tuple[tuple[int, int], ...], width: int, part: int) -> int:
@@ -228,28 +209,34 @@ def cycles_of(dram: int, length: int, loops: tuple[tuple[int, int], ...], width:
     The first byte of each beat begins a part, and so does every `part` bytes on; a row takes as many cycles as it lies
     in parts. Where `part` is `width` or more these are the beats.
     """
-    loops = tuple((count, pitch % width) for count, pitch in loops if count > 1)
     return _cycles(dram % width, length, loops, width, min(part, width))
 
 
 @lru_cache(maxsize=1 << 14)
 def _cycles(offset: int, length: int, loops: tuple[tuple[int, int], ...], width: int, part: int) -> int:
+    loops = tuple((count, pitch % width) for count, pitch in loops if count > 1)
     counts = [count for count, _ in loops]
     if math.prod(counts) <= _FEW_ROWS:
-        starts = np.array([offset], np.int64)
-        for count, pitch in loops:
-            starts = (starts[:, None] + np.arange(count, dtype=np.int64) * pitch).ravel()
-        return int(_parts(starts % width, length, width, part).sum())
+        return int(parts_of(starts_of(offset, loops) % width, length, width, part).sum())
     # How many rows begin at each place of a beat: there are more rows than places.
     begins = np.zeros(width, np.int64)
     begins[offset] = 1
     for count, pitch in loops:
         begins = _repeated(begins, count, pitch)
-    return int((_parts(np.arange(width), length, width, part) * begins).sum())
+    return int((parts_of(np.arange(width), length, width, part) * begins).sum())
 
 
-def _parts(starts: NDArray[np.int64], length: int, width: int, part: int) -> NDArray[np.int64]:
-    """Cycles of a row of `length` bytes that begins at each of these places of a beat."""
+def starts_of(address: int, loops: tuple[tuple[int, int], ...]) -> NDArray[np.int64]:
+    """Where each row begins, in the order in which they are moved."""
+    starts = np.array([address], np.int64)
+    for count, pitch in loops:
+        # `loops` are innermost first: an outer one repeats all that is within it.
+        starts = (np.arange(count, dtype=np.int64)[:, None] * pitch + starts).ravel()
+    return starts
+
+
+def parts_of(starts: NDArray[np.int64], length: int | NDArray[np.int64], width: int, part: int) -> NDArray[np.int64]:
+    """Cycles of a row of `length` bytes, 1 or more, that begins at each of these places of a beat."""
     beat, place = np.divmod(starts + length - 1, width)
     parts: NDArray[np.int64] = beat * -(-width // part) + place // part - starts // part + 1
     return parts
