@@ -7,7 +7,16 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from accelsim.arithmetic.fixed_point import MOST_MULTIPLIER_BITS
 from accelsim.arithmetic.units import ARITHMETICS
@@ -16,17 +25,17 @@ from accelsim.reading import CONFIGURATION_BYTES, from_yaml, read_text, shown
 
 from . import shipped
 from .dram_timings import PRESETS, DramTimings
-
-_UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
+from .expressions import UNITS
+from .relations import RelationError, leaves, put, solve, split
 
 
 def _size(value: Any) -> Any:
     """Bytes from an integer or a text such as `128KiB`; anything else is left for pydantic to refuse."""
     if isinstance(value, str):
         match = re.fullmatch(r" *([0-9]{1,12}) *([A-Za-z]*) *", value)
-        if match is None or match[2].upper() not in _UNITS:
+        if match is None or match[2].upper() not in UNITS:
             raise ValueError(f"{shown(value)} is no size; write bytes as an integer, or as 128KiB, 1MiB")
-        return int(match[1]) * _UNITS[match[2].upper()]
+        return int(match[1]) * UNITS[match[2].upper()]
     return value
 
 
@@ -195,6 +204,9 @@ class Queues(_Part):
 class Accelerator(_Part):
     """One machine. Sizes in bytes (`128KiB` in a file), times in cycles.
 
+    A whole number may be given as an expression of other keys: with `banks: "mac_array.columns"` the banks follow the
+    columns, also in `replace`. Two machines are equal whose numbers are, however they were given.
+
     `clock_mhz` turns cycles into seconds in reports, and the clocks of a banked DRAM into cycles; else it changes none.
     """
 
@@ -206,6 +218,19 @@ class Accelerator(_Part):
     vector_unit: VectorUnit = VectorUnit()
     dram: Dram = Dram()
     queues: Queues = Queues()
+    _relations: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def model_post_init(self, context: Any) -> None:
+        """Keep the expressions that the numbers come from."""
+        self._relations = dict(context or {})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Accelerator) and self.__dict__ == other.__dict__
+
+    @property
+    def relations(self) -> dict[str, str]:
+        """The keys that were given as expressions of others, with those."""
+        return dict(self._relations)
 
     @property
     def dram_bytes_per_cycle(self) -> float:
@@ -218,11 +243,23 @@ class Accelerator(_Part):
     @classmethod
     def from_dict(cls, data: Any, where: str = "configuration") -> Accelerator:
         """Validate a mapping. Raises ConfigurationError naming each wrong key, its value and what is allowed."""
+        plain, relations = split(cls, data)
+        machine = cls._validated(plain, where, {})
+        if not relations:
+            return machine
         try:
-            return cls.model_validate(data)
+            numbers = solve(relations, leaves(machine.to_dict()))
+        except RelationError as error:
+            raise ConfigurationError(f"{where}: {error.key}: {error.reason}") from None
+        return cls._validated(put(machine.to_dict(), numbers), where, relations)
+
+    @classmethod
+    def _validated(cls, data: Any, where: str, relations: dict[str, str]) -> Accelerator:
+        try:
+            return cls.model_validate(data, context=relations)
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False)
-            lines = [_explain(where, item) for item in found[:_EXPLAINED]]
+            lines = [_explain(where, item, relations) for item in found[:_EXPLAINED]]
             if len(found) > _EXPLAINED:
                 lines.append(f"{where}: {len(found) - _EXPLAINED} more are wrong")
             raise ConfigurationError("\n".join(lines)) from None
@@ -250,30 +287,28 @@ class Accelerator(_Part):
         return self.model_dump(mode="json")
 
     def replace(self, **changes: Any) -> Accelerator:
-        """A copy with dotted keys changed: `replace(**{"mac_array.rows": 8})`. Raises ConfigurationError."""
-        data = self.to_dict()
+        """A copy with dotted keys changed: `replace(**{"mac_array.rows": 8})`. Raises ConfigurationError.
+
+        Keys that were given as expressions follow the changed ones, unless they are changed themselves.
+        """
+        numbers = self.to_dict()
+        data = put(numbers, self._relations)
         for key, value in changes.items():
             *parents, last = key.split(".")
             part = data
             for parent in parents:
                 part = part.get(parent) if isinstance(part, dict) else None  # type: ignore[assignment]
             if not isinstance(part, dict) or last not in part:
-                raise ConfigurationError(f"{key}: no such key; the keys are {', '.join(_keys(self.to_dict()))}")
+                raise ConfigurationError(f"{key}: no such key; the keys are {', '.join(leaves(numbers))}")
             part[last] = value
         return self.from_dict(data, self.name)
 
 
-def _keys(data: dict[str, Any], prefix: str = "") -> list[str]:
-    keys = []
-    for name, value in data.items():
-        keys += _keys(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
-    return keys
-
-
-def _explain(where: str, item: Any) -> str:
+def _explain(where: str, item: Any, relations: dict[str, str]) -> str:
     key = ".".join(shown(part)[1:-1] if isinstance(part, str) else str(part) for part in item["loc"]) or "the file"
     if item["type"] == "extra_forbidden":
         return f"{where}: {key}: unknown key; remove it or correct its spelling"
     if item["type"] == "missing":
         return f"{where}: {key}: missing; it must be given"
-    return f"{where}: {key}: {item['msg'].removeprefix('Value error, ')} (got {shown(item['input'])})"
+    source = f" = {relations[key]}" if key in relations else ""
+    return f"{where}: {key}: {item['msg'].removeprefix('Value error, ')} (got {shown(item['input'])}{source})"
