@@ -75,6 +75,14 @@ def run(
             show_default="results/<name>_utilization.png",
         ),
     ] = None,
+    why: Annotated[
+        bool,
+        typer.Option(
+            "--why",
+            help="Two more tables: how each layer lies on the array (folds, rows, columns, cells that work and cells "
+            "that are empty), and what the other units did meanwhile. --json has this always.",
+        ),
+    ] = False,
     limit: Limit = None,
     trust: Trust = False,
     as_json: Json = False,
@@ -121,7 +129,9 @@ def run(
         }
         write_json(document)
     else:
-        parts = [tables.cycle_table(result), tables.traffic_table(result)]
+        parts = [tables.cycle_table(result)]
+        parts += [tables.array_table(result), tables.unit_table(result)] if why else []
+        parts += [tables.traffic_table(result)]
         parts += [tables.output_table(result.outputs)] if result.outputs else []
         parts += [tables.verification_table(verification)] if verification is not None else []
         parts += [comparison_table(job.effect)] if job.effect is not None else []

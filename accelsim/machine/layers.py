@@ -9,11 +9,11 @@ program issues one layer's MACs before the next's.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from accelsim.hardware import Accelerator
-from accelsim.isa import Instruction, Program
+from accelsim.isa import Instruction, Mac, Program
+from accelsim.machine.array.use import array_use
 from accelsim.machine.traffic import by_memory
 
 from .result import LayerResult
@@ -30,25 +30,29 @@ def layer_results(
 ) -> tuple[LayerResult, ...]:
     """One result a layer, in the order of `program.layers`."""
     windows = layer_windows(program, timing)
-    stalls = _stalls(windows, timing)
-    macs = [0] * len(windows)
+    units = {name: _by_window(windows, intervals) for name, intervals in timing.intervals.items()}
+    macs: list[list[Mac]] = [[] for _ in windows]
     moves: list[list[Move]] = [[] for _ in windows]
     for index, instruction in enumerate(instructions):
         layer = program.layer_of[index]
         moves[layer].extend(traffic[index])
-        macs[layer] += instruction.macs
+        if isinstance(instruction, Mac):
+            macs[layer].append(instruction)
+    uses = [array_use(some, accelerator) for some in macs]
     cells = accelerator.mac_array.rows * accelerator.mac_array.columns
     return tuple(
         LayerResult(
-            name,
-            start,
-            stop - start,
-            macs[layer],
-            macs[layer] / ((stop - start) * cells) if stop > start else 0.0,
-            dict(stalls[layer]),
-            by_memory(moves[layer]),
+            name=name,
+            start=start,
+            cycles=stop - start,
+            macs=use.working,
+            utilization=use.working / ((stop - start) * cells) if stop > start else 0.0,
+            stalls={cause: cycles for cause, cycles in units["mac"][layer].items() if cause != "busy"},
+            traffic=by_memory(moves[layer]),
+            units={unit: found[layer] for unit, found in units.items()},
+            array=use,
         )
-        for layer, (name, (start, stop)) in enumerate(zip(program.layers, windows, strict=True))
+        for layer, (name, (start, stop), use) in enumerate(zip(program.layers, windows, uses, strict=True))
     )
 
 
@@ -78,16 +82,16 @@ def layer_windows(program: Program, timing: Timing) -> list[tuple[int, int]]:
     return windows[::-1]
 
 
-def _stalls(windows: list[tuple[int, int]], timing: Timing) -> list[Counter[str]]:
-    """The MAC unit's cycles that are not busy, by window and cause."""
-    stalls: list[Counter[str]] = [Counter() for _ in windows]
-    layer = 0
-    for start, stop, cause in timing.mac_intervals:
+def _by_window(windows: Sequence[tuple[int, int]], intervals: Sequence[tuple[int, int, str]]) -> list[dict[str, int]]:
+    """A unit's cycles by window and cause, "busy" first. `intervals`: (start, end, cause) in order of time."""
+    found: list[dict[str, int]] = [{"busy": 0} for _ in windows]
+    layer, counts, end_of_window = 0, found[0], windows[0][1]
+    for start, stop, cause in intervals:
         while start < stop:
-            while windows[layer][1] <= start:
+            while end_of_window <= start:
                 layer += 1
-            end = min(stop, windows[layer][1])
-            if cause != "busy":
-                stalls[layer][cause] += end - start
+                counts, end_of_window = found[layer], windows[layer][1]
+            end = min(stop, end_of_window)
+            counts[cause] = counts.get(cause, 0) + end - start
             start = end
-    return stalls
+    return found

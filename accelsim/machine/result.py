@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from accelsim.hardware import Accelerator
+from accelsim.machine.array.use import ArrayUse
 from accelsim.machine.traffic import Traffic
 
 from .units import Span
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerResult:
-    """One layer's window of the run. `stalls` are the MAC unit's cycles in it that were not busy, by cause."""
+    """One layer's window of the run.
+
+    `units` are each unit's cycles in the window by cause, "busy" first, and add up to `cycles`; `stalls` are those of
+    the MAC unit that were not busy. `array`: how the layer's vectors lay on the array.
+    """
 
     name: str
     start: int
@@ -27,10 +32,31 @@ class LayerResult:
     utilization: float
     stalls: Mapping[str, int]
     traffic: Mapping[str, Traffic]
+    units: Mapping[str, Mapping[str, int]]
+    array: ArrayUse
+
+    @property
+    def busy(self) -> int:
+        """Cycles in which a vector entered the array."""
+        return self.cycles - sum(self.stalls.values())
+
+    @property
+    def working(self) -> float:
+        """The part of `busy` that a full array would have taken: `macs` over its cells."""
+        return self.utilization * self.cycles
+
+    @property
+    def empty(self) -> float:
+        """The part of `busy` that cells without work took."""
+        return self.busy - self.working
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
-        return dataclasses.asdict(self)
+        array = dataclasses.asdict(self.array) | {
+            name: getattr(self.array, name) for name in ("rows", "columns", "vectors_per_fold")
+        }
+        split = {"busy": self.busy, "working": self.working, "empty": self.empty}
+        return dataclasses.asdict(self) | split | {"array": array}
 
 
 @dataclass(frozen=True)

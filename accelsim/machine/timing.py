@@ -30,15 +30,15 @@ _decode = lru_cache(maxsize=1 << 15)(decode)
 @dataclass(frozen=True)
 class Timing:
     """`spans` are in program order. `issued`: when the last vector of a mac or post instruction has entered its unit.
-    `opened`: when it had all of its tokens, which its preload need not have waited for. `mac_intervals` are the MAC
-    unit's cycles in order of time, (start, end, cause)."""
+    `opened`: when it had all of its tokens, which its preload need not have waited for. `intervals` are each unit's
+    cycles in order of time, (start, end, cause)."""
 
     cycles: int
     spans: tuple[Span, ...]
     units: Mapping[str, Mapping[str, int]]
     issued: Mapping[int, int]
     opened: Mapping[int, int]
-    mac_intervals: tuple[tuple[int, int, str], ...]
+    intervals: Mapping[str, Sequence[tuple[int, int, str]]]
 
 
 def decoded(words: bytes) -> tuple[Instruction, ...]:
@@ -128,7 +128,7 @@ def run(
         {name: ledger.totals() for name, ledger in machine.ledgers.items()},
         machine.issued,
         machine.opened,
-        tuple(machine.ledgers["mac"].intervals),
+        {name: ledger.intervals for name, ledger in machine.ledgers.items()},
     )
 
 

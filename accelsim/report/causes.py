@@ -1,32 +1,55 @@
-"""How the causes of stalled cycles are named, ordered and coloured, everywhere the same."""
+"""The causes of a unit's cycles: the one list of their names, meanings, order and colours.
+
+A cause has the same name everywhere: `wait_load` in JSON and in the docs is "wait load" in tables and pictures.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-#: Cause: what people read, and a colour of Okabe and Ito's colour-blind safe set (dark to light where one repeats).
+_WAITS = (
+    "has an instruction and waits for a token; wait_post of the mac unit (wait_mac of the post unit) also where it has "
+    "preloaded and the token alone keeps the first vector from entering"
+)
+
+#: Cause: what it says of the unit (the text of docs/architecture.md), and a colour of Okabe and Ito's and of Tol's
+#: colour-blind safe sets (dark to light where one repeats).
 _CAUSES = {
-    "busy": ("busy", "#0072B2"),
-    "fill": ("fill and drain", "#56B4E9"),
-    "bank_conflict": ("bank conflict", "#CC79A7"),
-    "wait_load": ("waits for load", "#E69F00"),
-    "wait_mac": ("waits for mac", "#F0E442"),
-    "wait_post": ("waits for post", "#D55E00"),
-    "wait_store": ("waits for store", "#882255"),
-    "fetch": ("no instruction", "#009E73"),
-    "request": ("request", "#DDCC77"),
-    "dram_contention": ("DRAM contention", "#AA4499"),
-    "dram_row": ("DRAM row", "#661100"),
-    "dram_latency": ("DRAM latency", "#999933"),
-    "queue_full": ("queue full", "#117733"),
-    "finished": ("no work left", "#BBBBBB"),
+    "busy": ("mac, post: a new vector enters. load, store, fetcher: a beat moves", "#0072B2"),
+    "working": ("the part of the array's busy cycles that its cells would take if all of them multiplied", "#0072B2"),
+    "empty": ("the rest of the array's busy cycles: cells without work", "#88CCEE"),
+    "fill": ("preloads, reads constants or a table, or drains", "#56B4E9"),
+    "bank_conflict": (
+        "repeats an access for want of banks: cycles by which the last vector enters later than with enough banks",
+        "#CC79A7",
+    ),
+    "wait_load": (_WAITS, "#E69F00"),
+    "wait_mac": (_WAITS, "#F0E442"),
+    "wait_post": (_WAITS, "#D55E00"),
+    "wait_store": (_WAITS, "#882255"),
+    "fetch": ("has no instruction", "#009E73"),
+    "request": ("has made a request that the arbiter sees in the next cycle", "#DDCC77"),
+    "dram_contention": ("waits while another has the bus", "#AA4499"),
+    "dram_row": (
+        "waits for a row to be closed or opened, or for a refresh: for each burst the clocks by which that put off its "
+        "read or write",
+        "#661100",
+    ),
+    "dram_latency": ("has asked for all it may, and waits for DRAM to answer", "#999933"),
+    "queue_full": ("the fetcher: a queue has no room", "#117733"),
+    "finished": ("has no work any more", "#BBBBBB"),
 }
 _OTHER = "#555555"
 
 
 def label(cause: str) -> str:
-    """The cause in words."""
-    return _CAUSES[cause][0] if cause in _CAUSES else cause.replace("_", " ")
+    """The cause in words: its name with spaces."""
+    return cause.replace("_", " ")
+
+
+def meaning(cause: str) -> str:
+    """What the cause says of its unit; empty for one that is not known."""
+    return _CAUSES[cause][0] if cause in _CAUSES else ""
 
 
 def colour(cause: str) -> str:

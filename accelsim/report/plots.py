@@ -89,12 +89,9 @@ def utilization_figure(result: Result) -> Figure:
 
 def _cycle_bars(axes: Any, layers: list[LayerResult]) -> None:
     places = list(range(len(layers)))
-    left = [0] * len(layers)
-    for cause in ("busy", *ordered(cause for layer in layers for cause in layer.stalls)):
-        widths = [
-            layer.cycles - sum(layer.stalls.values()) if cause == "busy" else layer.stalls.get(cause, 0)
-            for layer in layers
-        ]
+    left = [0.0] * len(layers)
+    for cause in (*BUSY, *ordered(cause for layer in layers for cause in layer.stalls)):
+        widths = [cycles_of(layer, cause) for layer in layers]
         if any(widths):
             axes.barh(places, widths, 0.72, left, color=colour(cause), label=label(cause), edgecolor="white", lw=0.4)
         left = [start + width for start, width in zip(left, widths, strict=True)]
@@ -107,6 +104,17 @@ def _cycle_bars(axes: Any, layers: list[LayerResult]) -> None:
     axes.set_xlabel("cycles of each layer, and what the MAC array did in them (% = utilisation)")
     axes.legend(fontsize=8.5, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.02))
     _tidy(axes, "x")
+
+
+#: The array's busy cycles, split.
+BUSY = ("working", "empty")
+
+
+def cycles_of(layer: LayerResult, cause: str) -> float:
+    """The cycles of the MAC array in a layer by cause, its busy ones split into `working` and `empty` cells."""
+    if cause in BUSY:
+        return max(getattr(layer, cause), 0.0)
+    return layer.stalls.get(cause, 0)
 
 
 def _traffic_bars(axes: Any, result: Result) -> None:

@@ -70,6 +70,85 @@ def cycle_table(result: Result) -> Table:
     return table
 
 
+def array_table(result: Result) -> Table:
+    """By layer with MACs: how it lay on the array, its busy cycles split into working and empty cells."""
+    array = result.accelerator.mac_array
+    size = array.rows * array.columns
+    table = plain_table(
+        "How the layers lie on the array: the cells of its busy cycles",
+        (
+            "layer",
+            "folds",
+            "vectors\na fold",
+            f"rows used\nof {array.rows}",
+            f"columns used\nof {array.columns}",
+            "unrolled:\npx x groups",
+            "cycles",
+            "busy",
+            "working\n(ideal)",
+            "empty",
+            "by\nrows",
+            "by\ncolumns",
+            "in\nbetween",
+        ),
+        caption=f"working: MACs / {size:,} cells; empty: the rest of busy, by rows and columns that a fold leaves free "
+        "and cells between groups or unrolled pixels",
+    )
+    _keep_names(table, result)
+    for layer in result.layers:
+        use = layer.array
+        if not use.vectors:
+            continue
+        empty = (use.empty_rows, use.empty_columns, use.empty_between)
+        table.add_row(
+            layer.name,
+            f"{use.folds:,}",
+            f"{use.vectors_per_fold:,.4g}",
+            f"{use.rows:.3g}",
+            f"{use.columns:.3g}",
+            f"{use.unroll_pixels} x {use.unroll_groups}",
+            f"{layer.cycles:,}",
+            f"{layer.busy:,}",
+            f"{layer.working:,.0f}",
+            f"{layer.empty:,.0f}",
+            *(f"{cells / size:,.0f}" if cells else "-" for cells in empty),
+        )
+    return table
+
+
+#: Units beside the array, which the other tables are about.
+OTHER_UNITS = ("load", "post", "store", "fetch")
+
+
+def unit_table(result: Result) -> Table:
+    """By layer: the busy cycles of each unit in the layer's window, and the longest of its causes to stand still."""
+    units = [unit for unit in OTHER_UNITS if unit in result.units]
+    table = plain_table(
+        "What the other units did in each layer's cycles",
+        ("layer", "cycles", *(f"{unit}\n{what}" for unit in units for what in ("busy", "mostly else"))),
+    )
+    _keep_names(table, result)
+    for layer in result.layers:
+        if layer.cycles:
+            cells = [cell for unit in units for cell in _unit_cells(layer.units.get(unit, {}))]
+            table.add_row(layer.name, f"{layer.cycles:,}", *cells)
+    table.add_section()
+    cells = [cell for unit in units for cell in _unit_cells(result.units[unit])]
+    table.add_row("total", f"{result.cycles:,}", *cells, style="bold")
+    return table
+
+
+def _keep_names(table: Table, result: Result) -> None:
+    """Names of usual length are not broken, where there are many columns."""
+    table.columns[0].min_width = min(24, max((len(layer.name) for layer in result.layers), default=0))
+
+
+def _unit_cells(causes: Mapping[str, int]) -> tuple[str, str]:
+    stalls = {cause: cycles for cause, cycles in causes.items() if cause != "busy" and cycles}
+    longest = max(stalls, key=lambda cause: stalls[cause], default=None)
+    return _count(causes.get("busy", 0)), "-" if longest is None else f"{label(longest)} {stalls[longest]:,}"
+
+
 def traffic_table(result: Result) -> Table:
     """By layer: bytes read from and written to each memory."""
     memories = list(result.traffic)

@@ -30,8 +30,9 @@ def test_links_and_pictures_exist(target: str) -> None:
 
 def test_every_cause_of_a_stall_is_explained() -> None:
     table = PAGE.split("| cause | the unit |")[1].split("\n\n")[0]
-    explained = {name.strip() for row in table.splitlines()[2:] for name in row.split("|")[1].split(",")}
-    assert explained == set(causes._CAUSES)
+    rows = [[cell.strip() for cell in row.split("|")[1:3]] for row in table.splitlines()[2:]]
+    explained = {name.strip(): text for names, text in rows for name in names.split(",")}
+    assert explained == {cause: causes.meaning(cause) for cause in causes._CAUSES}
 
 
 def files_to_touch(addition: str) -> set[str]:

@@ -206,8 +206,14 @@ def test_layers_are_a_partition_of_the_run(seed: int) -> None:
         reached += result.cycles
         assert 0 <= result.utilization <= 1
         assert sum(result.stalls.values()) <= result.cycles
+        assert result.units.keys() == run.units.keys()
+        assert all(sum(causes.values()) == result.cycles for causes in result.units.values())
     stalled = sum(sum(result.stalls.values()) for result in layers)
     assert stalled == run.cycles - run.units["mac"]["busy"]
+    assert sum(result.array.vectors for result in layers) == run.units["mac"]["busy"]
+    for unit, causes in run.units.items():
+        for cause, cycles in causes.items():
+            assert sum(result.units[unit].get(cause, 0) for result in layers) == cycles
     macs = [0, 0, 0, 0]
     for instruction, layer in zip(instructions, layer_of, strict=True):
         macs[layer] += instruction.macs if isinstance(instruction, Mac) else 0

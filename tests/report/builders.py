@@ -9,6 +9,7 @@ import numpy as np
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import KernelSet
 from accelsim.hardware import Accelerator
+from accelsim.machine.array.use import ArrayUse
 from accelsim.machine.result import LayerResult, Result
 from accelsim.machine.traffic import Traffic
 from accelsim.network import Linear, Network, Value, Weights
@@ -23,12 +24,26 @@ def result() -> Result:
     moved = {"dram": Traffic(1000, 0), "activation": Traffic(2048, 512)}
     rest = {"dram": Traffic(0, 64), "activation": Traffic(64, 64)}
     both = {"dram": Traffic(1000, 64), "activation": Traffic(2112, 576)}
+    conv = {"load": {"busy": 63, "finished": 137}, "mac": {"busy": 100, "wait_load": 60, "fill": 40}}
+    pool = {"load": {"busy": 0, "finished": 300}, "mac": {"busy": 0, "wait_post": 290, "odd_cause": 10}}
+    full = ArrayUse(
+        folds=2,
+        vectors=100,
+        rows_used=1600,
+        columns_used=1600,
+        working=25_600,
+        unroll_pixels=1,
+        unroll_groups=1,
+    )
     layers = (
-        LayerResult("conv", 0, 200, 25_600, 0.5, {"wait_load": 60, "fill": 40}, moved),
-        LayerResult("pool", 200, 300, 0, 0.0, {"wait_post": 290, "odd_cause": 10}, rest),
+        LayerResult("conv", 0, 200, 25_600, 0.5, {"wait_load": 60, "fill": 40}, moved, conv, full),
+        LayerResult("pool", 200, 300, 0, 0.0, {"wait_post": 290, "odd_cause": 10}, rest, pool, ArrayUse()),
     )
     output = Output("pool", np.arange(20, dtype=np.uint8).reshape(1, 20), 0.125, 7)
-    units = {"mac": {"busy": 100, "wait_load": 60, "fill": 40, "wait_post": 290, "odd_cause": 10}}
+    units = {
+        "load": {"busy": 63, "finished": 437},
+        "mac": {"busy": 100, "wait_load": 60, "fill": 40, "wait_post": 290, "odd_cause": 10},
+    }
     return Result("two", EDGE, 500, 25_600, 0.2, layers, both, units, (), [output])
 
 

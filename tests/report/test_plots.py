@@ -53,7 +53,7 @@ def test_a_picture_is_a_png_and_an_svg_and_the_same_each_time(tmp_path: Path) ->
 def test_the_utilisation_picture_names_layers_causes_and_bytes(tmp_path: Path) -> None:
     _, svg = save(utilization_figure(result()), tmp_path / "a")
     said = texts(svg)
-    for text in ("conv", "pool", "fill and drain", "waits for load", "odd cause", "dram", "activation", "written"):
+    for text in ("conv", "pool", "working", "fill", "wait load", "odd cause", "dram", "activation", "written"):
         assert text in said
     assert any("500 cycles" in text and "20.0 %" in text and "16 x 16" in text for text in said)
     assert any("50.0 %, 25.6 k MACs" in text for text in said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -24,10 +25,37 @@ def rows(table: Any) -> list[list[str]]:
 def test_cycles_stand_by_layer_with_every_cause_and_a_total() -> None:
     shown = rows(tables.cycle_table(result()))
     assert shown[1][:4] == ["layer", "MACs", "cycles", "utilisation"]
-    assert shown[1][4:] == ["fill and drain", "waits for load", "waits for post", "odd cause"]
+    assert shown[1][4:] == ["fill", "wait load", "wait post", "odd cause"]
     assert ["conv", "25,600", "200", "50.0 %", "40", "60", "-", "-"] in shown
     assert ["pool", "-", "300", "0.0 %", "-", "-", "290", "10"] in shown
     assert ["total", "25,600", "500", "20.0 %", "40", "60", "290", "10"] in shown
+
+
+def test_busy_cycles_are_split_into_cells_that_work_and_cells_that_are_empty() -> None:
+    made, (layer, other) = result(), result().layers
+    # 100 vectors on 12 rows and 8 columns of 16 x 16: 4 x 16 cells empty by rows, 12 x 8 by columns, 24 of 96 work.
+    use = replace(
+        layer.array,
+        rows_used=1200,
+        columns_used=800,
+        working=2400,
+        empty_rows=6400,
+        empty_columns=9600,
+        empty_between=7200,
+        unroll_groups=4,
+    )
+    made = replace(made, layers=(replace(layer, macs=2400, utilization=2400 / 256 / 200, array=use), other))
+    shown = rows(tables.array_table(made))
+    assert ["conv", "2", "50", "12", "8", "1 x 4", "200", "100", "9", "91", "25", "38", "28"] in shown
+    assert not any(row[0] == "pool" for row in shown)
+    assert (made.layers[0].busy, made.layers[0].working, made.layers[0].empty) == (100, 9.375, 90.625)
+
+
+def test_other_units_stand_by_layer_with_their_longest_cause() -> None:
+    shown = rows(tables.unit_table(result()))
+    assert ["conv", "200", "63", "finished 137"] in shown
+    assert ["pool", "300", "-", "finished 300"] in shown
+    assert ["total", "500", "63", "finished 437"] in shown
 
 
 def test_bytes_stand_by_layer_and_memory() -> None:
