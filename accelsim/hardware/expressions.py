@@ -9,6 +9,7 @@ import ast
 import math
 import operator
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -63,11 +64,11 @@ def parse(text: str) -> Expression:
     """The expression that a text holds. Raises ValueError with the reason."""
     if len(text) > _LONGEST:
         raise ValueError(f"has {len(text)} characters; an expression has at most {_LONGEST}")
-    if "\\" in text:  # of an escape that is none Python would warn
-        raise ValueError(f"{shown(text)} is no expression; {_TAKES}")
     try:
-        tree = ast.parse(_SIZE.sub(_bytes, text.strip()), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of what is written oddly Python warns
+            tree = ast.parse(_SIZE.sub(_bytes, text.strip()), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError, Warning):
         raise ValueError(f"{shown(text)} is no expression; {_TAKES}") from None
     return Expression(text, tree, tuple(dict.fromkeys(_names(tree))))
 

@@ -65,7 +65,8 @@ class Result:
 
     `outputs`: one a port, empty for a timing-only run. `cycles`, `traffic` (bytes by memory), `units` (cycles by cause,
     each unit's sum is `cycles`), `layers` and `timeline` are those of one run of the program, also where several were
-    run in lockstep. `values` are the program's probes by name.
+    run in lockstep. `values` are the program's probes by name. `bounds`: the
+    cycles by the resource that the array waited for (`machine/bounds.py`), in sum `cycles`.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Result:
     timeline: tuple[Span, ...] = field(repr=False)
     outputs: list[Output] = field(default_factory=list, repr=False)
     values: Mapping[str, Output] = field(default_factory=dict, repr=False)
+    bounds: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON: everything but the timeline and the arrays, whose shapes and affine maps it names."""
@@ -92,6 +94,7 @@ class Result:
             "layers": [layer.to_dict() for layer in self.layers],
             "traffic": {memory: dataclasses.asdict(traffic) for memory, traffic in self.traffic.items()},
             "units": {unit: dict(causes) for unit, causes in self.units.items()},
+            "bounds": dict(self.bounds),
             "outputs": [
                 {
                     "shape": list(output.quantized.shape),
