@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ MEMORIES = tuple(memory.label for memory in Memory)
 _TRAFFIC = tuple(f"{memory}_{way}" for memory in MEMORIES for way in ("read", "written"))
 _COLUMNS = {
     "key": "TEXT PRIMARY KEY",
-    "network": "TEXT NOT NULL",
+    "network": "TEXT NOT NULL",  # its hash
+    "network_name": "TEXT NOT NULL",
     "version": "TEXT NOT NULL",
     "configuration": "TEXT NOT NULL",  # JSON: json_extract(configuration, '$.mac_array.rows')
     "effort": "INTEGER NOT NULL",  # the compiler's
@@ -29,6 +31,10 @@ _COLUMNS = {
     "macs": "INTEGER",
     "utilization": "REAL",
     **dict.fromkeys(_TRAFFIC, "INTEGER"),
+    "units": "TEXT",  # JSON: cycles of each unit by cause
+    "bounds": "TEXT",  # JSON: cycles by the resource that the array waited for
+    "layers": "TEXT",  # JSON: name, cycles, MACs and stalls of each layer
+    "host_seconds": "REAL",  # what compiling and timing took
     "error": "TEXT",  # why the network cannot run there; then the measured columns are NULL
     "crashed": "INTEGER NOT NULL",  # 1 where the error is of the process, not of the network and the configuration
     "digest": "TEXT NOT NULL",  # SHA-256 of the other columns
@@ -42,6 +48,8 @@ _DECISIVE = ("arithmetic", "hardware", "network", "isa", "compiler", "machine")
 class Measurement:
     """What one configuration does with the network: cycles, utilisation and bytes, or the `error` that prevents it.
 
+    `units` and `bounds` as in `Result`; of each of the `layers` name, cycles, MACs and stalls. `host_seconds`: what
+    compiling and timing took, which makes two measurements no different.
     `crashed`: the error is the process's (killed, out of memory, a bug), not one of network and configuration.
     """
 
@@ -52,6 +60,10 @@ class Measurement:
     traffic: dict[str, dict[str, int]] | None = None
     error: str | None = None
     crashed: bool = False
+    units: dict[str, dict[str, int]] | None = None
+    bounds: dict[str, int] | None = None
+    layers: tuple[dict[str, Any], ...] | None = None
+    host_seconds: float | None = field(default=None, compare=False)
 
 
 @cache
@@ -137,6 +149,16 @@ class Store:
             )
         return _measurement(found)
 
+    def host_seconds(self, network: str, effort: int) -> float | None:
+        """What a point of the network has taken on average; None if none is known. Raises SweepError."""
+        try:
+            row = self._connection.execute(
+                "SELECT avg(host_seconds) FROM points WHERE network = ? AND effort = ?", (network, effort)
+            ).fetchone()
+        except sqlite3.Error as error:
+            raise SweepError(f"{self.path}: damaged ({error}); give another with --store") from None
+        return row[0] if isinstance(row[0], float) and math.isfinite(row[0]) else None
+
     def put(
         self,
         network: str,
@@ -144,14 +166,17 @@ class Store:
         effort: int,
         parameters: dict[str, Any],
         measurement: Measurement,
+        name: str = "",
     ) -> None:
-        """Write one finished point; when this returns it survives the end of the process. Raises SweepError.
+        """Write one finished point of the network `name`; when this returns it survives the end of the process.
 
+        Raises SweepError.
         One that crashed never takes the place of one that did not, which another sweep may have finished meanwhile.
         """
         row = dict.fromkeys(_COLUMNS) | {
             "key": point_key(network, accelerator, effort),
             "network": network,
+            "network_name": _plain_text(name),
             "version": release(),
             "configuration": json.dumps(accelerator.to_dict()),
             "effort": effort,
@@ -162,7 +187,9 @@ class Store:
             "utilization": _real(measurement.utilization),
             "error": None if measurement.error is None else _plain_text(measurement.error),
             "crashed": int(measurement.crashed),
+            "host_seconds": _real(measurement.host_seconds),
         }
+        row |= {part: _json(getattr(measurement, part)) for part in ("units", "bounds", "layers")}
         for memory, moved in (measurement.traffic or {}).items():
             row |= {f"{memory}_{way}": moved[way] for way in ("read", "written")}
         del row["digest"]
@@ -186,7 +213,26 @@ def _measurement(row: dict[str, Any]) -> Measurement:
     if row["error"] is not None:
         return Measurement(error=row["error"], crashed=bool(row["crashed"]))
     traffic = {m: {way: row[f"{m}_{way}"] for way in ("read", "written")} for m in MEMORIES}
-    return Measurement(row["cycles"], row["seconds"], row["macs"], row["utilization"], traffic)
+    return Measurement(
+        row["cycles"],
+        row["seconds"],
+        row["macs"],
+        row["utilization"],
+        traffic,
+        units=_from_json(row["units"]),
+        bounds=_from_json(row["bounds"]),
+        layers=None if row["layers"] is None else tuple(_from_json(row["layers"])),
+        host_seconds=row["host_seconds"],
+    )
+
+
+def _json(data: Any) -> str | None:
+    return None if data is None else json.dumps(data)
+
+
+def _from_json(text: str | None) -> Any:
+    """What `_json` wrote: a row's sum has said that nothing else stands there."""
+    return None if text is None else json.loads(text)
 
 
 def _real(number: float | None) -> float | None:
