@@ -39,6 +39,7 @@ COMMANDS = {
     "compare": "Count by layer how many outputs other arithmetics change, by how much, and why.",
     "verify": "Compare every layer's outputs with PyTorch's, bit for bit.",
     "sweep": "Time models for combinations of configuration values.",
+    "results": "List, choose and export the points that sweeps have kept, and merge stores.",
     "configs": "List the configurations that come along, or print one.",
 }
 

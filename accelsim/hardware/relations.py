@@ -32,6 +32,13 @@ def leaves(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def named(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """What a constraint may name: the values by dotted key, and `buffers.bytes`, the sum of the on-chip memories."""
+    found = leaves(configuration)
+    sizes = [value for key, value in found.items() if re.fullmatch(r"buffers\.[^.]+\.bytes", key)]
+    return found | {"buffers.bytes": sum(sizes)}
+
+
 def split(model: type[BaseModel], data: Any) -> tuple[Any, dict[str, str]]:
     """The data of a configuration without its expressions, and those by key.
 

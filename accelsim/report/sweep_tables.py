@@ -12,6 +12,7 @@ from .tables import duration, percent, plain_table, value_text
 
 if TYPE_CHECKING:
     from accelsim.sweep import Axis, Point, Sweep
+    from accelsim.sweep.store import Row
 
 #: Measures by which rows can be sorted, and whether more is better.
 _MEASURES: Mapping[str, tuple[Callable[[Point], float], bool]] = {
@@ -117,3 +118,21 @@ def setting_text(key: str, value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name}: {setting_text(name, part)}" for name, part in value.items()) + "}"
     return value_text(key, value)
+
+
+def results_table(rows: Sequence[Row]) -> Table:
+    """A row a point of a store: network, configuration, the swept values, and what was measured, or why nothing was."""
+    columns = ("network", "configuration", "swept", "effort", "cycles", "time", "utilisation", "bound by", "")
+    table = plain_table("Points of sweeps", columns, left=3)
+    for column in table.columns[-2:]:
+        column.justify = "left"
+    for row in rows:
+        found = row.measurement
+        swept = ", ".join(f"{key} = {setting_text(key, value)}" for key, value in row.parameters.items())
+        where = row.network_name, str(row.configuration.get("name", "")), swept, str(row.effort)
+        if found.cycles is None:
+            table.add_row(*where, "-", "-", "-", "-", found.error, style="red")
+            continue
+        measured = f"{found.cycles:,}", duration(found.seconds or 0.0), percent(found.utilization or 0.0)
+        table.add_row(*where, *measured, bounds_text(found.bounds or {}), "")
+    return table

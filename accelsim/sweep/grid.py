@@ -7,7 +7,6 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import yaml
@@ -15,7 +14,7 @@ import yaml
 from accelsim.errors import ConfigurationError, SweepError
 from accelsim.hardware import Accelerator
 from accelsim.hardware.expressions import Expression, Value, parse, resolve
-from accelsim.hardware.relations import as_value, leaves
+from accelsim.hardware.relations import as_value, leaves, named
 
 #: Their configurations are made and checked before the first one runs; so many take a minute, and a day to be timed.
 MOST_POINTS = 100_000
@@ -246,8 +245,7 @@ def _holds(constraints: Sequence[Expression], accelerator: Accelerator) -> bool:
     """Whether a machine satisfies all constraints. Raises SweepError for one that is neither true nor false."""
     if not constraints:
         return True
-    known = {key: as_value(value) for key, value in leaves(accelerator.to_dict()).items()}
-    known["buffers.bytes"] = Fraction(sum(memory["bytes"] for memory in accelerator.to_dict()["buffers"].values()))
+    known = {key: as_value(value) for key, value in named(accelerator.to_dict()).items()}
 
     def lookup(name: str) -> Value:
         return known[resolve(name, known)]

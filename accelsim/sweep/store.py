@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import sqlite3
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from accelsim import __version__
 from accelsim.errors import SweepError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Memory
+from accelsim.reading import from_json, shown
 
 MEMORIES = tuple(memory.label for memory in Memory)
 _TRAFFIC = tuple(f"{memory}_{way}" for memory in MEMORIES for way in ("read", "written"))
@@ -64,6 +66,20 @@ class Measurement:
     bounds: dict[str, int] | None = None
     layers: tuple[dict[str, Any], ...] | None = None
     host_seconds: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One point of a store: its network by hash and name, the configuration, the swept keys, and what was measured."""
+
+    key: str
+    network: str
+    network_name: str
+    version: str
+    effort: int
+    configuration: dict[str, Any]
+    parameters: dict[str, Any]
+    measurement: Measurement
 
 
 @cache
@@ -131,23 +147,12 @@ class Store:
     def get(self, network: str, accelerator: Accelerator, effort: int) -> Measurement | None:
         """The point's measurement, None if it has not been finished. Raises SweepError for a damaged file."""
         key = point_key(network, accelerator, effort)
-        names = ", ".join(_COLUMNS)
-        try:
-            row = self._connection.execute(f"SELECT {names} FROM points WHERE key = ?", (key,)).fetchone()
-        except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
-            raise SweepError(
-                f"{self.path}: damaged ({error}); `sqlite3 {self.path} .recover` may save its rows; give another with "
-                "--store"
-            ) from None
-        if row is None:
-            return None
-        found = dict(zip(_COLUMNS, row, strict=True))
-        if found.pop("digest") != _digest(found):
-            raise SweepError(
-                f"{self.path}: the row of the point {key} was changed after it was measured; delete it, and it is "
-                f"measured anew: sqlite3 {self.path} \"DELETE FROM points WHERE key = '{key}'\""
-            )
-        return _measurement(found)
+        for row in self._raw("WHERE key = ?", (key,)):
+            try:
+                return _measurement(row)
+            except (ValueError, TypeError):
+                raise SweepError(_changed(self.path, key)) from None
+        return None
 
     def host_seconds(self, network: str, effort: int) -> float | None:
         """What a point of the network has taken on average; None if none is known. Raises SweepError."""
@@ -170,8 +175,8 @@ class Store:
     ) -> None:
         """Write one finished point of the network `name`; when this returns it survives the end of the process.
 
-        Raises SweepError.
-        One that crashed never takes the place of one that did not, which another sweep may have finished meanwhile.
+        Raises SweepError. One that crashed never takes the place of one that did not, which another sweep may have
+        finished meanwhile.
         """
         row = dict.fromkeys(_COLUMNS) | {
             "key": point_key(network, accelerator, effort),
@@ -193,20 +198,74 @@ class Store:
         for memory, moved in (measurement.traffic or {}).items():
             row |= {f"{memory}_{way}": moved[way] for way in ("read", "written")}
         del row["digest"]
-        row["digest"] = _digest(row)
-        names, marks = ", ".join(row), ", ".join("?" for _ in row)
-        changes = ", ".join(f"{name} = excluded.{name}" for name in row)
+        self._write([row | {"digest": _digest(row)}])
+
+    def rows(self) -> Iterator[Row]:
+        """Every point in the order in which they were written. Raises SweepError for a damaged file."""
+        for row in self._raw("ORDER BY rowid", ()):
+            try:
+                configuration, parameters = from_json(row["configuration"]), from_json(row["parameters"])
+                if not isinstance(configuration, dict) or not isinstance(parameters, dict):
+                    raise ValueError("no mapping")
+                yield Row(
+                    key=row["key"],
+                    network=row["network"],
+                    network_name=row["network_name"],
+                    version=row["version"],
+                    effort=row["effort"],
+                    configuration=configuration,
+                    parameters=parameters,
+                    measurement=_measurement(row),
+                )
+            except (ValueError, TypeError):
+                raise SweepError(_changed(self.path, row["key"])) from None
+
+    def merge(self, other: Store) -> int:
+        """Take over the points of `other`, all or none; returns how many are new or take the place of a crash.
+
+        Of a point that both hold this store's stays, unless it crashed. Raises SweepError.
+        """
+        before = self._connection.total_changes
+        rows = ({**row, "digest": _digest(row)} for row in other._raw("ORDER BY rowid", ()))
+        self._write(rows, "crashed AND NOT excluded.crashed")
+        return self._connection.total_changes - before
+
+    def _raw(self, chosen: str, values: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        """The rows without their sums, each of which is right. Raises SweepError."""
+        names = ", ".join(_COLUMNS)
+        try:
+            for row in self._connection.execute(f"SELECT {names} FROM points {chosen}", values):
+                found = dict(zip(_COLUMNS, row, strict=True))
+                if found.pop("digest") != _digest(found):
+                    raise SweepError(_changed(self.path, found["key"]))
+                yield found
+        except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
+            raise SweepError(
+                f"{self.path}: damaged ({error}); `sqlite3 {self.path} .recover` may save its rows; give another with "
+                "--store"
+            ) from None
+
+    def _write(self, rows: Iterable[dict[str, Any]], replaces: str = "crashed OR NOT excluded.crashed") -> None:
+        """Write rows with their sums, all or none; one takes the place of another where the words `replaces` hold."""
+        names = list(_COLUMNS)
+        marks, changes = ", ".join("?" for _ in names), ", ".join(f"{name} = excluded.{name}" for name in names)
+        statement = (
+            f"INSERT INTO points ({', '.join(names)}) VALUES ({marks}) ON CONFLICT (key) DO UPDATE SET {changes} "
+            f"WHERE {replaces}"
+        )
         try:
             with self._connection:
-                self._connection.execute(
-                    f"INSERT INTO points ({names}) VALUES ({marks}) ON CONFLICT (key) DO UPDATE SET {changes} "
-                    "WHERE crashed OR NOT excluded.crashed",
-                    (*row.values(),),
-                )
+                self._connection.executemany(statement, ([row[name] for name in names] for row in rows))
         except (sqlite3.Error, OverflowError) as error:
             raise SweepError(
                 f"{self.path}: cannot be written ({error}); free its disk or give another with --store"
             ) from None
+
+
+def _changed(path: Path, key: object) -> str:
+    said = f"{path}: the row of the point {shown(key)[1:-1]} was changed after it was measured; delete it, and it is "
+    where = f"key = '{key}'" if isinstance(key, str) and key.isalnum() else "..."
+    return f'{said}measured anew: sqlite3 {path} "DELETE FROM points WHERE {where}"'
 
 
 def _measurement(row: dict[str, Any]) -> Measurement:
@@ -231,8 +290,8 @@ def _json(data: Any) -> str | None:
 
 
 def _from_json(text: str | None) -> Any:
-    """What `_json` wrote: a row's sum has said that nothing else stands there."""
-    return None if text is None else json.loads(text)
+    """What `_json` wrote. Raises ValueError for anything else."""
+    return None if text is None else from_json(text)
 
 
 def _real(number: float | None) -> float | None:

@@ -429,6 +429,30 @@ def test_a_base_whose_array_exceeds_its_banks_is_warned_about_once(folder: Path)
     assert called.err.count("is less than") == 1
 
 
+def test_results_lists_chooses_exports_and_merges(folder: Path) -> None:
+    words = ["sweep", EDGE, "net.accelsim", "--set", "mac_array.rows=4,8", "--effort", "0", "--jobs", "1"]
+    assert call(*words, "--store", "r.sqlite", "--plot", "r.png").status == 0
+    listed = json.loads(call("results", "r.sqlite", "--json", "--sort", "cycles").out)
+    assert sorted(point["mac_array.rows"] for point in listed) == [4, 8]
+    assert listed[0]["cycles"] <= listed[1]["cycles"]
+    called = call("results", "r.sqlite", "--where", "rows > 4", "--csv", "r.csv", "--merge", "m.sqlite")
+    assert called.status == 0
+    assert "mac_array.rows = 8" in called.out
+    assert "1 of 2 points, written to r.csv" in called.out
+    assert called.err == "2 points put into m.sqlite\n"
+    assert len(Path("r.csv").read_text().splitlines()) == 2
+    both = json.loads(call("results", "r.sqlite", "m.sqlite", "--json", "--top", "5").out)
+    assert len(both) == 2
+    for refused, said in (
+        (["results", "none.sqlite"], "no such file"),
+        (["results", "r.sqlite", "--merge", "r.sqlite"], "is one of the stores"),
+        (["results", "net.accelsim"], "net.accelsim"),
+        (["results", "r.sqlite", "--where", "speed > 1"], "there is no key speed"),
+    ):
+        called = call(*refused)
+        assert (called.status, said in called.err, called.out) == (2, True, ""), refused
+
+
 def finished(store: str) -> list[int]:
     """The latencies of the points that the store holds."""
     if not Path(store).exists():
