@@ -88,26 +88,18 @@ def _rows(stores: list[Path]) -> list[Row]:
     """The points of all stores, each once."""
     found: dict[str, Row] = {}
     for path in stores:
-        store = Store(path)
-        try:
+        with Store.opened(path) as store:
             for row in store.rows():
                 if row.key not in found or found[row.key].measurement.crashed:
                     found[row.key] = row
-        finally:
-            store.close()
     return list(found.values())
 
 
 def _merge(stores: list[Path], target: Path) -> int:
     """Merge the stores into one; returns how many points that has more, or in place of crashes."""
-    into, taken = Store(target), 0
-    try:
+    taken = 0
+    with Store.opened(target) as into:
         for path in stores:
-            store = Store(path)
-            try:
+            with Store.opened(path) as store:
                 taken += into.merge(store)
-            finally:
-                store.close()
-    finally:
-        into.close()
     return taken

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +15,11 @@ from accelsim.escaping import file_name
 from accelsim.hardware import Accelerator
 from accelsim.network import Network
 from accelsim.report.places import check_picture
-from accelsim.report.sweep_tables import best_table, sort_keys, sorted_numbers, sweep_table
+from accelsim.report.sweep_tables import best_table, front_table, sort_keys, sorted_numbers, sweep_table
 from accelsim.report.tables import duration
 from accelsim.sweep import Estimate, Space, Sweep, run_sweep
 from accelsim.sweep.plateaus import warnings_of
+from accelsim.sweep.search import Objective, Search, objectives_of, optuna_package, search
 from accelsim.sweep.space import Study
 
 from .application import application, guarded
@@ -72,7 +74,18 @@ def sweep(
     draws: Annotated[
         int | None, typer.Option("--random", min=1, metavar="N", help="Run N of the combinations.", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides which ones --random draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides what --random draws, and --optimize tries.")] = 0,
+    optimize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OBJECTIVE,...",
+            help="Search, guided by Optuna, for the least of measures or expressions: cycles,rows * columns.",
+            show_default=False,
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Points that --optimize looks at.", show_default=False)
+    ] = None,
     configs: Annotated[_Several, _several("--config", "CONFIG", "One more configuration.")] = None,
     models: Annotated[_Several, _several("--model", "MODEL", "One more model.")] = None,
     sort: Annotated[
@@ -122,11 +135,14 @@ def sweep(
     """
     limits = limits_of(limit)
     check_picture(plot)
+    if (optimize is None) != (trials is None):
+        raise CallError("--optimize and --trials: neither does anything without the other; give both")
     study = _study(config, model, configs, models, Space.of(settings or (), where or (), draws, seed))
     machines = _checked(study, sort)  # a wrong value is said before a model is trained and extracted
+    aim = None if optimize is None or trials is None else _aim(optimize, machines[0], trials, seed)
     x = read_inputs(inputs)
     networks = [open_model(name, engine, lanes, x, trust=trust).network for name in study.networks]
-    finished = _Finished(study, machines)
+    finished = _Finished(study, machines, aim)
     try:
         done = [
             finished.run(
@@ -144,6 +160,7 @@ def sweep(
         ]
     except KeyboardInterrupt:
         words: dict[str, object] = {"--set": settings, "--where": where, "--random": draws, "--seed": seed or None}
+        words |= {"--optimize": optimize, "--trials": trials}
         words |= {"--config": configs, "--model": models, "--input": inputs, "--limit": limit, "--sort": sort}
         words |= {"--store": store, "--plot": plot, "--jobs": jobs, "--memory": memory}
         words |= {"--engine": engine, "--lanes": lanes, "--effort": effort}
@@ -153,7 +170,7 @@ def sweep(
         return INTERRUPTED
     failures = Failures()
     pictures = _draw(done, plot, failures)
-    _write(done, store, pictures, sort, as_json)
+    _write(done, finished.searches, store, pictures, sort, as_json)
     crashed = sum(each.crashed for each in done)
     if crashed:
         say(f"{crashed} of {finished.total} points crashed or met a limit; --retry runs them again")
@@ -191,13 +208,29 @@ def _checked(study: Study, sort: str | None) -> list[Accelerator]:
     return machines
 
 
+@dataclass(frozen=True)
+class _Aim:
+    """What a search is for, and how many points it looks at."""
+
+    objectives: tuple[Objective, ...]
+    trials: int
+    seed: int
+
+
+def _aim(optimize: str, machine: Accelerator, trials: int, seed: int) -> _Aim:
+    optuna_package()  # that it is missing is said before a model is trained and extracted
+    return _Aim(objectives_of(optimize, machine), trials, seed)
+
+
 class _Finished:
     """Runs the sweeps of a study one after the other, and counts the points that are in the store."""
 
-    def __init__(self, study: Study, machines: Sequence[Accelerator]) -> None:
-        self._space = study.space
+    def __init__(self, study: Study, machines: Sequence[Accelerator], aim: _Aim | None) -> None:
+        self._space, self._aim = study.space, aim
         self.points = 0
-        self.total = len(study.networks) * sum(len(self._space.candidates(machine)[1]) for machine in machines)
+        self.searches: list[Search] = []
+        sizes = [len(self._space.candidates(machine)[1]) for machine in machines]
+        self.total = len(study.networks) * sum(size if aim is None else min(size, aim.trials) for size in sizes)
 
     def run(self, network: Network, machine: Accelerator, **options: Any) -> Sweep:
         """One network on one configuration."""
@@ -208,8 +241,13 @@ class _Finished:
                 self.points = before + done
                 show(done, total)
 
-            said: Callable[[Estimate], None] = lambda estimate: _say_estimate(network, machine, estimate)  # noqa: E731
-            return run_sweep(network, machine, self._space, on_estimate=said, on_progress=advance, **options)
+            options |= {"on_estimate": lambda ahead: _say_estimate(network, machine, ahead), "on_progress": advance}
+            if self._aim is None:
+                return run_sweep(network, machine, self._space, **options)
+            options |= {"trials": self._aim.trials, "seed": self._aim.seed}
+            found = search(network, machine, self._space, self._aim.objectives, **options)
+            self.searches.append(found)
+            return found.sweep
 
 
 def _say_estimate(network: Network, machine: Accelerator, estimate: Estimate) -> None:
@@ -243,23 +281,30 @@ def _figure(done: Sweep) -> Any:
     return sweep_figure(done)
 
 
-def _write(done: Sequence[Sweep], store: Path, pictures: Sequence[Path], sort: str | None, as_json: bool) -> None:
+def _write(
+    done: Sequence[Sweep],
+    searches: Sequence[Search],
+    store: Path,
+    pictures: Sequence[Path],
+    sort: str | None,
+    as_json: bool,
+) -> None:
     if as_json:
         files = {"store": str(store), "pictures": [str(path) for path in pictures]}
-        documents = [_document(each, sort) for each in done]
+        documents = [each.to_dict() for each in searches or done]
+        for document, each in zip(documents, done, strict=True):
+            numbers = sorted_numbers(each, sort)
+            document["points"] = [document["points"][number] for number in numbers]
+            if "front" in document:
+                document["front"] = [numbers.index(number) for number in document["front"]]
         write_json((documents[0] if len(done) == 1 else {"sweeps": documents}) | files)
         return
     points, reused = sum(len(each.points) for each in done), sum(each.reused for each in done)
     drawn = f"; pictures: {', '.join(map(str, pictures))}" if pictures else ""
-    tables = [sweep_table(each, sort) for each in done]
+    tables = [*(sweep_table(each, sort) for each in done), *map(front_table, searches)]
     if len(done) > 1:
         tables.append(best_table(done))
     write_tables(*tables, f"{points} points, {reused} of them from {store}{drawn}")
-
-
-def _document(done: Sweep, sort: str | None) -> dict[str, Any]:
-    found = done.to_dict()
-    return found | {"points": [found["points"][number] for number in sorted_numbers(done, sort)]}
 
 
 def _command(arguments: Sequence[str], options: dict[str, object]) -> str:

@@ -12,6 +12,7 @@ from .tables import duration, percent, plain_table, value_text
 
 if TYPE_CHECKING:
     from accelsim.sweep import Axis, Point, Sweep
+    from accelsim.sweep.search import Search
     from accelsim.sweep.store import Row
 
 #: Measures by which rows can be sorted, and whether more is better.
@@ -63,6 +64,7 @@ def sweep_table(sweep: Sweep, sort: str | None = None) -> Table:
     for column in table.columns[-2:]:
         column.justify = "left"
     table.columns[-2].no_wrap = True
+    table.columns[-1].min_width = 20 if sweep.plateaus else None
     best = sweep.best
     for number in sorted_numbers(sweep, sort):
         point = sweep.points[number]
@@ -72,7 +74,7 @@ def sweep_table(sweep: Sweep, sort: str | None = None) -> Table:
             table.add_row(*values, *["-"] * 6, found.error, style="red")
             continue
         dram = found.traffic["dram"]
-        flat = [f"{f.key}: no difference, held by {label(f.held_by)}" for f in sweep.plateaus.get(number, ())]
+        flat = [f"{_short(f.key, keys)} no difference: {label(f.held_by)}" for f in sweep.plateaus.get(number, ())]
         table.add_row(
             *values,
             f"{found.cycles:,}",
@@ -84,6 +86,20 @@ def sweep_table(sweep: Sweep, sort: str | None = None) -> Table:
             "; ".join([*(["best"] if point is best else []), *flat]),
             style="bold green" if point is best else "",
         )
+    return table
+
+
+def front_table(search: Search) -> Table:
+    """The points of a search than which none is better in every objective, from the best in the first one on."""
+    keys = [axis.key for axis in search.sweep.axes]
+    columns = (*(",\n".join(axis.keys) for axis in search.sweep.axes), *search.objectives, "bound by")
+    table = plain_table(f"{search.sweep.network}: best points ({', '.join(search.objectives)})", columns, left=0)
+    table.columns[-1].justify = "left"
+    for number in search.front:
+        point, values = search.sweep.points[number], search.values[number] or ()
+        swept = [setting_text(key, point.parameters.get(key, "-")) for key in keys]
+        measured = [f"{abs(value):,.6g}" if value % 1 else f"{abs(value):,.0f}" for value in values]
+        table.add_row(*swept, *measured, bounds_text(point.measurement.bounds or {}))
     return table
 
 
@@ -100,6 +116,12 @@ def best_table(sweeps: Sequence[Sweep]) -> Table:
         cycles, time = f"{found.cycles:,}", duration(found.seconds or 0.0)
         table.add_row(sweep.network, sweep.accelerator.name, cycles, time, percent(found.utilization or 0.0), where)
     return table
+
+
+def _short(key: str, keys: Sequence[str]) -> str:
+    """The last part of a key, where no other of the keys ends in it."""
+    last = key.rpartition(".")[2]
+    return last if [each.rpartition(".")[2] for each in keys].count(last) == 1 else key
 
 
 _COLUMNS: Sequence[str] = ("cycles", "time", "utilisation", "DRAM read", "DRAM written", "bound by", "")

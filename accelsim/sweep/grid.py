@@ -128,7 +128,7 @@ def parse_axis(text: str) -> tuple[tuple[str, ...], tuple[Any, ...]]:
     if not equals or not all(keys) or not listed.strip():
         raise SweepError(f"--set {text}: expected KEY=VALUE,VALUE, for example {_EXAMPLE}")
     values: list[Any] = []
-    for item in _split(listed):
+    for item in split(listed):
         if not item.strip():
             raise SweepError(f"--set {text}: a value is missing between two commas or at an end")
         values += _values(named, item)
@@ -155,7 +155,7 @@ def _values(named: str, item: str) -> tuple[Any, ...]:
     return (value,)
 
 
-def _split(text: str) -> list[str]:
+def split(text: str) -> list[str]:
     """The parts between commas that are in no brackets and no quotes."""
     parts, depth, quote = [""], 0, ""
     for character in text:

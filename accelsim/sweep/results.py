@@ -10,6 +10,7 @@ from typing import Any
 from accelsim.errors import SweepError
 from accelsim.hardware.expressions import Expression, Value, parse, resolve
 from accelsim.hardware.relations import as_value, named
+from accelsim.machine.bounds import RESOURCES
 
 from .store import MEMORIES, Row
 
@@ -33,7 +34,7 @@ def record(row: Row) -> Record:
         "macs": found.macs,
         "utilization": found.utilization,
         **{f"{m}_{way}": traffic.get(m, {}).get(way) for m in MEMORIES for way in ("read", "written")},
-        **{f"bounds.{name}": cycles for name, cycles in (found.bounds or {}).items()},
+        **{f"bounds.{name}": None if found.bounds is None else found.bounds.get(name, 0) for name in RESOURCES},
         **configuration,
         "error": found.error,
         "crashed": found.crashed,

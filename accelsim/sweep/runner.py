@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -114,7 +115,7 @@ def run_sweep(
     retry: bool = False,
     memory: int | None = None,
     limits: Limits = DEFAULT,
-    on_estimate: Callable[[Estimate], None] = lambda estimate: None,
+    on_estimate: Callable[[Estimate], None] = lambda ahead: None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Sweep:
     """Compile, with `effort`, and time `network` for every point of a space, in `jobs` processes of at most `memory`
@@ -133,37 +134,49 @@ def run_sweep(
     space = settings if isinstance(settings, Space) else Space.of(settings)
     axes, candidates = space.candidates(accelerator)
     jobs = jobs or os.cpu_count() or 1
+    with saved(network) as (path, digest), Store.opened(store) as kept:
+        done = kept_points(kept, digest, candidates, effort, retry)
+        reused = len(done)
+        alike = _alike(candidates, done)
+        on_estimate(estimate(kept, network, digest, effort, len(candidates), reused, len(alike), jobs))
+        on_progress(reused, len(candidates))
+
+        def finish(number: int, measurement: Measurement) -> None:
+            item = candidates[number]
+            kept.put(digest, item.accelerator, effort, item.parameters, measurement, network.name)
+            done.update(dict.fromkeys(alike[number], measurement))
+            on_progress(len(done), len(candidates))
+
+        if alike:
+            missing = {number: candidates[number].accelerator.to_dict() for number in alike}
+            Pool(path, jobs, effort, memory, limits).run(missing, finish)
+    points = tuple(point_of(item, done[number]) for number, item in enumerate(candidates))
+    return Sweep(network.name, accelerator, axes, points, reused)
+
+
+def point_of(candidate: Candidate, measurement: Measurement) -> Point:
+    """What was measured at a candidate, and what held it."""
+    return Point(candidate.parameters, measurement, held_by(measurement.bounds, candidate.accelerator))
+
+
+@contextmanager
+def saved(network: Network) -> Iterator[tuple[Path, str]]:
+    """The network in a file for the processes of a sweep, and its hash."""
     with tempfile.TemporaryDirectory(prefix="accelsim-sweep-") as folder:
         path = Path(folder) / "network.accelsim"
         network.save(path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        kept = Store(store)
-        try:
-            done = {
-                number: found
-                for number, item in enumerate(candidates)
-                if (found := kept.get(digest, item.accelerator, effort)) and not (retry and found.crashed)
-            }
-            reused = len(done)
-            alike = _alike(candidates, done)
-            on_estimate(_estimate(kept, network, digest, effort, len(candidates), reused, len(alike), jobs))
-            on_progress(reused, len(candidates))
+        yield path, hashlib.sha256(path.read_bytes()).hexdigest()
 
-            def finish(number: int, measurement: Measurement) -> None:
-                item = candidates[number]
-                kept.put(digest, item.accelerator, effort, item.parameters, measurement, network.name)
-                done.update(dict.fromkeys(alike[number], measurement))
-                on_progress(len(done), len(candidates))
 
-            if alike:
-                missing = {number: candidates[number].accelerator.to_dict() for number in alike}
-                Pool(path, jobs, effort, memory, limits).run(missing, finish)
-        finally:
-            kept.close()
-    points = tuple(
-        Point(item.parameters, done[i], held_by(done[i].bounds, item.accelerator)) for i, item in enumerate(candidates)
-    )
-    return Sweep(network.name, accelerator, axes, points, reused)
+def kept_points(
+    store: Store, digest: str, candidates: Sequence[Candidate], effort: int, retry: bool
+) -> dict[int, Measurement]:
+    """What the store has of the candidates, by number; with `retry` without those that crashed."""
+    return {
+        number: found
+        for number, item in enumerate(candidates)
+        if (found := store.get(digest, item.accelerator, effort)) and not (retry and found.crashed)
+    }
 
 
 def _alike(candidates: Sequence[Candidate], done: dict[int, Measurement]) -> dict[int, list[int]]:
@@ -175,9 +188,10 @@ def _alike(candidates: Sequence[Candidate], done: dict[int, Measurement]) -> dic
     return {numbers[0]: numbers for numbers in groups.values()}
 
 
-def _estimate(
+def estimate(
     store: Store, network: Network, digest: str, effort: int, points: int, held: int, missing: int, jobs: int
 ) -> Estimate:
+    """What is ahead of a sweep of `points`, of which `held` are in the store and `missing` machines are to be run."""
     measured = store.host_seconds(digest, effort)
     each = len(network.nodes) * _SECONDS_A_LAYER[min(effort, 2)] if measured is None else measured
     used = max(1, min(jobs, missing))

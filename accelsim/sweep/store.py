@@ -7,6 +7,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -139,6 +140,16 @@ class Store:
             raise SweepError(
                 f"{self.path}: a database, but no store of this version's sweeps; give another with --store"
             )
+
+    @classmethod
+    @contextmanager
+    def opened(cls, path: str | Path) -> Iterator[Store]:
+        """The store, closed again at the end."""
+        store = cls(path)
+        try:
+            yield store
+        finally:
+            store.close()
 
     def close(self) -> None:
         """Close the file."""
