@@ -17,7 +17,7 @@ from accelsim.network import Network
 from accelsim.report.places import check_picture
 from accelsim.report.sweep_tables import best_table, front_table, sort_keys, sorted_numbers, sweep_table
 from accelsim.report.tables import duration
-from accelsim.sweep import Estimate, Space, Sweep, run_sweep
+from accelsim.sweep import Estimate, Measurement, Space, Sweep, run_sweep
 from accelsim.sweep.plateaus import warnings_of
 from accelsim.sweep.search import Objective, Search, objectives_of, optuna_package, search
 from accelsim.sweep.space import Study
@@ -222,6 +222,25 @@ def _aim(optimize: str, machine: Accelerator, trials: int, seed: int) -> _Aim:
     return _Aim(objectives_of(optimize, machine), trials, seed)
 
 
+class _Tally:
+    """The best and the failures of the points that have run so far."""
+
+    def __init__(self) -> None:
+        self._best: int | None = None
+        self._failed = 0
+
+    def add(self, measurement: Measurement) -> None:
+        """One more point."""
+        if measurement.cycles is None:
+            self._failed += 1
+        elif self._best is None or measurement.cycles < self._best:
+            self._best = measurement.cycles
+
+    def __str__(self) -> str:
+        best = "" if self._best is None else f", best {self._best:,} cycles"
+        return best + (f", {self._failed} failed" if self._failed else "")
+
+
 class _Finished:
     """Runs the sweeps of a study one after the other, and counts the points that are in the store."""
 
@@ -234,14 +253,15 @@ class _Finished:
 
     def run(self, network: Network, machine: Accelerator, **options: Any) -> Sweep:
         """One network on one configuration."""
-        before = self.points
+        before, tally = self.points, _Tally()
         with progress(f"{network.name} on {machine.name}") as show:
 
             def advance(done: int, total: int) -> None:
                 self.points = before + done
-                show(done, total)
+                show(done, total, str(tally))
 
-            options |= {"on_estimate": lambda ahead: _say_estimate(network, machine, ahead), "on_progress": advance}
+            options |= {"on_estimate": lambda ahead: _say_estimate(network, machine, ahead)}
+            options |= {"on_point": tally.add, "on_progress": advance}
             if self._aim is None:
                 return run_sweep(network, machine, self._space, **options)
             options |= {"trials": self._aim.trials, "seed": self._aim.seed}

@@ -116,6 +116,7 @@ def run_sweep(
     memory: int | None = None,
     limits: Limits = DEFAULT,
     on_estimate: Callable[[Estimate], None] = lambda ahead: None,
+    on_point: Callable[[Measurement], None] = lambda measurement: None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Sweep:
     """Compile, with `effort`, and time `network` for every point of a space, in `jobs` processes of at most `memory`
@@ -125,9 +126,9 @@ def run_sweep(
     kept with its error; so is one that crashed: that ran out of memory, whose process was killed, or in which
     something raised what it should not. The sweep goes on, and a later one takes the row as it is, unless `retry` says
     that crashed points are run again. `jobs` is the number of processors by default. `on_estimate` is called before
-    the first point runs. `on_progress(done, total)` is called in this process, first with what the store held, then
-    after each point is in the store. Raises SweepError for settings or a store that are wrong, and if no process can
-    be started. On an interrupt the finished points are in the store.
+    the first point runs, `on_point` with each that has run and is in the store. `on_progress(done, total)` is called in
+    this process, first with what the store held, then after each point. Raises SweepError for settings or a store that
+    are wrong, and if no process can be started. On an interrupt the finished points are in the store.
 
     The processes are spawned, so a script that calls this needs `if __name__ == "__main__":`.
     """
@@ -145,6 +146,7 @@ def run_sweep(
             item = candidates[number]
             kept.put(digest, item.accelerator, effort, item.parameters, measurement, network.name)
             done.update(dict.fromkeys(alike[number], measurement))
+            on_point(measurement)
             on_progress(len(done), len(candidates))
 
         if alike:

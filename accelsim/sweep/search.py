@@ -100,6 +100,7 @@ def search(
     memory: int | None = None,
     limits: Limits = DEFAULT,
     on_estimate: Callable[[Estimate], None] = lambda ahead: None,
+    on_point: Callable[[Measurement], None] = lambda measurement: None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Search:
     """Look at up to `trials` points of a space, none of them twice, each where Optuna's tree-structured Parzen
@@ -137,6 +138,7 @@ def search(
             item = candidates[number]
             kept.put(digest, item.accelerator, effort, item.parameters, measurement, network.name)
             done[number] = measurement
+            on_point(measurement)
             guide.tell(number, values(number, measurement))
             on_progress(len(done), total)
             return ask(1)
