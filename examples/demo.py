@@ -19,7 +19,8 @@ import accelsim
 from accelsim.cli.output import progress, write_tables
 from accelsim.report.plots import save, utilization_figure
 from accelsim.report.sweep_plots import sweep_figure
-from accelsim.report.tables import cycle_table, percent, plain_table, run_summary, sweep_table, traffic_table
+from accelsim.report.sweep_tables import sweep_table
+from accelsim.report.tables import cycle_table, percent, plain_table, run_summary, traffic_table
 from accelsim.sweep import Sweep, run_sweep
 from accelsim.verification import Verification, compare
 

@@ -7,12 +7,12 @@ import io
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from accelsim.errors import AccelsimError, WriteError
@@ -24,8 +24,10 @@ from .streams import results, write_stdout
 _WIDTH_WITHOUT_TERMINAL = 140
 
 
-#: Called with how many steps are done and how many there are.
-Advance = Callable[[int, int], None]
+class Advance(Protocol):
+    """Called with how many steps are done, how many there are, and what is to be said beside them."""
+
+    def __call__(self, done: int, total: int, said: str = "") -> None: ...
 
 
 def write_json(document: Any) -> None:
@@ -89,6 +91,15 @@ class _Page(io.StringIO):
         return getattr(results(), "encoding", None) or "utf-8"
 
 
+class _Rate(ProgressColumn):
+    """Steps a second and the time left, once some are done."""
+
+    def render(self, task: Task) -> Text:
+        if task.total is None or not task.speed:
+            return Text()
+        return Text(f"{task.speed:.3g}/s, {task.time_remaining or 0:.0f} s left")
+
+
 class _Count(MofNCompleteColumn):
     """Nothing where it is not known how many steps there are."""
 
@@ -100,7 +111,7 @@ class _Count(MofNCompleteColumn):
 def progress(what: str) -> Iterator[Advance]:
     """A progress bar on stderr, if that is a terminal, once the work has taken a second."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), _Count(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), _Count(), TimeElapsedColumn(), _Rate())
     # The bar starts while stdout may be redirected, and must not put that back later.
     bar = Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
     task = bar.add_task(printable(what), total=None)
@@ -109,7 +120,11 @@ def progress(what: str) -> Iterator[Advance]:
     if console.is_terminal:
         late.start()
     try:
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+        def advance(done: int, total: int, said: str = "") -> None:
+            bar.update(task, completed=done, total=total, description=printable(f"{what}{said}"))
+
+        yield advance
     finally:
         late.cancel()
         if console.is_terminal:

@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
@@ -26,17 +27,17 @@ from accelsim.summary import Shown, Summary
 
 from . import shipped
 from .dram_timings import PRESETS, DramTimings
-
-_UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
+from .expressions import UNITS
+from .relations import RelationError, leaves, put, solve, split
 
 
 def _size(value: Any) -> Any:
     """Bytes from an integer or a text such as `128KiB`; anything else is left for pydantic to refuse."""
     if isinstance(value, str):
         match = re.fullmatch(r" *([0-9]{1,12}) *([A-Za-z]*) *", value)
-        if match is None or match[2].upper() not in _UNITS:
+        if match is None or match[2].upper() not in UNITS:
             raise ValueError(f"{shown(value)} is no size; write bytes as an integer, or as 128KiB, 1MiB")
-        return int(match[1]) * _UNITS[match[2].upper()]
+        return int(match[1]) * UNITS[match[2].upper()]
     return value
 
 
@@ -239,6 +240,9 @@ class Queues(_Part):
 class Accelerator(Shown, _Part):
     """One machine. Sizes in bytes (`128KiB` in a file), times in cycles.
 
+    A whole number may be given as an expression of other keys: with `banks: "mac_array.columns"` the banks follow the
+    columns, also in `replace`. Two machines are equal whose numbers are, however they were given.
+
     `clock_mhz` turns cycles into seconds in reports, and the clocks of a banked DRAM into cycles; else it changes none.
     """
 
@@ -251,6 +255,19 @@ class Accelerator(Shown, _Part):
     dram: Dram = Dram()
     l2: L2 | None = None
     queues: Queues = Queues()
+    _relations: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def model_post_init(self, context: Any) -> None:
+        """Keep the expressions that the numbers come from."""
+        self._relations = dict(context or {})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Accelerator) and self.__dict__ == other.__dict__
+
+    @property
+    def relations(self) -> dict[str, str]:
+        """The keys that were given as expressions of others, with those."""
+        return dict(self._relations)
 
     def summary(self) -> Summary:
         """Clock, array, buffers, units and DRAM; every key with its value."""
@@ -308,11 +325,23 @@ class Accelerator(Shown, _Part):
     @classmethod
     def from_dict(cls, data: Any, where: str = "configuration") -> Accelerator:
         """Validate a mapping. Raises ConfigurationError naming each wrong key, its value and what is allowed."""
+        plain, relations = split(cls, data)
+        machine = cls._validated(plain, where, {})
+        if not relations:
+            return machine
         try:
-            return cls.model_validate(data)
+            numbers = solve(relations, leaves(machine.to_dict()))
+        except RelationError as error:
+            raise ConfigurationError(f"{where}: {error.key}: {error.reason}") from None
+        return cls._validated(put(machine.to_dict(), numbers), where, relations)
+
+    @classmethod
+    def _validated(cls, data: Any, where: str, relations: dict[str, str]) -> Accelerator:
+        try:
+            return cls.model_validate(data, context=relations)
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False)
-            lines = [_explain(where, item) for item in found[:_EXPLAINED]]
+            lines = [_explain(where, item, relations) for item in found[:_EXPLAINED]]
             if len(found) > _EXPLAINED:
                 lines.append(f"{where}: {len(found) - _EXPLAINED} more are wrong")
             raise ConfigurationError("\n".join(lines)) from None
@@ -342,9 +371,11 @@ class Accelerator(Shown, _Part):
     def replace(self, **changes: Any) -> Accelerator:
         """A copy with dotted keys changed: `replace(**{"mac_array.rows": 8})`. Raises ConfigurationError.
 
+        Keys that were given as expressions follow the changed ones, unless they are changed themselves.
         `replace(**{"l2.bytes": 1 << 20})` gives a machine without L2 one, `replace(l2=None)` removes it.
         """
-        data = {"l2": None} | self.to_dict()
+        numbers = {"l2": None} | self.to_dict()
+        data = put(numbers, self._relations)
         for key, value in changes.items():
             *parents, last = key.split(".")
             part = data
@@ -353,7 +384,7 @@ class Accelerator(Shown, _Part):
             for parent in parents:
                 part = part.get(parent) if isinstance(part, dict) else None  # type: ignore[assignment]
             if not isinstance(part, dict) or last not in part:
-                raise ConfigurationError(f"{key}: no such key; the keys are {', '.join(_keys(self.to_dict()))}")
+                raise ConfigurationError(f"{key}: no such key; the keys are {', '.join(leaves(numbers))}")
             part[last] = value
         return self.from_dict(data, self.name)
 
@@ -372,10 +403,11 @@ def _value(data: dict[str, Any], key: str) -> Any:
     return part
 
 
-def _explain(where: str, item: Any) -> str:
+def _explain(where: str, item: Any, relations: dict[str, str]) -> str:
     key = ".".join(shown(part)[1:-1] if isinstance(part, str) else str(part) for part in item["loc"]) or "the file"
     if item["type"] == "extra_forbidden":
         return f"{where}: {key}: unknown key; remove it or correct its spelling"
     if item["type"] == "missing":
         return f"{where}: {key}: missing; it must be given"
-    return f"{where}: {key}: {item['msg'].removeprefix('Value error, ')} (got {shown(item['input'])})"
+    source = f" = {relations[key]}" if key in relations else ""
+    return f"{where}: {key}: {item['msg'].removeprefix('Value error, ')} (got {shown(item['input'])}{source})"

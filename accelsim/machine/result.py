@@ -69,7 +69,8 @@ class Result(Shown):
 
     `outputs`: one a port, empty for a timing-only run. `cycles`, `traffic` (bytes by memory), `units` (cycles by cause,
     each unit's sum is `cycles`), `layers` and `timeline` are those of one run of the program, also where several were
-    run in lockstep. `values` are the program's probes by name. `l2`: hits and misses, None without an L2.
+    run in lockstep. `values` are the program's probes by name. `bounds`: the cycles by the resource that the array
+    waited for (`machine/bounds.py`), in sum `cycles`. `l2`: hits and misses, None without an L2.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Result(Shown):
     timeline: tuple[Span, ...] = field(repr=False)
     outputs: list[Output] = field(default_factory=list, repr=False)
     values: Mapping[str, Output] = field(default_factory=dict, repr=False)
+    bounds: Mapping[str, int] = field(default_factory=dict)
     l2: Lines | None = None
 
     def summary(self) -> Summary:
@@ -153,6 +155,7 @@ class Result(Shown):
             "traffic": {memory: dataclasses.asdict(traffic) for memory, traffic in self.traffic.items()},
             **l2,
             "units": {unit: dict(causes) for unit, causes in self.units.items()},
+            "bounds": dict(self.bounds),
             "outputs": [
                 {
                     "shape": list(output.quantized.shape),

@@ -23,6 +23,7 @@ from accelsim.network.inputs import Slot, prepare
 from accelsim.network.output import Output
 
 from . import timing
+from .bounds import bounds
 from .collector import collector_at_rest
 from .costs import check_data, check_timing
 from .execution import Execution, check_fields
@@ -184,4 +185,5 @@ def _timed(program: Program, instructions: tuple[Instruction, ...], accelerator:
         units=run.units,
         timeline=run.spans,
         l2=None if accelerator.l2 is None else total(run.lines.values()),
+        bounds=bounds(run.intervals, run.spans, run.cycles),
     )

@@ -57,10 +57,11 @@ def _title(sweep: Sweep) -> str:
 def _heat_map(axes: Any, sweep: Sweep, down: Axis, across: Axis, fixed: dict[str, Any], measure: Any) -> None:
     name, title, text = measure
     grid = np.full((len(down.values), len(across.values)), np.nan)
+    swept = np.zeros(grid.shape, bool)
     for point in sweep.points:
         if all(point.parameters[key] == value for key, value in fixed.items()):
             place = down.values.index(point.parameters[down.key]), across.values.index(point.parameters[across.key])
-            grid[place] = _value(point, name)
+            grid[place], swept[place] = _value(point, name), True
     axes.set_facecolor("#dddddd")
     # Few cycles and high utilisation are both good, and both dark. Cycles span magnitudes, so their shades are equal
     # ratios.
@@ -70,7 +71,7 @@ def _heat_map(axes: Any, sweep: Sweep, down: Axis, across: Axis, fixed: dict[str
     image = axes.imshow(grid, cmap="cividis" if few else "cividis_r", aspect="auto", norm=scale())
     for (row, column), value in np.ndenumerate(grid):
         dark = measured[row, column] and (image.norm(value) if few else 1 - image.norm(value)) < 0.5
-        said = text(value) if measured[row, column] else "cannot run"
+        said = text(value) if measured[row, column] else "cannot run" if swept[row, column] else ""
         axes.text(column, row, said, ha="center", va="center", fontsize=9, color="white" if dark else "black")
     axes.set_xticks(range(len(across.values)), [picture_text(value_text(across.key, value)) for value in across.values])
     axes.set_yticks(range(len(down.values)), [picture_text(value_text(down.key, value)) for value in down.values])
@@ -86,9 +87,12 @@ def _lines(sweep: Sweep) -> Figure:
     (axis,) = sweep.axes
     figure = new_figure(10, 3.6)
     figure.suptitle(_title(sweep), fontsize=11, fontweight="bold")
-    places = list(range(len(axis.values)))
+    # A constraint may leave out values.
+    points = {axis.values.index(point.parameters[axis.key]): point for point in sweep.points}
+    shown = [axis.values[number] for number in sorted(points)]
+    places = list(range(len(shown)))
     for axes, (name, title, text) in zip(figure.subplots(1, 2), _MEASURES, strict=True):
-        values = [_value(point, name) for point in sweep.points]
+        values = [_value(points[number], name) for number in sorted(points)]
         axes.plot(places, values, marker="o", color="#0072B2")
         for place, value in zip(places, values, strict=True):
             if np.isfinite(value):
@@ -96,7 +100,7 @@ def _lines(sweep: Sweep) -> Figure:
             else:
                 said, height = "cannot run", 0.0
             axes.annotate(said, (place, height), (0, 6), textcoords="offset points", ha="center", fontsize=8.5)
-        axes.set_xticks(places, [picture_text(value_text(axis.key, value)) for value in axis.values])
+        axes.set_xticks(places, [picture_text(value_text(axis.key, value)) for value in shown])
         axes.set_xlim(-0.5, len(places) - 0.5)
         top = max((value for value in values if np.isfinite(value)), default=1.0)
         axes.set_ylim(0, 1.18 * top)

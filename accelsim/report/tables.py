@@ -17,7 +17,6 @@ from .causes import label, ordered
 if TYPE_CHECKING:
     from accelsim.machine import Result
     from accelsim.network import Output
-    from accelsim.sweep import Sweep
     from accelsim.verification import Verification
 
 
@@ -227,36 +226,6 @@ def _count(value: int) -> str:
 
 def _bytes(traffic: Mapping[str, Any], memories: list[str]) -> list[str]:
     return [_count(getattr(traffic[memory], way)) for memory in memories for way in ("read", "written")]
-
-
-def sweep_table(sweep: Sweep) -> Table:
-    """A row a point: the swept values, cycles, time, utilisation and DRAM bytes, or why it cannot run."""
-    keys = [axis.key for axis in sweep.axes]
-    table = plain_table(
-        f"{sweep.network} on variants of {sweep.accelerator.name}",
-        (*keys, "cycles", "time", "utilisation", "DRAM read", "DRAM written", ""),
-        left=0,
-    )
-    table.columns[-1].justify = "left"
-    best = sweep.best
-    for point in sweep.points:
-        found = point.measurement
-        values = [value_text(key, point.parameters[key]) for key in keys]
-        if found.error is not None or found.traffic is None:
-            table.add_row(*values, *["-"] * 5, found.error, style="red")
-            continue
-        dram = found.traffic["dram"]
-        table.add_row(
-            *values,
-            f"{found.cycles:,}",
-            duration(found.seconds or 0.0),
-            percent(found.utilization or 0.0),
-            f"{dram['read']:,}",
-            f"{dram['written']:,}",
-            "best" if point is best else "",
-            style="bold green" if point is best else "",
-        )
-    return table
 
 
 def value_text(key: str, value: Any) -> str:

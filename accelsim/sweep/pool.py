@@ -8,7 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -21,8 +21,8 @@ from accelsim.limits import Limits
 from .store import Measurement
 from .worker import work
 
-#: Takes a point's number and what was measured there.
-Finish = Callable[[int, Measurement], None]
+#: Takes a point's number and what was measured there; may return more points.
+Finish = Callable[[int, Measurement], Mapping[int, dict[str, Any]] | None]
 #: Seconds in which a process that has closed its pipe ends by itself.
 _GRACE = 5.0
 #: A process may be killed while it starts, as any may; so many in a row say that none can start.
@@ -50,13 +50,20 @@ class Pool:
         self._workers: list[_Worker] = []
         self._failed_starts = 0  # one after the other
 
-    def run(self, points: dict[int, dict[str, Any]], finish: Finish) -> None:
-        """Run the configurations in `points`, and hand each to `finish` as it comes back.
+    def run(self, points: Mapping[int, dict[str, Any]], finish: Finish) -> None:
+        """Run the configurations in `points`, and hand each to `finish` as it comes back, which may give more of them.
 
         A point whose process dies is measured as crashed, with the reason. Raises SweepError where processes cannot
         even start. Ends the processes, also on an interrupt.
         """
+        points = dict(points)
         waiting = deque(points)
+
+        def report(number: int, measurement: Measurement) -> None:
+            more = finish(number, measurement) or {}
+            points.update(more)
+            waiting.extend(more)
+
         try:
             while waiting or self._workers:
                 while waiting and len(self._workers) < min(self._jobs, len(waiting) + self._busy()):
@@ -66,12 +73,12 @@ class Pool:
                     try:
                         answer = worker.points.recv()
                     except (EOFError, OSError):
-                        self._bury(worker, finish)
+                        self._bury(worker, report)
                         continue
                     if worker.started:
                         number, worker.point = worker.point, None
                         assert number is not None
-                        finish(number, answer)
+                        report(number, answer)
                     worker.started, self._failed_starts = True, 0
                     if waiting:
                         self._give(worker, waiting, points)
@@ -106,7 +113,7 @@ class Pool:
             waiting.appendleft(worker.point)
             worker.point = None
 
-    def _bury(self, worker: _Worker, finish: Finish) -> None:
+    def _bury(self, worker: _Worker, report: Callable[[int, Measurement], None]) -> None:
         """A process that has died: say how, of its point."""
         worker.process.join(_GRACE)
         how = _how(worker.process.exitcode)
@@ -119,7 +126,7 @@ class Pool:
                 "`if __name__ == '__main__':`, and a limit of memory must leave room for Python and the network"
             )
         if worker.point is not None:
-            finish(worker.point, Measurement(error=f"its process {how}", crashed=True))
+            report(worker.point, Measurement(error=f"its process {how}", crashed=True))
 
     def _end(self, worker: _Worker) -> None:
         """End a process; it holds nothing that could be lost."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sqlite3
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,12 +18,14 @@ from accelsim.errors import SweepError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Memory
 from accelsim.isa.units import L2
+from accelsim.reading import from_json, shown
 
 MEMORIES = (*(memory.label for memory in Memory), L2)
 _TRAFFIC = tuple(f"{memory}_{way}" for memory in MEMORIES for way in ("read", "written"))
 _COLUMNS = {
     "key": "TEXT PRIMARY KEY",
-    "network": "TEXT NOT NULL",
+    "network": "TEXT NOT NULL",  # its hash
+    "network_name": "TEXT NOT NULL",
     "version": "TEXT NOT NULL",
     "configuration": "TEXT NOT NULL",  # JSON: json_extract(configuration, '$.mac_array.rows')
     "effort": "INTEGER NOT NULL",  # the compiler's
@@ -30,6 +35,10 @@ _COLUMNS = {
     "macs": "INTEGER",
     "utilization": "REAL",
     **dict.fromkeys(_TRAFFIC, "INTEGER"),
+    "units": "TEXT",  # JSON: cycles of each unit by cause
+    "bounds": "TEXT",  # JSON: cycles by the resource that the array waited for
+    "layers": "TEXT",  # JSON: name, cycles, MACs and stalls of each layer
+    "host_seconds": "REAL",  # what compiling and timing took
     "error": "TEXT",  # why the network cannot run there; then the measured columns are NULL
     "crashed": "INTEGER NOT NULL",  # 1 where the error is of the process, not of the network and the configuration
     "digest": "TEXT NOT NULL",  # SHA-256 of the other columns
@@ -43,6 +52,8 @@ _DECISIVE = ("arithmetic", "hardware", "network", "isa", "compiler", "machine")
 class Measurement:
     """What one configuration does with the network: cycles, utilisation and bytes, or the `error` that prevents it.
 
+    `units` and `bounds` as in `Result`; of each of the `layers` name, cycles, MACs and stalls. `host_seconds`: what
+    compiling and timing took, which makes two measurements no different.
     `crashed`: the error is the process's (killed, out of memory, a bug), not one of network and configuration.
     """
 
@@ -53,6 +64,24 @@ class Measurement:
     traffic: dict[str, dict[str, int]] | None = None
     error: str | None = None
     crashed: bool = False
+    units: dict[str, dict[str, int]] | None = None
+    bounds: dict[str, int] | None = None
+    layers: tuple[dict[str, Any], ...] | None = None
+    host_seconds: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One point of a store: its network by hash and name, the configuration, the swept keys, and what was measured."""
+
+    key: str
+    network: str
+    network_name: str
+    version: str
+    effort: int
+    configuration: dict[str, Any]
+    parameters: dict[str, Any]
+    measurement: Measurement
 
 
 @cache
@@ -113,6 +142,16 @@ class Store:
                 f"{self.path}: a database, but no store of this version's sweeps; give another with --store"
             )
 
+    @classmethod
+    @contextmanager
+    def opened(cls, path: str | Path) -> Iterator[Store]:
+        """The store, closed again at the end."""
+        store = cls(path)
+        try:
+            yield store
+        finally:
+            store.close()
+
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
@@ -120,23 +159,22 @@ class Store:
     def get(self, network: str, accelerator: Accelerator, effort: int) -> Measurement | None:
         """The point's measurement, None if it has not been finished. Raises SweepError for a damaged file."""
         key = point_key(network, accelerator, effort)
-        names = ", ".join(_COLUMNS)
+        for row in self._raw("WHERE key = ?", (key,)):
+            try:
+                return _measurement(row)
+            except (ValueError, TypeError):
+                raise SweepError(_changed(self.path, key)) from None
+        return None
+
+    def host_seconds(self, network: str, effort: int) -> float | None:
+        """What a point of the network has taken on average; None if none is known. Raises SweepError."""
         try:
-            row = self._connection.execute(f"SELECT {names} FROM points WHERE key = ?", (key,)).fetchone()
-        except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
-            raise SweepError(
-                f"{self.path}: damaged ({error}); `sqlite3 {self.path} .recover` may save its rows; give another with "
-                "--store"
-            ) from None
-        if row is None:
-            return None
-        found = dict(zip(_COLUMNS, row, strict=True))
-        if found.pop("digest") != _digest(found):
-            raise SweepError(
-                f"{self.path}: the row of the point {key} was changed after it was measured; delete it, and it is "
-                f"measured anew: sqlite3 {self.path} \"DELETE FROM points WHERE key = '{key}'\""
-            )
-        return _measurement(found)
+            row = self._connection.execute(
+                "SELECT avg(host_seconds) FROM points WHERE network = ? AND effort = ?", (network, effort)
+            ).fetchone()
+        except sqlite3.Error as error:
+            raise SweepError(f"{self.path}: damaged ({error}); give another with --store") from None
+        return row[0] if isinstance(row[0], float) and math.isfinite(row[0]) else None
 
     def put(
         self,
@@ -145,14 +183,17 @@ class Store:
         effort: int,
         parameters: dict[str, Any],
         measurement: Measurement,
+        name: str = "",
     ) -> None:
-        """Write one finished point; when this returns it survives the end of the process. Raises SweepError.
+        """Write one finished point of the network `name`; when this returns it survives the end of the process.
 
-        One that crashed never takes the place of one that did not, which another sweep may have finished meanwhile.
+        Raises SweepError. One that crashed never takes the place of one that did not, which another sweep may have
+        finished meanwhile.
         """
         row = dict.fromkeys(_COLUMNS) | {
             "key": point_key(network, accelerator, effort),
             "network": network,
+            "network_name": _plain_text(name),
             "version": release(),
             "configuration": json.dumps(accelerator.to_dict()),
             "effort": effort,
@@ -163,24 +204,80 @@ class Store:
             "utilization": _real(measurement.utilization),
             "error": None if measurement.error is None else _plain_text(measurement.error),
             "crashed": int(measurement.crashed),
+            "host_seconds": _real(measurement.host_seconds),
         }
+        row |= {part: _json(getattr(measurement, part)) for part in ("units", "bounds", "layers")}
         for memory, moved in (measurement.traffic or {}).items():
             row |= {f"{memory}_{way}": moved[way] for way in ("read", "written")}
         del row["digest"]
-        row["digest"] = _digest(row)
-        names, marks = ", ".join(row), ", ".join("?" for _ in row)
-        changes = ", ".join(f"{name} = excluded.{name}" for name in row)
+        self._write([row | {"digest": _digest(row)}])
+
+    def rows(self) -> Iterator[Row]:
+        """Every point in the order in which they were written. Raises SweepError for a damaged file."""
+        for row in self._raw("ORDER BY rowid", ()):
+            try:
+                configuration, parameters = from_json(row["configuration"]), from_json(row["parameters"])
+                if not isinstance(configuration, dict) or not isinstance(parameters, dict):
+                    raise ValueError("no mapping")
+                yield Row(
+                    key=row["key"],
+                    network=row["network"],
+                    network_name=row["network_name"],
+                    version=row["version"],
+                    effort=row["effort"],
+                    configuration=configuration,
+                    parameters=parameters,
+                    measurement=_measurement(row),
+                )
+            except (ValueError, TypeError):
+                raise SweepError(_changed(self.path, row["key"])) from None
+
+    def merge(self, other: Store) -> int:
+        """Take over the points of `other`, all or none; returns how many are new or take the place of a crash.
+
+        Of a point that both hold this store's stays, unless it crashed. Raises SweepError.
+        """
+        before = self._connection.total_changes
+        rows = ({**row, "digest": _digest(row)} for row in other._raw("ORDER BY rowid", ()))
+        self._write(rows, "crashed AND NOT excluded.crashed")
+        return self._connection.total_changes - before
+
+    def _raw(self, chosen: str, values: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        """The rows without their sums, each of which is right. Raises SweepError."""
+        names = ", ".join(_COLUMNS)
+        try:
+            for row in self._connection.execute(f"SELECT {names} FROM points {chosen}", values):
+                found = dict(zip(_COLUMNS, row, strict=True))
+                if found.pop("digest") != _digest(found):
+                    raise SweepError(_changed(self.path, found["key"]))
+                yield found
+        except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
+            raise SweepError(
+                f"{self.path}: damaged ({error}); `sqlite3 {self.path} .recover` may save its rows; give another with "
+                "--store"
+            ) from None
+
+    def _write(self, rows: Iterable[dict[str, Any]], replaces: str = "crashed OR NOT excluded.crashed") -> None:
+        """Write rows with their sums, all or none; one takes the place of another where the words `replaces` hold."""
+        names = list(_COLUMNS)
+        marks, changes = ", ".join("?" for _ in names), ", ".join(f"{name} = excluded.{name}" for name in names)
+        statement = (
+            f"INSERT INTO points ({', '.join(names)}) VALUES ({marks}) ON CONFLICT (key) DO UPDATE SET {changes} "
+            f"WHERE {replaces}"
+        )
         try:
             with self._connection:
-                self._connection.execute(
-                    f"INSERT INTO points ({names}) VALUES ({marks}) ON CONFLICT (key) DO UPDATE SET {changes} "
-                    "WHERE crashed OR NOT excluded.crashed",
-                    (*row.values(),),
-                )
+                self._connection.executemany(statement, ([row[name] for name in names] for row in rows))
         except (sqlite3.Error, OverflowError) as error:
             raise SweepError(
                 f"{self.path}: cannot be written ({error}); free its disk or give another with --store"
             ) from None
+
+
+def _changed(path: Path, key: object) -> str:
+    said = f"{path}: the row of the point {shown(key)[1:-1]} was changed after it was measured; delete it, and it is "
+    where = f"key = '{key}'" if isinstance(key, str) and key.isalnum() else "..."
+    return f'{said}measured anew: sqlite3 {path} "DELETE FROM points WHERE {where}"'
 
 
 def _measurement(row: dict[str, Any]) -> Measurement:
@@ -189,7 +286,26 @@ def _measurement(row: dict[str, Any]) -> Measurement:
     # Without an L2 there is nothing in its columns.
     found = [memory for memory in MEMORIES if row[f"{memory}_read"] is not None]
     traffic = {m: {way: row[f"{m}_{way}"] for way in ("read", "written")} for m in found}
-    return Measurement(row["cycles"], row["seconds"], row["macs"], row["utilization"], traffic)
+    return Measurement(
+        row["cycles"],
+        row["seconds"],
+        row["macs"],
+        row["utilization"],
+        traffic,
+        units=_from_json(row["units"]),
+        bounds=_from_json(row["bounds"]),
+        layers=None if row["layers"] is None else tuple(_from_json(row["layers"])),
+        host_seconds=row["host_seconds"],
+    )
+
+
+def _json(data: Any) -> str | None:
+    return None if data is None else json.dumps(data)
+
+
+def _from_json(text: str | None) -> Any:
+    """What `_json` wrote. Raises ValueError for anything else."""
+    return None if text is None else from_json(text)
 
 
 def _real(number: float | None) -> float | None:

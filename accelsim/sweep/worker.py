@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import threading
+import time
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -54,6 +55,7 @@ def run_point(network: Network, configuration: dict[str, Any], effort: int, limi
     from accelsim.compiler import compile
     from accelsim.machine import simulate
 
+    begun = time.perf_counter()
     try:
         accelerator = Accelerator.from_dict(configuration)
         result = simulate(compile(network, accelerator, effort=effort, limits=limits), limits=limits)
@@ -71,6 +73,13 @@ def run_point(network: Network, configuration: dict[str, Any], effort: int, limi
         macs=result.macs,
         utilization=result.utilization,
         traffic={memory: dataclasses.asdict(moved) for memory, moved in result.traffic.items()},
+        units={unit: dict(causes) for unit, causes in result.units.items()},
+        bounds=dict(result.bounds),
+        layers=tuple(
+            {"name": layer.name, "cycles": layer.cycles, "macs": layer.macs, "stalls": dict(layer.stalls)}
+            for layer in result.layers
+        ),
+        host_seconds=time.perf_counter() - begun,
     )
 
 

@@ -350,7 +350,7 @@ def test_a_sweep_whose_picture_fails_keeps_its_points_and_shows_them(
     called = call(*words, "--plot", "map.png", "--json")
     assert called.status == 2
     assert json.loads(called.out)["points"][0]["cycles"] > 0
-    assert called.err == "error: map.png: the picture cannot be drawn (RuntimeError: no font)\n"
+    assert called.err.splitlines()[1:] == ["error: map.png: the picture cannot be drawn (RuntimeError: no font)"]
     assert finished("kept.sqlite") == [1]
 
 
@@ -368,7 +368,9 @@ def test_an_interrupted_sweep_goes_on(folder: Path) -> None:
     assert (process.returncode, out) == (130, "")
     kept = finished("long.sqlite")
     assert kept
-    said, command = err.splitlines()
+    ahead, said, command = err.splitlines()
+    assert ": 400 points; about " in ahead
+    assert ahead.endswith(" in 1 process, guessed from the number of layers")
     assert said.startswith("interrupted; ")
     assert said.endswith("of 400 points are in long.sqlite; this goes on:")
     assert int(said.split()[1]) in (len(kept), len(kept) - 1)
@@ -379,6 +381,76 @@ def test_an_interrupted_sweep_goes_on(folder: Path) -> None:
     words[4] = f"dram.latency={','.join(map(str, kept))}"
     document = json.loads(call(*words).out)
     assert document["reused"] == len(kept) == len(document["points"])
+
+
+def test_a_study_sweeps_each_network_on_each_configuration(folder: Path) -> None:
+    Path("study.yaml").write_text(
+        "configurations: [teaching_4x4, edge_16x16]\nnetworks: [net.accelsim, net.accelsim]\nset: {dram.latency: 4}\n"
+    )
+    assert "networks: one is listed twice" in call("sweep", "study.yaml").err
+    Path("study.yaml").write_text(
+        "configurations: [teaching_4x4, edge_16x16]\nnetworks: net.accelsim\nwhere: rows * columns <= 64\n"
+        "set: {'mac_array.rows, mac_array.columns': {powers_of_two: [4, 16]}}\n"
+    )
+    words = ["--store", "study.sqlite", "--plot", "study.png", "--jobs", "1", "--effort", "0"]
+    called = call("sweep", "study.yaml", *words, "--json", "--sort", "cycles")
+    assert called.status == 0
+    document = json.loads(called.out)
+    assert [each["accelerator"]["name"] for each in document["sweeps"]] == ["teaching_4x4", "edge_16x16"]
+    for each in document["sweeps"]:
+        rows = [point["parameters"]["mac_array.rows"] for point in each["points"]]
+        assert sorted(rows) == [4, 8]
+        assert each["points"][0]["cycles"] == min(point["cycles"] for point in each["points"])
+        for point in each["points"]:
+            assert point["parameters"]["mac_array.columns"] == point["parameters"]["mac_array.rows"]
+            assert sum(point["bounds"].values()) == point["cycles"]
+            assert sum(point["stalls"].values()) + point["units"]["mac"]["busy"] == point["cycles"]
+    assert called.err.startswith("4 points: networks 1, configurations 2\n")
+    assert len(document["pictures"]) == 4
+    # The same from flags, all of it from the store; the table has a line for the best of each.
+    flags = ["sweep", "teaching_4x4", "net.accelsim", "--config", "edge_16x16", "--where", "rows * columns <= 64"]
+    again = call(*flags, "--set", "mac_array.rows,mac_array.columns=4..16", *words)
+    assert again.status == 0
+    assert "4 points, 4 of them from study.sqlite" in again.out
+    assert "Best points" in again.out
+    refused = call("sweep", "study.yaml", "--set", "dram.latency=1")
+    assert (refused.status, "a study says all itself" in refused.err) == (2, True)
+    unsorted = call(*flags, "--set", "dram.latency=1", "--sort", "speed")
+    assert (unsorted.status, "--sort speed: takes one of cycles, time" in unsorted.err) == (2, True)
+
+
+def test_a_base_whose_array_exceeds_its_banks_is_warned_about_once(folder: Path) -> None:
+    words = ["sweep", EDGE, "net.accelsim", "--set", "mac_array.columns=8,16,32", "--set", "dram.latency=1,2"]
+    words += ["--set", "buffers.accumulator.banks=16", "--store", "b.sqlite", "--plot", "b.png", "--effort", "0"]
+    called = call(*words, "--jobs", "1")
+    assert (
+        called.err.count("buffers.accumulator.banks = 16 is less than mac_array.columns = 32 (at 2 of 6 points)") == 1
+    )
+    assert called.err.count("is less than") == 1
+
+
+def test_results_lists_chooses_exports_and_merges(folder: Path) -> None:
+    words = ["sweep", EDGE, "net.accelsim", "--set", "mac_array.rows=4,8", "--effort", "0", "--jobs", "1"]
+    assert call(*words, "--store", "r.sqlite", "--plot", "r.png").status == 0
+    listed = json.loads(call("results", "r.sqlite", "--json", "--sort", "cycles").out)
+    assert sorted(point["mac_array.rows"] for point in listed) == [4, 8]
+    assert listed[0]["cycles"] <= listed[1]["cycles"]
+    called = call("results", "r.sqlite", "--where", "rows > 4", "--csv", "r.csv", "--merge", "m.sqlite")
+    assert called.status == 0
+    assert "mac_array.rows = 8" in called.out
+    assert "1 of 2 points, written to r.csv" in called.out
+    assert called.err == "2 points put into m.sqlite\n"
+    assert len(Path("r.csv").read_text().splitlines()) == 2
+    both = json.loads(call("results", "r.sqlite", "m.sqlite", "--json", "--top", "5").out)
+    assert len(both) == 2
+    for refused, said in (
+        (["results", "none.sqlite"], "no such file"),
+        (["results", "r.sqlite", "--merge", "r.sqlite"], "is one of the stores"),
+        (["results", "net.accelsim"], "net.accelsim"),
+        (["results", "r.sqlite", "--where", "speed > 1"], "there is no key speed"),
+    ):
+        called = call(*refused)
+        assert (called.status, said in called.err, called.out) == (2, True, ""), refused
 
 
 def finished(store: str) -> list[int]:

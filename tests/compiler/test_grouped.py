@@ -100,11 +100,11 @@ def test_the_estimate_is_what_the_array_takes(seed: int) -> None:
     kernel, stride = int(rng.integers(1, 6)), int(rng.integers(1, 3))
     pixels, lines, groups = int(rng.integers(1, 40)), int(rng.integers(1, 20)), int(rng.integers(1, 20))
     stride = min(stride, kernel)
-    pitches = 64, 3
+    pitches, banks = (64, 3), accelerator.buffers.accumulator.banks
     work = Work(lines, pixels, (kernel, kernel), stride, (1, 1), 1, groups, groups, pitches)
     for unroll_pixels in range(1, min(pixels, accelerator.mac_array.columns) + 1):
         mapping = mac_mapping(accelerator.mac_array, Banks.of(accelerator), work, unroll_pixels)
-        gap = (mapping.unroll_groups - groups) % 16 if unroll_pixels > 1 and groups > mapping.unroll_groups else 0
+        gap = (mapping.unroll_groups - groups) % banks if unroll_pixels > 1 and groups > mapping.unroll_groups else 0
         mac = Mac(
             activation=0, line_pitch=64, pixel_pitch=3, out_height=lines, out_width=pixels, kernel_height=kernel,
             kernel_width=kernel, channels=groups, height=200, width=200, stride_x=stride, outputs=groups, groups=groups,

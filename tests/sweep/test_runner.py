@@ -20,7 +20,7 @@ from accelsim.errors import SweepError
 from accelsim.hardware import Accelerator
 from accelsim.limits import Limits
 from accelsim.network import Network
-from accelsim.sweep import run_sweep
+from accelsim.sweep import Estimate, run_sweep
 
 from . import hostile
 from .networks import linear
@@ -33,7 +33,7 @@ SIXTEEN = ["mac_array.rows=2,4,8,16", "mac_array.columns=2,4,8,16"]
 SCRIPT = """
 import os, signal, sys
 from accelsim import Accelerator, Network
-from accelsim.sweep import run_sweep
+from accelsim.sweep import Estimate, run_sweep
 
 def advance(done, total):
     print(done, total, flush=True)
@@ -191,28 +191,34 @@ def test_processes_that_cannot_start_are_said(tmp_path: Path) -> None:
         run_sweep(linear(), EDGE, SIXTEEN, store=tmp_path / "s.sqlite", jobs=1, memory=2**20)
 
 
-def kill_after(saved: Path, store: Path, seconds: float) -> int:
-    """Kill a sweep, with all its processes, so long after it began; how many points it had said were done."""
+def kill_after(saved: Path, store: Path, seconds: float, sweeps: int) -> int:
+    """Kill so many sweeps on one store, with all their processes, so long after they began; the most points that one
+    of them had said were done."""
     script = saved.with_name("sweep_script.py")
     script.write_text(SCRIPT.format(at_three="pass", settings=SIXTEEN))
     command = [sys.executable, str(script), str(saved), str(ROOT / "configs" / "edge_16x16.yaml"), str(store)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert process.stdout is not None
-    first = process.stdout.readline()
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) for _ in range(sweeps)
+    ]
+    outputs = [process.stdout for process in processes if process.stdout is not None]
+    first = [output.readline() for output in outputs]
     time.sleep(seconds)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    said = [first, *process.stdout.readlines()]
-    process.wait(timeout=60)
-    return [int(line.split()[0]) for line in said if line.endswith("\n")][-1]
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    said = [[line, *output.readlines()] for line, output in zip(first, outputs, strict=True)]
+    for process in processes:
+        process.wait(timeout=60)
+    return max(int(line.split()[0]) for lines in said for line in lines if line.endswith("\n"))
 
 
-@pytest.mark.parametrize("draw", [0, *(pytest.param(n, marks=pytest.mark.full) for n in range(1, 9))])
+@pytest.mark.parametrize("draw", [0, *(pytest.param(n, marks=pytest.mark.full) for n in range(1, 20))])
 def test_no_finished_point_is_lost_to_kills_at_any_time(saved: Path, tmp_path: Path, draw: int) -> None:
+    """Five kills a draw, every second time of two sweeps that share the store."""
     store = tmp_path / "s.sqlite"
     times = random.Random(draw)
-    for _ in range(5):
-        said = kill_after(saved, store, times.uniform(0.0, 1.5))
+    for kill in range(5):
+        said = kill_after(saved, store, times.uniform(0.0, 1.5), 1 + kill % 2)
         with sqlite3.connect(store) as connection:
             (held,) = connection.execute("SELECT count(*) FROM points").fetchone()
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -221,6 +227,34 @@ def test_no_finished_point_is_lost_to_kills_at_any_time(saved: Path, tmp_path: P
     assert whole.reused == held
     assert whole.crashed == 0
     assert all(point.measurement.cycles for point in whole.points)
+
+
+def test_what_is_ahead_is_said_before_the_first_point(tmp_path: Path) -> None:
+    said: list[object] = []
+    options = {"store": tmp_path / "s.sqlite", "jobs": 2, "effort": 0}
+    run_sweep(
+        linear(), EDGE, SIXTEEN[:1], **options, on_estimate=said.append, on_progress=lambda *done: said.append(done)
+    )
+    guess = said[0]
+    assert isinstance(guess, Estimate)
+    assert said[1] == (0, 4)
+    assert (guess.points, guess.held, guess.jobs, guess.measured) == (4, 0, 2, False)
+    assert guess.seconds > 0
+    run_sweep(linear(), EDGE, SIXTEEN, **options, on_estimate=said.append)
+    measured = said[-1]
+    assert isinstance(measured, Estimate)
+    assert (measured.points, measured.held, measured.measured) == (16, 4, True)
+    run_sweep(linear(), EDGE, SIXTEEN, **options, on_estimate=said.append)
+    assert said[-1] == Estimate(16, 16, 0.0, 1, True)
+
+
+def test_points_that_are_one_machine_are_run_once(tmp_path: Path) -> None:
+    settings = ["mac_array.columns=8,16", "buffers.accumulator.banks=columns,8"]
+    done = run_sweep(linear(), EDGE, settings, store=tmp_path / "s.sqlite", jobs=1, effort=0)
+    with sqlite3.connect(tmp_path / "s.sqlite") as connection:
+        assert connection.execute("SELECT count(*) FROM points").fetchone() == (3,)
+    assert done.points[0].measurement == done.points[1].measurement
+    assert done.plateaus[1][0].key == "buffers.accumulator.banks"
 
 
 def children() -> list[int]:
