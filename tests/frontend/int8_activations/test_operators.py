@@ -1,0 +1,22 @@
+"""Operators of torch.export graphs with int8 activations: the network has the codes that XNNPACK gave."""
+
+from __future__ import annotations
+
+import int8_graphs as graphs
+import numpy as np
+import xnnpack_store as store
+
+import accelsim
+
+
+def test_every_stored_operator_is_extracted_from_a_graph() -> None:
+    operators = set()
+    for specs, inputs, expected in graphs.chunks(store.stored()):
+        network = accelsim.extract(*graphs.model_of(specs, inputs))
+        assert network.engine == "xnnpack"
+        outputs = network.run(tuple(part for given in inputs for part in given))
+        for spec, output, wanted in zip(specs, outputs, expected, strict=True):
+            same = np.array_equal(output.quantized, wanted)
+            assert same, (spec.operator, spec.attributes, spec.inputs, spec.output)
+            operators.add(spec.operator)
+    assert len(operators) == 12

@@ -1,0 +1,43 @@
+"""Torch.export graphs with int8 activations are equal to ExecuTorch's runtime on XNNPACK in every bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("executorch", reason="ExecuTorch is the witness: pip install accelsim[executorch]")
+
+import int8_graphs as graphs
+import runtime
+import xnnpack_specs
+from xnnpack_store import numbers
+
+import accelsim
+from accelsim.arithmetic.affine import Affine, quantize
+
+pytestmark = pytest.mark.witness
+
+
+@pytest.mark.parametrize(
+    ("seed", "pairs"), [(0, 4096), *(pytest.param(seed, 65536, marks=pytest.mark.full) for seed in range(1, 8))]
+)
+def test_every_operator_has_xnnpacks_codes(seed: int, pairs: int) -> None:
+    random = np.random.default_rng(seed)
+    specs = list(xnnpack_specs.specs(random, pairs))
+    inputs = [spec.random_inputs(random) for spec in specs]
+    wrong = []
+    for some, given in graphs.chunks(zip(specs, inputs, strict=True)):
+        network = accelsim.extract(*graphs.model_of(some, given))
+        outputs = network.run(tuple(part for codes in given for part in codes))
+        for spec, output, expected in zip(some, outputs, runtime.answers(some, given), strict=True):
+            differing = int((output.quantized != expected).sum())
+            if differing:
+                wrong.append((spec.operator, spec.attributes, spec.inputs, spec.output, differing))
+    assert not wrong
+
+
+def test_inputs_are_quantised_as_xnnpack_does() -> None:
+    real = numbers(np.random.default_rng(5))
+    grids = [Affine(float(np.float32(scale)), zero, "int8") for scale, zero in ((0.125, -128), (0.0173, 9), (3.1, 127))]
+    for grid, expected in zip(grids, runtime.quantized(real, grids), strict=True):
+        assert np.array_equal(quantize(real, grid, "converted"), expected)
