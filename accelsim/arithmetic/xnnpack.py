@@ -95,7 +95,7 @@ def mean_rule(
     with np.errstate(all="ignore"):
         factor = (f32(source.scale) / f32(output.scale)) * (np.float32(1) / f32(count))
         zero = np.float32(output.zero_point) - f32(count * source.zero_point) * factor
-    if not (np.finfo(np.float32).tiny <= factor < 256):
+    if not (np.finfo(np.float32).tiny <= factor and np.isfinite(zero)):
         raise ModelError(f"its factor si / so / N is {float(factor):g}; choose other scales")
     raw = np.full(channels, count * source.zero_point, np.int32) if source.zero_point else None
     total = _added(raw, offset)
@@ -113,15 +113,15 @@ def add_rule(a: Affine, b: Affine, out: Affine, relu: bool, *, subtract: bool = 
     """Sum or difference in fixed point, halves towards plus infinity.
 
     `ra = f32(sa / so)`, `rb` likewise, `shift = 20 - floor(log2(max(ra, rb)))`, factors `rne(r * 2**shift)`, that of
-    `b` negative in a difference. Raises ModelError for ratios of scales with which XNNPACK makes no operator.
+    `b` negative in a difference. Raises ModelError for ratios of scales that were not measured.
     """
     with np.errstate(all="ignore"):
         ratios = [float(f32(side.scale) / f32(out.scale)) for side in (a, b)]
     for ratio in ratios:
         if not 2.0**-10 <= ratio < 2.0**8:
             raise ModelError(
-                f"XNNPACK adds no tensors whose scale is {ratio:g} times the output's: it takes 2**-10 up to 2**8; "
-                "choose scales of sizes nearer to one another"
+                f"a sum of a tensor whose scale is {ratio:g} times the output's is not reproduced, only from 2**-10 up "
+                "to 2**8; choose scales of sizes nearer to one another"
             )
     shift = _ADD_PLACES - math.floor(math.log2(max(ratios)))
     first, second = (round(math.ldexp(ratio, shift)) for ratio in ratios)
@@ -139,13 +139,16 @@ def add_rule(a: Affine, b: Affine, out: Affine, relu: bool, *, subtract: bool = 
 
 
 def multiply_rule(a: Affine, b: Affine, out: Affine) -> Product:
-    """Product: `rne(f32(f32((a - za)(b - zb)) * m)) + zo`, `m = f32(f32(sa * sb) / so)`."""
+    """Product: `rne(f32(f32((a - za)(b - zb)) * m)) + zo`, `m = f32(f32(sa * sb) / so)`.
+
+    Raises ModelError for factors that were not measured.
+    """
     with np.errstate(all="ignore"):
         multiplier = np.atleast_1d((f32(a.scale) * f32(b.scale)) / f32(out.scale))
     if not 2.0**-16 <= multiplier[0] < 2.0**8:
         raise ModelError(
-            f"XNNPACK multiplies no tensors whose factor sa * sb / so is {multiplier[0]:g}: it takes 2**-16 up to "
-            "2**8; choose another output scale"
+            f"a product whose factor sa * sb / so is {multiplier[0]:g} is not reproduced, only from 2**-16 up to 2**8; "
+            "choose another output scale"
         )
     last = Requantization(out.zero_point, out.minimum, out.maximum, multiplier=multiplier)
     return Product(a.zero_point, b.zero_point, last)
