@@ -22,6 +22,10 @@ from .requantize import Requantization
 
 _INT32 = np.iinfo(np.int32)
 
+#: How far XNNPACK's sigmoid and tanh may be from the real number, as a share of it: 4 units in the last place. They are
+#: polynomials, other ones on other processors; 2 to 4 units were measured.
+POLYNOMIAL = 2.0**-21
+
 #: A sum's larger factor has this many binary places when its scale is 1 to 2 times the output's.
 _ADD_PLACES = 20
 
@@ -177,6 +181,17 @@ def table(values: Float32, out: Affine) -> NDArray[np.uint8]:
     return quantize(values, out, "converted").view(np.uint8)[None]
 
 
+def table_within(
+    values: NDArray[np.float64], error: float, source: Affine, out: Affine
+) -> tuple[NDArray[np.uint8], list[int]]:
+    """As `table`, of values that the float function meets but for a share `error` of them.
+
+    Also the codes of `source` whose value lies so near to the middle between two codes that the share decides.
+    """
+    below, above = (table(f32(values * (1 + sign * error)), out)[0] for sign in (-1, 1))
+    return table(f32(values), out), every_code(source)[below != above].tolist()
+
+
 def clamp_table(low: float, high: float, source: Affine, out: Affine) -> NDArray[np.uint8]:
     """ReLU, hardtanh or clamp as a table like `table`'s: on the codes, or, to another map, in float.
 
@@ -218,3 +233,13 @@ def with_halves_away_from_zero(rule: FixedAdd) -> FixedAdd:
             "data), or let a ReLU follow the sum"
         )
     return machine
+
+
+def sigmoid(x: Float32) -> NDArray[np.float64]:
+    """The real value, but for binary64's roundings."""
+    return np.asarray(1 / (1 + np.exp(-x.astype(np.float64))))
+
+
+def tanh(x: Float32) -> NDArray[np.float64]:
+    """The real value, but for binary64's roundings."""
+    return np.asarray(np.tanh(x.astype(np.float64)))

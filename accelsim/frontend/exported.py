@@ -67,10 +67,10 @@ def dequantize(builder: Builder, call: Call) -> None:
             f"are floats that it quantises itself"
         )
     axis, per_channel = int(call.argument("axis", 0)), "per_channel" in call.operator
-    if source.dtype != torch.int8 or (per_channel and axis % source.dim()):
+    if source.dtype != torch.int8:
         raise ModelError(
-            f"{builder.where(call)}: parameters of {source.dtype} with scales along axis {axis} are not supported; "
-            f"quantise weights to torch.int8, per tensor or per output channel (axis 0)"
+            f"{builder.where(call)}: parameters of {source.dtype} are not supported; quantise weights to torch.int8, "
+            "per tensor or per output channel"
         )
     scale, zero = (call.argument(name + "s" * per_channel) for name in ("scale", "zero_point"))
     scales, zeros = (np.atleast_1d(np.asarray(0 if part is None else part)) for part in (scale, zero))
@@ -78,7 +78,13 @@ def dequantize(builder: Builder, call: Call) -> None:
         scales = scales.astype(np.float32).astype(np.float64)
     builder.assign(
         result,
-        Constant(codes=source, scale=scales, zero_point=zeros.astype(np.int32), per_channel=per_channel),
+        Constant(
+            codes=source,
+            scale=scales,
+            zero_point=zeros.astype(np.int32),
+            per_channel=per_channel,
+            axis=axis % source.dim() if per_channel else 0,
+        ),
     )
 
 

@@ -51,6 +51,7 @@ def layer(builder: Builder, call: Call) -> bool:
             f"{builder.where(call)}: {call.operator} of int8 activations is lowered to no kernel that is reproduced; "
             f"quantise activations to torch.uint8, as X86InductorQuantizer does"
         )
+    check_axis(builder, call, constant, 0)
     if np.any(constant.zero_point):
         raise ModelError(f"{builder.where(call)}: {call.operator}: oneDNN's kernels take no weight zero points")
     if convolution and (call.args[6] or source.dim() != 4 or constant.moves):
@@ -81,6 +82,15 @@ def layer(builder: Builder, call: Call) -> bool:
         ),
     )
     return True
+
+
+def check_axis(builder: Builder, call: Call, constant: Constant, axis: int) -> None:
+    """Raises ModelError for weights that have several scales, but not along the axis of the output channels."""
+    if constant.per_channel and constant.axis != axis:
+        raise ModelError(
+            f"{builder.where(call)}: {call.operator} of parameters with scales along axis {constant.axis} is not "
+            f"supported; quantise weights per tensor or per output channel (axis {axis})"
+        )
 
 
 def operands(call: Call) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:

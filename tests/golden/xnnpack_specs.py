@@ -63,6 +63,10 @@ _CONVOLUTIONS: tuple[dict[str, Any], ...] = (
     {"x": (1, 8, 9, 9), "w": (12, 4, 3, 3), "groups": 2, "dilation": (2, 2), "padding": (2, 2), "relu": True},
     {"x": (1, 5, 21), "w": (6, 5, 4), "stride": (2,), "padding": (1,)},
 )
+_TRANSPOSED: tuple[dict[str, Any], ...] = (
+    {"x": (2, 6, 5, 6), "w": (6, 4, 3, 3), "stride": (2, 2), "padding": (1, 1), "output_padding": (1, 1), "groups": 1},
+    {"x": (1, 6, 5, 6), "w": (6, 4, 2, 2), "stride": (2, 2), "groups": 2, "relu": True},
+)
 _LINEARS: tuple[dict[str, Any], ...] = (
     {"x": (6, 40), "w": (33, 40)},
     {"x": (2, 3, 24), "w": (17, 24), "relu": True},
@@ -71,22 +75,26 @@ _LINEARS: tuple[dict[str, Any], ...] = (
 
 
 def _layer(random: np.random.Generator, operator: str, form: dict[str, Any], style: str, per_channel: bool) -> Spec:
-    shape = form["w"]
+    shape, outputs = form["w"], form["w"][0]
     terms = math.prod(shape[1:])
+    if form in _TRANSPOSED:
+        outputs = shape[1] * form["groups"]
     source, weight, out = scales(random, style, 1.0 if style != "random" else math.sqrt(terms) * 4)
     limit = max(4, min(127, 2000 // terms)) if style != "random" else 127
-    weight_scales = np.full(shape[0] if per_channel else 1, weight)
+    weight_scales = np.full(outputs if per_channel else 1, weight)
     if per_channel:
-        weight_scales = weight_scales * (2.0 ** random.integers(-1, 2, shape[0]) if style == "ties" else 1.0)
+        weight_scales = weight_scales * (2.0 ** random.integers(-1, 2, outputs) if style == "ties" else 1.0)
         if style == "random":
-            weight_scales = np.float32(random.uniform(0.5, 2, shape[0]) * weight).astype(np.float64)
+            weight_scales = np.float32(random.uniform(0.5, 2, outputs) * weight).astype(np.float64)
     attributes = {name: value for name, value in form.items() if name not in "xw"}
     arrays = {"weight": random.integers(-limit, limit + 1, shape).astype(np.int8), "scale": weight_scales}
     if random.integers(4):
-        steps = random.integers(-300, 300, shape[0]) / (2.0 if style == "ties" else 1.0)
+        steps = random.integers(-300, 300, outputs) / (2.0 if style == "ties" else 1.0)
         arrays["bias"] = (steps * source * weight_scales).astype(np.float32)
     zero = int(random.integers(-128, 128)) if not form.get("relu") else int(random.integers(-128, -90))
     attributes["per_channel"] = per_channel
+    if form in _TRANSPOSED:
+        attributes["transposed"] = True
     source_map = map_of(source, int(random.integers(-40, 40)))
     return Spec(operator, ((form["x"], source_map),), map_of(out, zero), attributes, arrays)
 
@@ -122,6 +130,27 @@ def specs(random: np.random.Generator, pairs: int = 4096) -> Iterator[Spec]:
     pool = {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1)}
     yield Spec("max_pool", (((2, 5, 9, 8), grid),), grid, pool)
     yield Spec("max_pool", (((1, 3, 8, 8), grid),), grid, {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0)})
+    for style in ("ties", "random"):
+        for operator in ("sigmoid", "tanh"):
+            yield _polynomial(random, style, operator)
+        for form in _TRANSPOSED:
+            yield _layer(random, "conv", form, style, form["groups"] == 1)
+
+
+def _polynomial(random: np.random.Generator, style: str, operator: str) -> Spec:
+    """With scales that bring no value so near to the middle between two codes that the last bits of it decide."""
+    while True:
+        scale = 2.0**-4 if style == "ties" else float(np.float32(random.uniform(0.02, 0.08)))
+        out = 2.0**-8 if style == "ties" else float(np.float32(random.uniform(0.004, 0.01)))
+        source, target = map_of(scale, int(random.integers(-60, 60))), map_of(out, int(random.integers(-128, 60)))
+        spec = Spec(operator, (((1, 256), source),), target)
+        if not _values(spec, source)[1]:
+            return spec
+
+
+def _values(spec: Spec, source: Affine) -> tuple[np.ndarray, list[int]]:
+    function = {"sigmoid": rules.sigmoid, "tanh": rules.tanh}[spec.operator]
+    return rules.table_within(function(rules.dequantized(source)), rules.POLYNOMIAL, source, spec.output)
 
 
 def _broadcast(random: np.random.Generator, style: str) -> Iterator[Spec]:
@@ -200,7 +229,10 @@ def _node(spec: Spec, names: tuple[str, ...], shape: Shape) -> Node:
             ones = (1,) * (len(given) - 2)
             pads = tuple((pad, pad) for pad in attributes.get("padding", (0,) * len(ones)))
             stride, dilation = (tuple(attributes.get(name, ones)) for name in ("stride", "dilation"))
-            return Convolution("out", names, weights, stride, pads, dilation, attributes.get("groups", 1), relu)
+            groups, extra = attributes.get("groups", 1), tuple(attributes.get("output_padding", ones[:0]))
+            transposed = attributes.get("transposed", False)
+            extra = extra or (0,) * len(ones) if transposed else ()
+            return Convolution("out", names, weights, stride, pads, dilation, groups, relu, transposed, extra)
         case "add" | "sub":
             return Add("out", names, attributes.get("relu", False), subtract=spec.operator == "sub")
         case "mul":
@@ -234,4 +266,6 @@ def _table(spec: Spec, source: Affine) -> np.ndarray:
             return rules.table(rules.leaky_relu(values, attributes["slope"]), spec.output)
         case "requantize":
             return rules.table(values, spec.output)
+        case "sigmoid" | "tanh":
+            return _values(spec, source)[0]
     raise AssertionError(spec.operator)

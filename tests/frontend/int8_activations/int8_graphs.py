@@ -72,20 +72,27 @@ class Operator(torch.nn.Module):
                 return F.hardtanh(x, attributes["low"], attributes["high"])
             case "hardswish":
                 return F.hardswish(x)
+            case "sigmoid":
+                return torch.sigmoid(x)
+            case "tanh":
+                return torch.tanh(x)
             case "leaky_relu":
                 return F.leaky_relu(x, attributes["slope"])
         return x  # requantize
 
     def _layer(self, x: Tensor) -> Tensor:
         decomposed, attributes = torch.ops.quantized_decomposed, self.spec.attributes
+        transposed, scales = attributes.get("transposed", False), (self.scales, self.zeros)
         if self.per_tensor is None:
-            weight = decomposed.dequantize_per_channel(self.weight, self.scales, self.zeros, 0, -127, 127, torch.int8)
+            weight = decomposed.dequantize_per_channel(self.weight, *scales, int(transposed), -127, 127, torch.int8)
         else:
             weight = decomposed.dequantize_per_tensor(self.weight, self.per_tensor, 0, -127, 127, torch.int8)
         if self.spec.operator == "linear":
             return F.linear(x, weight, self.bias)
-        names = ("stride", "padding", "dilation", "groups")
+        names = ("stride", "padding", "dilation", "groups", "output_padding")
         arguments = {name: attributes[name] for name in names if name in attributes}
+        if transposed:
+            return F.conv_transpose2d(x, weight, self.bias, **arguments)
         return (F.conv1d if x.dim() == 3 else F.conv2d)(x, weight, self.bias, **arguments)
 
     def _activated(self, x: Tensor) -> Tensor:

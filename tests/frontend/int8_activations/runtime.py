@@ -24,8 +24,10 @@ def run(program: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[list[np.ndarray
         for node in edge.exported_program().graph.nodes
         if node.op == "call_function" and "getitem" not in str(node.target) and "delegate" not in str(node.target)
     ]
-    method = Runtime.get().load_program(edge.to_executorch().buffer).load_method("forward")
-    return [output.numpy().copy() for output in method.execute(list(inputs))], left
+    buffer = edge.to_executorch().buffer  # the loaded program reads it, and does not keep it
+    loaded = Runtime.get().load_program(buffer)
+    outputs = loaded.load_method("forward").execute(list(inputs))
+    return [output.numpy().copy() for output in outputs], left
 
 
 def codes_of(real: np.ndarray, grid: Affine) -> np.ndarray:

@@ -47,7 +47,10 @@ def extract(module: torch.nn.Module, **arguments: str) -> accelsim.Network:
         (lambda x: F.avg_pool2d(x, 2), "avg_pool2d.*adaptive_avg_pool2d"),
         (lambda x: F.adaptive_avg_pool2d(x, 2), "adaptive_avg_pool2d.*one output pixel"),
         (lambda x: x.mean((2, 3)), "mean.*keepdim=True"),
-        (lambda x: torch.relu(x * x), "relu"),
+        (lambda x: torch.relu(x * x), "relu.*in float"),
+        (lambda x: torch.relu(x - x), "relu.*in float"),
+        (lambda x: F.hardtanh(x + x), "hardtanh.*in float"),
+        (lambda x: torch.relu(torch.sigmoid(x)), "relu.*in float"),
         (F.elu, "elu"),
         (lambda x: x + 3, "add.*two quantised values"),
         (lambda x: torch.add(x, rounded(torch.relu(x), A), alpha=2), "add.*two quantised values"),
@@ -62,6 +65,22 @@ def extract(module: torch.nn.Module, **arguments: str) -> accelsim.Network:
 def test_an_operator_that_is_not_known_is_refused_by_name(body: Callable[[Tensor], Tensor], message: str) -> None:
     with pytest.raises(ModelError, match=f"(?s){message}"):
         extract(Graph(body))
+
+
+def test_a_value_next_to_the_middle_between_two_codes_is_named_in_the_notes() -> None:
+    """sigmoid(0) is a half, which scale 1/3 brings half way between the codes 1 and 2 up to the roundings."""
+
+    class Half(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return rounded(torch.sigmoid(rounded(x, A)), map_of(1 / 3, 0))
+
+    class Quarter(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return rounded(torch.sigmoid(rounded(x, A)), map_of(1 / 4, 0))
+
+    (note,) = extract(Half()).notes
+    assert "sigmoid of the codes 3 lies so near to the middle" in note
+    assert extract(Quarter()).notes == ()
 
 
 def _conv(**arrays: np.ndarray) -> Spec:
