@@ -23,4 +23,4 @@ def test_stored_operators_are_extracted_from_a_graph(every: bool) -> None:
             same = np.array_equal(output.quantized, wanted)
             assert same, (spec.operator, spec.attributes, spec.inputs, spec.output)
             operators.add(spec.operator)
-    assert len(operators) == 12
+    assert len(operators) == 14
