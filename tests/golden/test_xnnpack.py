@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import storing
 import xnnpack_specs
-import xnnpack_store as store
+from xnnpack_store import STORE
 
 import accelsim
 from accelsim.arithmetic import xnnpack as rules
@@ -19,7 +20,7 @@ from accelsim.errors import ModelError
 
 def test_every_stored_operator_has_xnnpacks_codes() -> None:
     compared: Counter[str] = Counter()
-    for spec, inputs, expected in store.stored():
+    for spec, inputs, expected in storing.stored(STORE, xnnpack_specs.Spec):
         got = xnnpack_specs.network(spec, expected.shape).run(tuple(inputs))[0].quantized
         assert np.array_equal(got, expected), (spec.operator, spec.attributes, spec.inputs, spec.output)
         compared[spec.operator] += expected.size
@@ -29,7 +30,7 @@ def test_every_stored_operator_has_xnnpacks_codes() -> None:
 
 def test_the_machine_gives_them_too() -> None:
     accelerator, operators = accelsim.Accelerator.from_yaml("configs/teaching_4x4.yaml"), set()
-    for spec, inputs, expected in store.stored():
+    for spec, inputs, expected in storing.stored(STORE, xnnpack_specs.Spec):
         if expected.size > 4096 or spec.operator in operators:
             continue
         if spec.operator in ("add", "sub") and not spec.attributes.get("relu") and not _runs_on_the_machine(spec):
@@ -59,7 +60,7 @@ def _runs_on_the_machine(spec: xnnpack_specs.Spec) -> bool:
 
 def test_a_sum_with_ties_below_zero_is_refused_by_the_compiler_and_run_by_the_reference() -> None:
     accelerator, refused = accelsim.Accelerator.from_yaml("configs/teaching_4x4.yaml"), 0
-    for spec, inputs, expected in store.stored():
+    for spec, inputs, expected in storing.stored(STORE, xnnpack_specs.Spec):
         if spec.operator not in ("add", "sub") or expected.shape != (1, 65536):
             continue
         network = xnnpack_specs.network(spec, expected.shape)
@@ -73,7 +74,7 @@ def test_a_sum_with_ties_below_zero_is_refused_by_the_compiler_and_run_by_the_re
 
 
 def test_real_numbers_are_quantised_by_a_product_and_a_nan_has_the_largest_code() -> None:
-    real, maps = store.quantized()
+    real, maps = storing.quantized(STORE)
     for grid, expected in maps:
         assert np.array_equal(quantize(real, grid, "converted"), expected)
         assert set(expected[np.isnan(real)].tolist()) == {127}
@@ -82,4 +83,4 @@ def test_real_numbers_are_quantised_by_a_product_and_a_nan_has_the_largest_code(
 
 
 def test_the_store_says_what_made_it() -> None:
-    assert set(store.versions()) == {"executorch", "torch"}
+    assert set(storing.versions(STORE)) == {"executorch", "torch"}

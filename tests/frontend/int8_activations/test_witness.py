@@ -16,7 +16,7 @@ from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
     get_symmetric_quantization_config,
 )
 from networks import NETWORKS, quantised
-from xnnpack_store import numbers
+from storing import numbers
 
 import accelsim
 from accelsim.arithmetic.affine import Affine, quantize
