@@ -19,10 +19,10 @@ test: $(READY)
 test-full: $(READY)
 	$(BIN)/python -m pytest -n 2
 
-# Beside engines that PyTorch does not bring along: ONNX Runtime.
+# Beside engines that PyTorch does not bring along: ONNX Runtime, and XNNPACK in ExecuTorch's runtime.
 test-witness: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[witness]'
-	$(BIN)/python -c 'import onnx, onnxruntime'
+	$(BIN)/python -c 'import executorch.runtime, onnx, onnxruntime'
 	$(BIN)/python -m pytest -n 2 -m "witness and not full"
 
 lint: $(READY)

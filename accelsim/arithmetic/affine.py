@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .binary32 import Float32, f32, fma, inverse, reciprocal
-from .engines import ONNXRUNTIME, PT2E
+from .engines import ONNXRUNTIME, PT2E, XNNPACK
 
 Codes = NDArray[np.uint8] | NDArray[np.int8]
 
 #: How real numbers become codes: "fused" is ATen's, product and zero point in one rounding; "separate" that of
-#: torch.export graphs, which round the product to an integer before they add the zero point; "division" that of ONNX
-#: Runtime, which divides by the scale and adds the zero point to the rounded integer.
-Quantization = Literal["fused", "separate", "division"]
+#: torch.export graphs, which round the product to an integer before they add the zero point; "converted" XNNPACK's,
+#: the same but for a NaN; "division" that of ONNX Runtime, which divides by the scale and adds the zero point to the
+#: rounded integer.
+Quantization = Literal["fused", "separate", "converted", "division"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Affine:
 
 def quantization_of(engine: str) -> Quantization:
     """How a network of that engine quantises what it is given."""
-    by_engine: dict[str, Quantization] = {PT2E: "separate", ONNXRUNTIME: "division"}
+    by_engine: dict[str, Quantization] = {PT2E: "separate", ONNXRUNTIME: "division", XNNPACK: "converted"}
     return by_engine.get(engine, "fused")
 
 
@@ -50,7 +51,8 @@ def quantize(x: ArrayLike, affine: Affine, rounding: Quantization = "fused") -> 
     "fused": `rne(fma(x, 1 / scale, zero_point))` as `torch.quantize_per_tensor`, every lane, engine and kernel set
     (FBGEMM `QuantUtilsAvx2.cc`, `QuantizeAvx2`, as torch 2.13 compiles it); NaN becomes the largest code. "separate":
     `rne(f32(x * f32(1 / scale))) + zero_point` as `quantized_decomposed.quantize_per_tensor`
-    (`torch/ao/quantization/fx/_decomposed.py`); NaN becomes 0. "division":
+    (`torch/ao/quantization/fx/_decomposed.py`); NaN becomes 0. "converted": `rne(f32(x * f32(1 / f32(scale)))) +
+    zero_point` as XNNPACK's convert; NaN becomes the largest code. "division":
     `rne(f32(x / scale)) + zero_point` as ONNX Runtime's `QuantizeLinear` (MLAS `quantize.cpp`); NaN becomes the least.
     """
     if rounding == "division":
@@ -63,6 +65,10 @@ def quantize(x: ArrayLike, affine: Affine, rounding: Quantization = "fused") -> 
         with np.errstate(over="ignore", invalid="ignore"):
             scaled = np.rint(f32(x) * inverse(affine.scale)) + np.float32(affine.zero_point)
         of_nan = 0
+    elif rounding == "converted":
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = np.rint(f32(x) * reciprocal(affine.scale)) + np.float32(affine.zero_point)
+        of_nan = affine.maximum
     else:
         scaled = fma(f32(x), reciprocal(affine.scale), np.float32(affine.zero_point))
         of_nan = affine.maximum

@@ -77,7 +77,10 @@ class FloatAdd:
 
 @dataclass(frozen=True)
 class FixedAdd:
-    """QNNPACK's sum in fixed point: the factors have `shift` binary places, halves are rounded away from zero."""
+    """A sum in fixed point: the factors have `shift` binary places.
+
+    Halves are rounded away from zero, as QNNPACK does, or towards plus infinity (`halves_up`), as XNNPACK does.
+    """
 
     multiplier_a: int
     zero_a: int
@@ -87,13 +90,16 @@ class FixedAdd:
     zero_point: int
     minimum: int
     maximum: int
+    halves_up: bool = False
 
     def apply(self, a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.int32]:
         """Codes of the sum, element by element."""
         total = self.multiplier_a * (np.asarray(a, np.int64) - self.zero_a)
         total = total + self.multiplier_b * (np.asarray(b, np.int64) - self.zero_b)
         half = (1 << self.shift) >> 1
-        rounded = np.where(total >= 0, (total + half) >> self.shift, -((half - total) >> self.shift))
+        rounded = (total + half) >> self.shift
+        if not self.halves_up:
+            rounded = np.where(total >= 0, rounded, -((half - total) >> self.shift))
         return np.asarray(np.clip(rounded + self.zero_point, self.minimum, self.maximum), np.int32)
 
 

@@ -1,4 +1,4 @@
-"""Whose arithmetic is meant (PyTorch's engines, ONNX Runtime), and the kernel sets that a processor selects."""
+"""Whose arithmetic is meant (of PyTorch, ONNX Runtime, XNNPACK), and the kernel sets that a processor selects."""
 
 from __future__ import annotations
 
@@ -17,8 +17,14 @@ PT2E = "pt2e"
 #: The arithmetic of ONNX graphs: that of ONNX Runtime's CPU provider.
 ONNXRUNTIME = "onnxruntime"
 
+#: The arithmetic of torch.export graphs with int8 activations: XNNPACK's, as ExecuTorch drives it.
+XNNPACK = "xnnpack"
+
+#: Whose arithmetic a torch.export graph can have.
+EXPORTED = (PT2E, XNNPACK)
+
 #: Whatever a network's engine can be.
-ARITHMETICS = (*ENGINES, PT2E, ONNXRUNTIME)
+ARITHMETICS = (*ENGINES, PT2E, ONNXRUNTIME, XNNPACK)
 
 AtenKernels = Literal["default", "avx2", "avx512", "uniform"]
 MatrixKernels = Literal["avx2", "avx512", "vnni"]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from accelsim.arithmetic.engines import XNNPACK
 from accelsim.errors import AccelsimError, ModelError
 from accelsim.escaping import whole_characters
 from accelsim.frontend import packages
@@ -42,7 +43,7 @@ _SWAMPING = (
 
 @dataclass(frozen=True)
 class Source:
-    """A network with the input to run it on (None if there is none) and, where PyTorch was involved, the model.
+    """A network with the input to run it on (None if there is none) and, where PyTorch is a witness, the model.
 
     `example`: what the model was recorded with.
     """
@@ -108,6 +109,8 @@ def _opened(argument: str, engine: str | None, lanes: str, x: Any, trust: bool) 
         from accelsim.frontend import extract
 
         network = extract(model, example, engine=engine, lanes=lanes)
+    if network.engine == XNNPACK:  # of which PyTorch's own run is no witness
+        return Source(network, example if x is None else x)
     return Source(network, example if x is None else x, model, example)
 
 

@@ -103,6 +103,12 @@ class Recording:
         """Whether the model is a quantised torch.export graph (PT2E)."""
         return any(call.operator.startswith((QUANTIZE, DEQUANTIZE)) for call in self.calls)
 
+    @property
+    def has_signed_activations(self) -> bool:
+        """Whether all that a torch.export graph quantises on its way is int8."""
+        made = [call.argument("dtype") for call in self.calls if call.operator.startswith(QUANTIZE) and call.depends]
+        return bool(made) and set(made) == {torch.int8}
+
 
 def tensors_in(item: Any) -> list[torch.Tensor]:
     """The tensors in nested lists, tuples and dicts."""

@@ -19,12 +19,13 @@ from .kernels import Kernel
 
 @dataclass(frozen=True, kw_only=True)
 class Constant(Unrounded):
-    """A dequantised parameter: int8 codes with the scales and zero points of their first axis, or of all."""
+    """A dequantised parameter: int8 codes with the scales and zero points of one `axis`, or of all."""
 
     codes: torch.Tensor
     scale: np.ndarray
     zero_point: np.ndarray
     per_channel: bool
+    axis: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

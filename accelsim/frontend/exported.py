@@ -31,7 +31,7 @@ def visit(builder: Builder, call: Call) -> bool:
     """Build what a call stands for; False for calls that mean here what they mean in every model."""
     name = call.operator.removesuffix("_")
     if name.startswith(DEQUANTIZE):
-        _dequantize(builder, call)
+        dequantize(builder, call)
         return True
     references = [builder.reference(tensor) for tensor in call.tensors]
     if name.startswith(QUANTIZE):
@@ -51,7 +51,8 @@ def visit(builder: Builder, call: Call) -> bool:
 # The ends of a chain
 
 
-def _dequantize(builder: Builder, call: Call) -> None:
+def dequantize(builder: Builder, call: Call) -> None:
+    """A value dequantised, or a parameter."""
     source, result = call.tensors[0], call.results[0]
     if isinstance(builder.reference(source), Codes):
         name = builder.codes(call, source)
@@ -66,18 +67,24 @@ def _dequantize(builder: Builder, call: Call) -> None:
             f"are floats that it quantises itself"
         )
     axis, per_channel = int(call.argument("axis", 0)), "per_channel" in call.operator
-    if source.dtype != torch.int8 or (per_channel and axis % source.dim()):
+    if source.dtype != torch.int8:
         raise ModelError(
-            f"{builder.where(call)}: parameters of {source.dtype} with scales along axis {axis} are not supported; "
-            f"quantise weights to torch.int8, per tensor or per output channel (axis 0)"
+            f"{builder.where(call)}: parameters of {source.dtype} are not supported; quantise weights to torch.int8, "
+            "per tensor or per output channel"
         )
     scale, zero = (call.argument(name + "s" * per_channel) for name in ("scale", "zero_point"))
     scales, zeros = (np.atleast_1d(np.asarray(0 if part is None else part)) for part in (scale, zero))
-    # The kernels take binary32 scales.
-    scales = scales.astype(np.float32).astype(np.float64)
+    if per_channel:  # the kernels take binary32 scales
+        scales = scales.astype(np.float32).astype(np.float64)
     builder.assign(
         result,
-        Constant(codes=source, scale=scales, zero_point=zeros.astype(np.int32), per_channel=per_channel),
+        Constant(
+            codes=source,
+            scale=scales,
+            zero_point=zeros.astype(np.int32),
+            per_channel=per_channel,
+            axis=axis % source.dim() if per_channel else 0,
+        ),
     )
 
 
@@ -119,7 +126,7 @@ def _quantize(builder: Builder, call: Call) -> None:
 
 def _clamped(builder: Builder, call: Call) -> bool:
     reference = builder.reference(call.tensors[0])
-    low, high = _ends(call)
+    low, high = clamp_ends(call)
     if isinstance(reference, LayerSum):
         kernel = reference.kernel
         kernel = replace(kernel, low=min(max(kernel.low, low), high), high=max(min(kernel.high, high), low))
@@ -132,7 +139,8 @@ def _clamped(builder: Builder, call: Call) -> bool:
     return True
 
 
-def _ends(call: Call) -> tuple[float, float]:
+def clamp_ends(call: Call) -> tuple[float, float]:
+    """Between what a ReLU, a hardtanh or a clamp keeps numbers."""
     name = call.operator.removesuffix("_").removeprefix("aten.")
     if name in ("relu", "relu6"):
         return 0, math.inf if name == "relu" else 6

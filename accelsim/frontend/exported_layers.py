@@ -26,7 +26,8 @@ from .kernels import Kernel
 #: The operators of layers.
 LAYERS = ("aten.convolution", "aten.addmm", "aten.mm")
 _VIEWS = frozenset({"aten.view", "aten._unsafe_view", "aten._reshape_copy", "aten.view_copy"})
-_TRANSPOSED = (["aten.t"], ["aten.transpose"], ["aten.permute"])
+#: What makes of a linear layer's weights the second factor of a product.
+TRANSPOSED = (["aten.t"], ["aten.transpose"], ["aten.permute"])
 #: What Inductor fuses into a kernel that quantises: after a convolution, and after a linear layer.
 _FUSED = {
     False: ((), ("relu",), ("clamp",), ("add",), ("add", "relu")),
@@ -37,8 +38,7 @@ _FUSED = {
 def layer(builder: Builder, call: Call) -> bool:
     """A convolution or a product with a dequantised parameter."""
     convolution = call.operator == "aten.convolution"
-    source, weight = call.args[1:3] if call.operator == "aten.addmm" else call.args[:2]
-    bias = call.args[2] if convolution else call.args[0] if call.operator == "aten.addmm" else None
+    source, weight, bias = operands(call)
     real, constant = builder.reference(source), builder.reference(weight)
     if not isinstance(constant, Constant):
         return False
@@ -51,6 +51,7 @@ def layer(builder: Builder, call: Call) -> bool:
             f"{builder.where(call)}: {call.operator} of int8 activations is lowered to no kernel that is reproduced; "
             f"quantise activations to torch.uint8, as X86InductorQuantizer does"
         )
+    check_axis(builder, call, constant, 0)
     if np.any(constant.zero_point):
         raise ModelError(f"{builder.where(call)}: {call.operator}: oneDNN's kernels take no weight zero points")
     if convolution and (call.args[6] or source.dim() != 4 or constant.moves):
@@ -58,17 +59,9 @@ def layer(builder: Builder, call: Call) -> bool:
             f"{builder.where(call)}: of a torch.export graph's convolutions those over two axes are supported, "
             f"not transposed"
         )
-    if not convolution and [made_by.operator for made_by, _ in constant.moves] not in _TRANSPOSED:
+    if not convolution and [made_by.operator for made_by, _ in constant.moves] not in TRANSPOSED:
         raise ModelError(f"{builder.where(call)}: {call.operator} with a parameter that is no transposed weight")
-    key = next((builder.keys[id(tensor)] for tensor in (bias, constant.codes) if id(tensor) in builder.keys), "")
-    parameters = Weights(
-        codes=np.array(constant.codes.numpy(), order="C"),
-        scale=constant.scale,
-        zero_point=constant.zero_point,
-        per_channel=constant.per_channel,
-        bias=None if bias is None else bias.detach().numpy().astype(np.float32),
-        key=key,
-    )
+    parameters = weights_of(builder, constant, bias)
     if not constant.per_channel:
         raise ModelError(
             f"{builder.where(call)}: {call.operator} of weights with one scale is lowered to no integer kernel; "
@@ -91,10 +84,39 @@ def layer(builder: Builder, call: Call) -> bool:
     return True
 
 
+def check_axis(builder: Builder, call: Call, constant: Constant, axis: int) -> None:
+    """Raises ModelError for weights that have several scales, but not along the axis of the output channels."""
+    if constant.per_channel and constant.axis != axis:
+        raise ModelError(
+            f"{builder.where(call)}: {call.operator} of parameters with scales along axis {constant.axis} is not "
+            f"supported; quantise weights per tensor or per output channel (axis {axis})"
+        )
+
+
+def operands(call: Call) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """What a layer reads, its weights and its bias."""
+    if call.operator == "aten.addmm":
+        return call.args[1], call.args[2], call.args[0]
+    return call.args[0], call.args[1], call.args[2] if call.operator == "aten.convolution" else None
+
+
+def weights_of(builder: Builder, constant: Constant, bias: torch.Tensor | None) -> Weights:
+    """The parameters of a layer."""
+    key = next((builder.keys[id(tensor)] for tensor in (bias, constant.codes) if id(tensor) in builder.keys), "")
+    return Weights(
+        codes=np.array(constant.codes.numpy(), order="C"),
+        scale=constant.scale,
+        zero_point=constant.zero_point,
+        per_channel=constant.per_channel,
+        bias=None if bias is None else bias.detach().numpy().astype(np.float32),
+        key=key,
+    )
+
+
 def _reads_codes(builder: Builder, source: torch.Tensor, *, rows: bool) -> bool:
     """Whether a dequantize made a tensor; `rows`: views that keep its rows may come between."""
     made = builder.flow.maker(source)
-    while rows and made is not None and _keeps_rows(made, tuple(made.tensors[0].shape)):
+    while rows and made is not None and keeps_rows(made, tuple(made.tensors[0].shape)):
         made = builder.flow.maker(made.tensors[0])
     return made is not None and made.operator.startswith(DEQUANTIZE)
 
@@ -121,7 +143,7 @@ def quantize_layer(builder: Builder, call: Call, layer: LayerSum, affine: Affine
     """`call` quantises a layer's sum, or what moved it: emit the layer's node, and note which kernel it stands for."""
     kernel, shape = layer.kernel, tuple(layer.floats[-1].shape)
     # A linear layer over several axes is computed over two; that is no movement of its own.
-    flat = kernel.is_linear and all(_keeps_rows(made_by, shape) for made_by, _ in layer.moves)
+    flat = kernel.is_linear and all(keeps_rows(made_by, shape) for made_by, _ in layer.moves)
     used_once = all(builder.flow.uses(tensor) == sum(tensor is t for t in layer.floats) for tensor in layer.floats)
     fused = layer.lowered and used_once and (flat or not layer.moves) and layer.posts in _FUSED[kernel.is_linear]
     if layer.residual and not kernel.is_linear:
@@ -147,7 +169,8 @@ def quantize_layer(builder: Builder, call: Call, layer: LayerSum, affine: Affine
     builder.lowered[builder.position if direct else layer.end] = kernel
 
 
-def _keeps_rows(call: Call, shape: tuple[int, ...]) -> bool:
+def keeps_rows(call: Call, shape: tuple[int, ...]) -> bool:
+    """Whether a call is a view that leaves the last axis of a tensor of that shape."""
     return call.operator in _VIEWS and call.results[0].shape[-1] == shape[-1]
 
 

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from accelsim.arithmetic.engines import PT2E, KernelSet
+from accelsim.arithmetic.engines import EXPORTED, PT2E, XNNPACK, KernelSet
 from accelsim.errors import InputError, ModelError
 from accelsim.network import Network, Reshape
 from accelsim.network.checks import check
 from accelsim.network.rounding import check_roundings
 
+from . import exported, xnnpack
 from .builder import Builder, Codes, Foreign, Move, reshape
 from .calls import DEQUANTIZE, Call, Escape, Recording
 from .calls import QUANTIZE as EXPORTED_QUANTIZE
 from .dependence import check_repeats, perturbed
-from .exported import visit
 from .host import kernels_for
 from .layouts import is_dense, order_of
 from .lookups import float_operator
@@ -39,11 +39,12 @@ from .recording import ENGINE_LOCK, check_engine, quantized_engine, record_twice
 def extract(model: Any, example_input: Any, *, engine: str | None = None, lanes: str | KernelSet = "host") -> Network:
     """The integers of a statically quantised model as a network.
 
-    `model`: an eager-converted, FX-converted or traced TorchScript module, a quantised torch.export graph (PT2E, whose
-    arithmetic is that of its lowered kernels, "pt2e"), or a function of tensors. `example_input`: a
-    tensor (or array), a tuple for several inputs; its shapes, batch included, become the network's. `engine`: whose
-    arithmetic is meant, by default `torch.backends.quantized.engine`. `lanes`: the kernel set whose vector lanes are
-    meant: "host", "default", "avx2", "avx512", or "uniform" for one rule in all lanes.
+    `model`: an eager-converted, FX-converted or traced TorchScript module, a quantised torch.export graph (PT2E), or a
+    function of tensors. `example_input`: a tensor (or array), a tuple for several inputs; its shapes, batch included,
+    become the network's. `engine`: whose arithmetic is meant, by default `torch.backends.quantized.engine`; of a
+    torch.export graph that of XNNPACK ("xnnpack") where all activations are int8, else that of Inductor's lowered
+    kernels ("pt2e"). `lanes`: the kernel set whose vector lanes are
+    meant: "host", "default", "avx2", "avx512", or "uniform" for one rule in all lanes; XNNPACK has one rule.
     The model is run twice, on the example and on other numbers of its shapes, and may make the same calls with the same
     constants only. It runs with all rights of this process: whose code it is, is the caller's responsibility
     (SECURITY.md). Raises ModelError naming the layer and operator that no integer
@@ -52,12 +53,14 @@ def extract(model: Any, example_input: Any, *, engine: str | None = None, lanes:
     given, engine = engine, check_engine(engine)
     example = tensors_of(example_input)
     recording, again = record_twice(model, example, perturbed(example), engine)
-    if recording.is_exported != (engine == PT2E):
+    if recording.is_exported != (engine in EXPORTED):
         if given is not None:
-            kind = "a torch.export graph, whose arithmetic" if recording.is_exported else "no torch.export graph, which"
-            raise ModelError(f"engine {given!r}: the model is {kind} is {PT2E!r}; name no engine")
-        engine = PT2E
-    kernels = kernels_for(lanes, engine)
+            kind = "a torch.export graph, whose arithmetic" if recording.is_exported else "no torch.export graph, whose"
+            raise ModelError(
+                f"engine {given!r}: the model is {kind} is {' or '.join(map(repr, EXPORTED))}; name no engine"
+            )
+        engine = XNNPACK if recording.has_signed_activations else PT2E
+    kernels = xnnpack.KERNELS if engine == XNNPACK else kernels_for(lanes, engine)
     built = build(model, recording, engine, kernels)
     check_repeats(recording, again)
     name = "network" if isinstance(model, torch.jit.ScriptModule) else type(model).__name__
@@ -103,7 +106,9 @@ def tensors_of(x: Any) -> tuple[torch.Tensor, ...]:
 
 def _visit(builder: Builder, call: Call) -> None:
     _check_parameters(builder, call)
-    if builder.engine == PT2E and visit(builder, call):
+    if builder.engine == PT2E and exported.visit(builder, call):
+        return
+    if builder.engine == XNNPACK and xnnpack.visit(builder, call):
         return
     if not call.results or not any(builder.reference(tensor) is not None for tensor in call.tensors):
         return  # constants and parameters

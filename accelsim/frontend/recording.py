@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from accelsim.arithmetic.engines import ENGINES, PT2E
+from accelsim.arithmetic.engines import ENGINES, EXPORTED
 from accelsim.errors import ModelError
 
 from .calls import QUANTIZE, Call, Escape, Recording, codes_of, returned, tensors_in
@@ -201,9 +201,9 @@ def _record(
 
 @contextlib.contextmanager
 def quantized_engine(engine: str) -> Iterator[None]:
-    """PyTorch's quantised engine inside of a `with`; torch.export graphs ("pt2e") have none."""
+    """PyTorch's quantised engine inside of a `with`; torch.export graphs have none."""
     before = torch.backends.quantized.engine
-    torch.backends.quantized.engine = before if engine == PT2E else engine
+    torch.backends.quantized.engine = before if engine in EXPORTED else engine
     try:
         yield
     finally:
@@ -213,10 +213,10 @@ def quantized_engine(engine: str) -> Iterator[None]:
 def check_engine(engine: str | None) -> str:
     """The engine that is meant. Raises ModelError if it is unknown, or this PyTorch was built without it."""
     chosen = torch.backends.quantized.engine if engine is None else engine
-    if chosen == PT2E:
+    if chosen in EXPORTED:
         return chosen
     if chosen not in ENGINES:
-        raise ModelError(f"engine {chosen!r}: unknown; allowed are {', '.join(ENGINES)}")
+        raise ModelError(f"engine {chosen!r}: unknown; allowed are {', '.join((*ENGINES, *EXPORTED))}")
     if chosen not in torch.backends.quantized.supported_engines:
         supported = ", ".join(torch.backends.quantized.supported_engines)
         raise ModelError(f"engine {chosen!r}: this PyTorch was built without it; it has {supported}")

@@ -13,7 +13,7 @@ import numpy as np
 
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.binary32 import f32
-from accelsim.arithmetic.engines import ONNXRUNTIME
+from accelsim.arithmetic.engines import ONNXRUNTIME, XNNPACK
 from accelsim.errors import ModelError
 
 from . import rounding
@@ -208,6 +208,11 @@ def _(node: Convolution, network: Network, shapes: list[Shape]) -> Shape:
     own = (channels, codes.shape[1]) if node.transposed else (codes.shape[0], channels // node.groups)
     _check_weights(node.weights, (*own, *kernel), outputs)
     spatial = _windows(sizes, kernel, node)
+    if node.mean:
+        _require(network.engine == XNNPACK, f"a mean by a convolution in the engine {network.engine}")
+        plain = node.weights.bias is None and not node.relu and not node.transposed and not np.any(node.padding)
+        _require(plain and codes.shape[:2] == (channels, 1), "a mean is a depthwise convolution and nothing more")
+        _require((codes == 1).all(), "the weights of a mean are ones")
     if node.transposed:
         extra = node.output_padding or (0,) * len(sizes)
         _require(len(extra) == len(sizes), f"output_padding {extra} for {len(sizes)} axes")
@@ -242,6 +247,8 @@ def _(node: ResidualLayer, network: Network, shapes: list[Shape]) -> Shape:
 @_shape.register(Multiply)
 def _(node: Add | Multiply, network: Network, shapes: list[Shape]) -> Shape:
     size = network.values[node.name].size
+    if isinstance(node, Add):
+        _require(not node.subtract or network.engine == XNNPACK, f"a difference in the engine {network.engine}")
     _require(node.row is None or 0 <= node.row <= size, f"row {node.row}: its value has {size} elements")
     _require(
         not node.row or (size % node.row == 0 and size // node.row <= _MOST_ROWS),

@@ -86,6 +86,8 @@ class Convolution(Node):
     """1-d, 2-d or 3-d convolution; a fused ReLU raises the lower clamp.
 
     `float_output`: in a network of the arithmetic "pt2e", the sums are quantised by an operator of their own.
+    `mean`: in a network of the engine xnnpack, the weights are ones and the sums are requantised as a mean over as many
+    elements as the kernel has.
     """
 
     weights: Weights
@@ -97,6 +99,7 @@ class Convolution(Node):
     transposed: bool = False
     output_padding: tuple[int, ...] = ()
     float_output: bool = False
+    mean: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,11 +128,13 @@ class Add(Node):
     `row`: of how many elements of the output, in memory order, PyTorch makes one vector loop. None: all of them, where
     the operands lie alike and without gaps; 0: no vector loop at all.
     `form`: in a network of the engine onnxruntime, which of its kernels adds (`arithmetic.onnxruntime.AddForm`).
+    `subtract`: the second value is subtracted; in a network of the engine xnnpack alone.
     """
 
     relu: bool = False
     row: int | None = None
     form: AddForm = "codes"
+    subtract: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from accelsim.arithmetic import lanes, onnxruntime
+from accelsim.arithmetic import lanes, onnxruntime, xnnpack
 from accelsim.arithmetic.affine import Affine
-from accelsim.arithmetic.elementwise import Product, Span, add_rules, multiply_rules
-from accelsim.arithmetic.engines import ONNXRUNTIME, PT2E, KernelSet
+from accelsim.arithmetic.elementwise import FixedAdd, Product, Span, add_rules, multiply_rules
+from accelsim.arithmetic.engines import ONNXRUNTIME, PT2E, XNNPACK, KernelSet
 from accelsim.arithmetic.lowered import ResidualSum, add_rule, residual_sum
 from accelsim.arithmetic.matrix import requantization
 from accelsim.arithmetic.onednn import ConvolutionShape
@@ -46,7 +46,7 @@ def check_roundings(network: Network) -> None:
             case ResidualLayer():
                 residual_rounding(network, node)
             case Add():
-                add_spans(network, node)
+                sum_rules(network, node)
             case Multiply():
                 product_spans(network, node)
 
@@ -91,6 +91,8 @@ def layer_rounding(
                 channels=output_channels(node),
                 offset=offset,
             )
+        if engine == XNNPACK:
+            return _xnnpack_layer(node, source, result, offset)
         return requantization(
             engine,
             kernels,
@@ -110,6 +112,26 @@ def layer_rounding(
             offset=offset,
             float_output=node.float_output,
         )
+
+
+def _xnnpack_layer(
+    node: Convolution | Linear, source: Affine, result: Affine, offset: np.ndarray | None
+) -> Requantization:
+    weights, channels = node.weights, output_channels(node)
+    if isinstance(node, Convolution) and node.mean:
+        return xnnpack.mean_rule(source, result, int(np.prod(weights.codes.shape[2:])), channels, offset)
+    bias = weights.bias
+    if bias is not None:
+        bias = xnnpack.quantized_bias(bias, source, weights.scale, per_channel=weights.per_channel)
+    return xnnpack.matrix_rule(
+        source=source,
+        weight_scale=weights.scale,
+        output=result,
+        bias=bias,
+        relu=node.relu,
+        channels=channels,
+        offset=offset,
+    )
 
 
 def _integer_bias(weights: Weights, source: Affine) -> np.ndarray | None:
@@ -177,15 +199,33 @@ def weight_sums(node: Convolution | Linear) -> np.ndarray:
 
 
 def add_spans(network: Network, node: Add) -> tuple[Span, ...]:
+    """The rules of a sum as the machine has them. Raises ModelError for one that no instruction computes."""
+    spans = sum_rules(network, node)
+    if network.engine != XNNPACK:
+        return spans
+    with located(node):
+        return tuple(
+            replace(span, rule=xnnpack.with_halves_away_from_zero(span.rule))
+            for span in spans
+            if isinstance(span.rule, FixedAdd)
+        )
+
+
+def sum_rules(network: Network, node: Add) -> tuple[Span, ...]:
     """The rules of a sum, each with its range of elements in PyTorch's memory order of the output."""
     a, b = (network.values[name] for name in node.inputs)
     out = network.values[node.name]
     with located(node):
+        if node.subtract and network.engine != XNNPACK:
+            raise ModelError(f"a difference of two values is known of the engine {XNNPACK} alone")
         if network.engine == PT2E:
             return (lanes.Span(0, out.size, add_rule(a.affine, b.affine, out.affine, node.relu)),)
         if network.engine == ONNXRUNTIME:
             rule = onnxruntime.add_rule(a.affine, b.affine, out.affine, node.relu, node.form)
             return (lanes.Span(0, out.size, rule),)
+        if network.engine == XNNPACK:
+            fixed = xnnpack.add_rule(a.affine, b.affine, out.affine, node.relu, subtract=node.subtract)
+            return (lanes.Span(0, out.size, fixed),)
         # QNNPACK does not broadcast; ATen takes the operands then.
         engine = "fbgemm" if network.engine == "qnnpack" and a.shape != b.shape else network.engine
         return _in_rows(
@@ -202,6 +242,8 @@ def product_spans(network: Network, node: Multiply) -> tuple[lanes.Span[Product]
     with located(node):
         if network.engine == ONNXRUNTIME:
             return (lanes.Span(0, out.size, onnxruntime.multiply_rule(a, b, out.affine, node.relu)),)
+        if network.engine == XNNPACK:
+            return (lanes.Span(0, out.size, xnnpack.multiply_rule(a, b, out.affine)),)
         return _in_rows(
             out.size,
             node.row,

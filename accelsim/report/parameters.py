@@ -9,7 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from accelsim.arithmetic.affine import Affine
-from accelsim.arithmetic.engines import PT2E
+from accelsim.arithmetic.engines import EXPORTED
 from accelsim.network import Convolution, GroupNorm, LayerNorm, Linear, Lookup, Network, ResidualLayer
 
 from .tables import numbers, plain_table
@@ -41,7 +41,7 @@ def parameters(network: Network) -> tuple[Parameter, ...]:
         key, layer = "", node.layer if isinstance(node, ResidualLayer) else node
         if isinstance(layer, Convolution | Linear):
             # A torch.export graph keeps a float bias under its own name, codes and scales under others.
-            exported = network.engine == PT2E
+            exported = network.engine in EXPORTED
             key = "" if exported else layer.weights.key
             rows += _weights(layer, exported=exported)
         elif isinstance(node, Lookup):

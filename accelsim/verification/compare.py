@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from accelsim.arithmetic.engines import ONNXRUNTIME, PT2E
+from accelsim.arithmetic.engines import ONNXRUNTIME, PT2E, XNNPACK
 from accelsim.compiler import compile_with_plans
 from accelsim.errors import InputError, ModelError
 from accelsim.hardware import Accelerator
@@ -66,6 +66,11 @@ def check_witness(network: Network) -> None:
         raise ModelError(
             f"{network.name}: `verify` compares with PyTorch's kernels, but this network's are ONNX Runtime's; compare "
             "what `accelsim run --input` or `Network.run` gives with an InferenceSession's outputs"
+        )
+    if network.engine == XNNPACK:
+        raise ModelError(
+            f"{network.name}: `verify` compares with PyTorch's kernels, but this network's are XNNPACK's; compare what "
+            "`accelsim run --input` or `Network.run` gives with the outputs of ExecuTorch's runtime"
         )
 
 

@@ -7,8 +7,9 @@ from typing import Literal
 
 import numpy as np
 import onnx_specs
-import onnxruntime_store as store
 import pytest
+import storing
+from onnxruntime_store import STORE
 
 import accelsim
 from accelsim.arithmetic.affine import Affine, quantize
@@ -18,7 +19,7 @@ from accelsim.network import Add, Network, Value
 
 def test_every_stored_operator_has_onnx_runtimes_codes() -> None:
     compared, operators = 0, set()
-    for spec, inputs, expected in store.stored():
+    for spec, inputs, expected in storing.stored(STORE, onnx_specs.Spec):
         got = onnx_specs.network(spec, expected.shape).run(tuple(inputs))[0].quantized
         assert np.array_equal(got, expected), (spec.operator, spec.attributes, spec.inputs, spec.output)
         compared += expected.size
@@ -29,7 +30,7 @@ def test_every_stored_operator_has_onnx_runtimes_codes() -> None:
 
 def test_the_machine_gives_them_too() -> None:
     accelerator, operators = accelsim.Accelerator.from_yaml("configs/teaching_4x4.yaml"), set()
-    for spec, inputs, expected in itertools.islice(store.stored(), 0, None, 7):
+    for spec, inputs, expected in itertools.islice(storing.stored(STORE, onnx_specs.Spec), 0, None, 7):
         program = accelsim.compile(onnx_specs.network(spec, expected.shape), accelerator)
         assert np.array_equal(accelsim.simulate(program, tuple(inputs)).outputs[0].quantized, expected), spec.operator
         operators.add(spec.operator)
@@ -59,7 +60,7 @@ def test_a_sum_in_float_is_divided_by_the_outputs_scale_and_so_does_the_machine(
 
 
 def test_real_numbers_are_quantised_by_division() -> None:
-    real, maps = store.quantized()
+    real, maps = storing.quantized(STORE)
     for grid, expected in maps:
         assert np.array_equal(quantize(real, grid, "division"), expected)
     # These numbers tell a division from a product with the reciprocal.
@@ -67,4 +68,4 @@ def test_real_numbers_are_quantised_by_division() -> None:
 
 
 def test_the_store_says_what_made_it() -> None:
-    assert set(store.versions()) == {"onnxruntime", "onnx", "numpy"}
+    assert set(storing.versions(STORE)) == {"onnxruntime", "onnx", "numpy"}
