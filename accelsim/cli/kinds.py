@@ -7,7 +7,7 @@ import stat
 import zipfile
 
 from accelsim.container import kind_of
-from accelsim.frontend.archive import EXPORTED, STATE_DICT, archive_kind
+from accelsim.frontend.archive import STATE_DICT, archive_kind
 
 from .status import CallError
 
@@ -23,8 +23,6 @@ _MAGIC = (
 )
 #: What is said of a file that is no model.
 _WORDS = {
-    EXPORTED: "a program that torch.export saved, which PyTorch reads with pickle: such a file can execute anything; "
-    "give the graph as module:callable, one that returns (torch.export.load(...).module(), input)",
     STATE_DICT: "a state_dict, which has no graph; `accelsim extract` lists it; give the model as module:callable",
     _OLD: "saved by a PyTorch before 1.6, as a pickle that executes code; if you trust it, load it with PyTorch and "
     "save its state_dict anew",

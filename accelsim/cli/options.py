@@ -36,8 +36,8 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="module:callable that returns (model, example_input), an ONNX file, a TorchScript file (with --trust), a "
-        "topology of shapes alone (CSV), or a saved network.",
+        help="module:callable that returns (model, example_input), an ONNX file, a .pt2 file (torch.export.save), a "
+        "TorchScript file (with --trust), a topology of shapes alone (CSV), or a saved network.",
         show_default=False,
     ),
 ]

@@ -371,7 +371,8 @@ class Builder:
         if isinstance(reference, Unrounded):
             raise ModelError(
                 "an output of the model is the sum of a layer in float: torch.export graphs leave the last layer's so; "
-                "quantise it (torch.ops.quantized_decomposed.quantize_per_tensor) in a function around the model"
+                "quantise it (torch.ops.quantized_decomposed.quantize_per_tensor) in a function around the model, "
+                "before it is exported"
             )
         if isinstance(reference, FloatInput):
             raise ModelError("an output of the model is an input that was not quantised")

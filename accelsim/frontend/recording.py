@@ -20,6 +20,7 @@ from accelsim.errors import ModelError
 
 from .calls import QUANTIZE, Call, Escape, Recording, codes_of, returned, tensors_in
 from .layouts import copy_of, storage_of
+from .pt2.module import StoredProgram
 from .versions import Versions, written_tensors
 
 #: Children of these kinds hold parameters or do nothing: a module with no others is where the work is done.
@@ -284,7 +285,9 @@ def _leave(recorder: _Recorder) -> Any:
 def _input_names(model: Any, count: int) -> tuple[str, ...]:
     """The names of the parameters of `forward`, as far as they can be had."""
     names: list[str] = []
-    if isinstance(model, torch.jit.ScriptModule):
+    if isinstance(model, StoredProgram):
+        names = list(model.input_names)
+    elif isinstance(model, torch.jit.ScriptModule):
         names = [argument.name for argument in model.forward.schema.arguments[1:]]
     elif isinstance(model, torch.nn.Module):
         with contextlib.suppress(TypeError, ValueError):
