@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from accelsim.arithmetic.engines import ENGINES, ONNXRUNTIME, AtenKernels
+from accelsim.arithmetic.engines import ARITHMETICS, AtenKernels
 from accelsim.limits import DEFAULT, Limits
 
 from .arrays import read_array
@@ -52,10 +52,11 @@ Trust = Annotated[
 Engine = Annotated[
     str | None,
     typer.Option(
-        parser=one_of((*ENGINES, ONNXRUNTIME)),
-        metavar="|".join((*ENGINES, ONNXRUNTIME)),
+        parser=one_of(ARITHMETICS),
+        metavar="|".join(ARITHMETICS),
         help="Whose arithmetic is meant; PyTorch's quantised engine is set to it while the model is made. "
-        "By default that engine as the model's callable leaves it. ONNX files have onnxruntime's alone.",
+        "By default that engine as the model's callable leaves it. ONNX files have onnxruntime's alone, "
+        "torch.export graphs pt2e's.",
         show_default=False,
     ),
 ]

@@ -49,7 +49,7 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(path if content is None else io.BytesIO(content))
         except _DAMAGE as error:
-            raise self._damaged(f"it is no zip archive ({error})") from None
+            raise self._damaged(f"it is none of the archives that PyTorch writes, or cut ({error})") from None
         self._entries: dict[str, zipfile.ZipInfo] = {}
         for entry in self._zip.infolist():
             name = entry.filename.partition("/")[2] or entry.filename

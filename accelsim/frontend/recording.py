@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from accelsim.arithmetic.engines import ENGINES, PT2E
+from accelsim.arithmetic.engines import ENGINES, ONNXRUNTIME, PT2E
 from accelsim.errors import ModelError
 
 from .calls import QUANTIZE, Call, Escape, Recording, codes_of, returned, tensors_in
@@ -48,6 +48,9 @@ _ABOUT = frozenset(
         "sym_stride",
     )
 )
+
+#: Whose arithmetic is none of PyTorch's.
+_FILES_OF = {ONNXRUNTIME: "ONNX files"}
 
 #: PyTorch's engine and number of threads belong to the process: one thread at a time may choose them.
 ENGINE_LOCK = threading.RLock()
@@ -202,7 +205,11 @@ def _record(
 
 @contextlib.contextmanager
 def quantized_engine(engine: str) -> Iterator[None]:
-    """PyTorch's quantised engine inside of a `with`; torch.export graphs ("pt2e") have none."""
+    """PyTorch's quantised engine inside of a `with`; torch.export graphs ("pt2e") have none.
+
+    Raises ModelError as `check_engine` does.
+    """
+    check_engine(engine)
     before = torch.backends.quantized.engine
     torch.backends.quantized.engine = before if engine == PT2E else engine
     try:
@@ -217,7 +224,8 @@ def check_engine(engine: str | None) -> str:
     if chosen == PT2E:
         return chosen
     if chosen not in ENGINES:
-        raise ModelError(f"engine {chosen!r}: unknown; allowed are {', '.join(ENGINES)}")
+        what = f"the arithmetic of {_FILES_OF[chosen]}, no engine of PyTorch's" if chosen in _FILES_OF else "unknown"
+        raise ModelError(f"engine {chosen!r}: {what}; allowed are {', '.join(ENGINES)}")
     if chosen not in torch.backends.quantized.supported_engines:
         supported = ", ".join(torch.backends.quantized.supported_engines)
         raise ModelError(f"engine {chosen!r}: this PyTorch was built without it; it has {supported}")
