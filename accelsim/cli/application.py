@@ -38,6 +38,7 @@ COMMANDS = {
     "certify": "Find fixed-point constants that equal the engine's roundings, or what they get wrong.",
     "compare": "Count by layer how many outputs other arithmetics change, by how much, and why.",
     "verify": "Compare every layer's outputs with PyTorch's, bit for bit.",
+    "selftest": "Compare every rule of every engine with this installation's own kernels.",
     "sweep": "Time a model for all combinations of configuration values.",
     "configs": "List the configurations that come along, or print one.",
 }

@@ -74,10 +74,17 @@ def open_model(
     `trust`: whether a file that executes code may be loaded. Raises CallError for an argument that names nothing, and
     the errors of `Network.load` and `extract`.
     """
+    with unswamped():
+        return _opened(argument, engine, lanes, x, trust)
+
+
+@contextlib.contextmanager
+def unswamped() -> Iterator[None]:
+    """Inside of a `with` PyTorch does not warn of its own old quantisation."""
     with warnings.catch_warnings():
         for said in _SWAMPING:
             warnings.filterwarnings("ignore", said)
-        return _opened(argument, engine, lanes, x, trust)
+        yield
 
 
 def _opened(argument: str, engine: str | None, lanes: str, x: Any, trust: bool) -> Source:
