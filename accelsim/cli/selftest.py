@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accelsim.frontend.packages import pytorch
+from accelsim.frontend.packages import remedy
 from accelsim.report.tables import plain_table
 
 from .application import application, guarded
@@ -33,10 +34,13 @@ def selftest(
     Exit status 1 if one does not hold. Takes under a minute.
     """
     give_stdout_away()
-    pytorch()
     from accelsim.frontend.selftest import engines, environment, rules_of
 
     known = engines()
+    if not known:
+        raise CallError(
+            f"selftest: compares with the kernels of PyTorch or ONNX Runtime, and neither is there; {remedy('torch')}"
+        )
     if engine is not None and engine not in known:
         raise CallError(f"--engine {engine}: this installation has the kernels of {', '.join(known)}")
     chosen = known if engine is None else (engine,)
@@ -54,7 +58,10 @@ def selftest(
     by_place = {(rule.operator, rule.engine): rule for rule in every}
     for operator in dict.fromkeys(rule.operator for rule in every):
         table.add_row(operator, *(_cell(by_place.get((operator, name))) for name in chosen))
-    write_tables(table, "\n".join([*_refusals(every), _summary(every, environment(chosen[0])["torch"])]))
+    write_tables(
+        table,
+        "\n".join([*_refusals(every), _summary(every, dict.fromkeys(environment(name)["with"] for name in chosen))]),
+    )
     return OK if holds else WRONG_OUTPUTS
 
 
@@ -77,9 +84,9 @@ def _refusals(rules: list[Rule]) -> list[str]:
     return [f"{operator} ({', '.join(names)}): {reason}" for (operator, reason), names in found.items()]
 
 
-def _summary(rules: list[Rule], version: str) -> str:
+def _summary(rules: list[Rule], versions: Iterable[str]) -> str:
     compared = [rule for rule in rules if rule.compared]
     wrong = [rule for rule in compared if not rule.holds]
     said = f"{len(compared) - len(wrong)} rules hold over {sum(rule.compared for rule in compared):,} codes"
     more = f"; {len(wrong)} do not: do not trust results of these on this installation" if wrong else ""
-    return f"PyTorch {version}: {said}{more}."
+    return f"{' and '.join(versions)}: {said}{more}."

@@ -27,11 +27,26 @@ def test_every_rule_of_an_engine_holds_and_much_is_compared() -> None:
     assert min(rule["compared"] for rule in document["rules"]) > 500
 
 
+@pytest.mark.witness
+def test_every_rule_of_onnx_runtime_holds() -> None:
+    pytest.importorskip("onnxruntime")
+    document = json.loads(call("selftest", "--engine", "onnxruntime", "--json").out)
+    assert document["holds"]
+    assert all(rule["compared"] > 200 and not rule["refused"] for rule in document["rules"])
+
+
+def test_without_any_kernels_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelsim.frontend.selftest, "engines", lambda: ())
+    called = call("selftest")
+    assert called.status == 2
+    assert "pip install 'accelsim[torch]'" in called.err
+
+
 @pytest.mark.full
 def test_every_rule_of_every_engine_holds() -> None:
     document = json.loads(call("selftest", "--json").out)
     assert document["holds"]
-    assert {"fbgemm", "qnnpack", "x86", "onednn", "pt2e"} >= set(document["engines"]) > set()
+    assert set(document["engines"]) <= {"fbgemm", "qnnpack", "x86", "onednn", "pt2e", "onnxruntime"}
     assert sum(rule["compared"] for rule in document["rules"]) > 10**6
     unheld = {(rule["engine"], rule["operator"]) for rule in document["rules"] if not rule["compared"]}
     assert unheld <= {

@@ -1,109 +1,51 @@
 """Every rule of every engine that this installation has, against the engine's own kernels on this processor.
 
-Each case is a small model: its network computes by the rules, PyTorch runs it by its kernels, and every code is
-compared. Weights are small enough for sums that do not saturate.
+Each case is a small model: its network computes by the rules, the engine runs it by its kernels, and every code is
+compared.
 """
 
 from __future__ import annotations
 
-import warnings
+import importlib.util
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
 
-import numpy as np
-import torch
+from accelsim.arithmetic.engines import ONNXRUNTIME
+from accelsim.frontend.packages import pytorch
 
-from accelsim.arithmetic.engines import ENGINES, PT2E
-from accelsim.errors import AccelsimError
-from accelsim.frontend.extraction import extract
-from accelsim.frontend.host import host_kernels
-from accelsim.frontend.recording import ENGINE_LOCK, quantized_engine
-from accelsim.frontend.reference import record_run
+from .rule import Rule
 
-from . import cases, exported_cases
-from .cases import Maker
-from .draws import Draw
-
-#: Seeds, and whether scales make ties. An odd seed lays channels last. Twice as many find no more, in twice the time.
-_DRAWS = ((0, True), (1, False))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """One rule. `compared`, `differing`: codes. `refused`: why a case was not compared, "" if all were.
-
-    `absent`: PyTorch has no such kernel.
-    """
-
-    engine: str
-    operator: str
-    compared: int
-    differing: int
-    refused: str = ""
-    absent: bool = False
-
-    @property
-    def holds(self) -> bool:
-        """Whether no code differs."""
-        return not self.differing
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return {**asdict(self), "holds": self.holds}
+__all__ = ["Rule", "engines", "environment", "rules_of"]
 
 
 def engines() -> tuple[str, ...]:
-    """The engines of this installation's PyTorch whose rules there are."""
-    has_onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qconv2d_pointwise")
-    own = [engine for engine in ENGINES if engine in torch.backends.quantized.supported_engines]
-    return (*own, *((PT2E,) if has_onednn else ()))
+    """The engines whose kernels and rules there are. Warns of a PyTorch that is newer than the rules."""
+    found: tuple[str, ...] = ()
+    if importlib.util.find_spec("torch"):
+        pytorch()
+        from . import torch_rules
+
+        found = torch_rules.engines()
+    has_runtime = all(map(importlib.util.find_spec, ("onnx", "onnxruntime")))
+    return (*found, *((ONNXRUNTIME,) if has_runtime else ()))
 
 
 def environment(engine: str) -> dict[str, str]:
-    """Whose kernels an engine's rules are compared with."""
-    kernels = host_kernels(engine)
-    return {"torch": torch.__version__, "aten": kernels.aten, "matrix": kernels.matrix}
+    """With what an engine's rules are compared: "with" names the package and its version."""
+    if engine == ONNXRUNTIME:
+        from . import onnx_rules
+
+        return onnx_rules.environment()
+    from . import torch_rules
+
+    return torch_rules.environment(engine)
 
 
 def rules_of(engine: str) -> Iterator[Rule]:
     """Each rule of an engine, compared."""
-    for operator, maker in (exported_cases if engine == PT2E else cases).CASES.items():
-        yield _rule(engine, operator, maker)
+    if engine == ONNXRUNTIME:
+        from . import onnx_rules
 
+        return onnx_rules.rules()
+    from . import torch_rules
 
-def _rule(engine: str, operator: str, maker: Maker) -> Rule:
-    compared = differing = 0
-    refused, absent = "", False
-    for seed, ties in _DRAWS:
-        with warnings.catch_warnings(), ENGINE_LOCK, quantized_engine(engine):
-            warnings.simplefilter("ignore")  # that old quantisation will go
-            try:
-                model, inputs = maker(Draw(seed, ties))
-            except (RuntimeError, AttributeError) as error:
-                refused, absent = str(error).strip().partition("\n")[0][:200], True
-                continue
-        try:
-            counts = _compared(engine, model, inputs)
-        except AccelsimError as error:
-            refused = str(error)
-        else:
-            compared, differing = compared + counts[0], differing + counts[1]
-    return Rule(
-        engine=engine, operator=operator, compared=compared, differing=differing, refused=refused, absent=absent
-    )
-
-
-def _compared(engine: str, model: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[int, int]:
-    """Codes compared, and those that differ."""
-    network = extract(model, inputs, engine=engine)
-    run = record_run(model, inputs, network)
-    ours = network.run(tuple(x.int_repr().numpy() if x.is_quantized else x.numpy() for x in inputs))
-    compared = differing = 0
-    for mine, theirs in zip(ours, run.outputs, strict=True):
-        assert theirs is not None
-        if mine.quantized.shape != theirs.elements.shape:
-            return theirs.elements.size, theirs.elements.size
-        compared += theirs.elements.size
-        differing += int(np.count_nonzero(mine.quantized != theirs.elements))
-    return compared, differing
+    return torch_rules.rules_of(engine)
