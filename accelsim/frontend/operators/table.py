@@ -71,7 +71,7 @@ _DYNAMIC = (
     "dynamic quantisation takes the activations' scale from each input at run time, so that it has no fixed integers; "
     "use static quantisation (prepare, calibrate, convert)"
 )
-UNCONVERTED = "the model was prepared but not converted; pass the result of torch.ao.quantization.convert"
+UNCONVERTED = "the model was prepared but not converted; pass the result of convert (of convert_fx, convert_pt2e)"
 
 for _name in ("linear", "linear_relu", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d"):
     REFUSED[f"quantized.{_name}_dynamic"] = _DYNAMIC

@@ -16,8 +16,9 @@ from accelsim.reading import shown
 from .container import Meta, Node, Of, Program, Stored, Word
 from .operators import check_arguments, find, of_sizes
 
-#: Bytes of working memory that one byte of an input justifies: as many tensors of its size as a deep network makes.
-_A_BYTE_OF_INPUT = 16
+#: Bytes of file for which one byte of an input that the user gives counts. With it a segmentation network of 512 x 512
+#: pixels (4 GB of float results for an input of 3 MB) passes; an eighth of it would refuse that.
+_A_BYTE_OF_INPUT = 128
 
 
 class StoredProgram(nn.Module):  # type: ignore[misc]  # torch is not looked into
@@ -81,7 +82,8 @@ class StoredProgram(nn.Module):  # type: ignore[misc]  # torch is not looked int
                     if allowed < 0:
                         raise ModelError(
                             f"{self._where(node)}: with it the results take more memory than a file of "
-                            f"{self.program.size:,} bytes justifies; give smaller inputs"
+                            f"{self.program.size:,} bytes justifies; give an example of your own (--input), whose "
+                            "size counts, or a smaller one"
                         )
         return tuple(values[name] for name in self.program.outputs)
 
