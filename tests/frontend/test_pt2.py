@@ -27,11 +27,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::U
 #: Several kinds of layers, residuals, tables, movements and pools.
 NAMES = (
     "depthwise",
-    "dropped out",
     "two layers",
     "pooled before it is quantised",
     "residual with relu",
-    "clamp on both sides",
     "concatenation",
     "a table",
     "movements",
@@ -117,7 +115,6 @@ def test_every_sub_command_takes_it_and_verify_finds_what_the_kernels_make(
     for words in (
         ["compile", EDGE, path, "--out", "p.bin"],
         ["certify", path],
-        ["explain", path, "--layers", "layer0"],
     ):
         assert call(*words).status == 0, words
     wrong = call("extract", path, "--engine", "fbgemm")
@@ -370,21 +367,24 @@ def test_archives_that_are_cut_or_of_another_kind_are_refused(tmp_path: Path) ->
         assert call("extract", path).status in (1, 2)
     for entry in ("models/model.json", "data/weights/weight_0", "data/weights/model_weights_config.json", "byteorder"):
         path = changed(saved(tmp_path), lambda parts, entry=entry: parts.pop(entry))
-        refused(path, "has no entry|not the archive that torch.export.save writes", AccelsimError)
+        refused(path, "has no entry|in an older form", AccelsimError)
     path.write_bytes(archive(entries(whole), kind=8))
     refused(path, "compressed")
+    changed(saved(tmp_path), lambda parts: parts.update({"data/weights/model.pt": b""}))
+    refused(path, "its weights are stored as one pickle", ModelError)
     path.write_bytes(archive({"serialized_exported_program.json": b"{}", "version": b"7"}))
-    refused(path, "since PyTorch 2.8", ModelError)
+    refused(path, "in an older form", ModelError)
     with_document(saved(tmp_path), lambda document: document["schema_version"].update({"major": 9}))
     refused(path, "schema 9 of torch.export; 8 is read", ModelError)
 
 
-def test_whatever_stands_in_its_json_is_read_or_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [40, pytest.param(600, marks=pytest.mark.full)])
+def test_whatever_stands_in_its_json_is_read_or_refused(count: int, tmp_path: Path) -> None:
     path = saved(tmp_path)
     whole = entries(path.read_bytes())
-    chance = random.Random(1)
+    chance = random.Random(count)
     values: list[Any] = [None, -1, 0, 2**70, 0.5, "x", "", [], {}, True, {"as_int": 3}, {"as_none": True}]
-    for _ in range(120):
+    for _ in range(count):
         name = chance.choice(["graph/models/model.json", "graph/data/weights/model_weights_config.json"])
         document = json.loads(whole[name])
         place: Any = document

@@ -187,8 +187,8 @@ class _Reader:
             name.startswith(_MODELS) for name in self._archive.names
         ):
             raise ModelError(
-                f"{self._path}: not the archive that torch.export.save writes since PyTorch 2.8 (models/*.json); load "
-                "it with the PyTorch that saved it, and save it with a newer one"
+                f"{self._path}: an archive of torch.export in an older form (without models/*.json); load it with the "
+                "PyTorch that saved it, and save it with a newer one"
             )
         found = [name for name in self._archive.names if name.startswith(_MODELS) and name.endswith(".json")]
         if len(found) != 1:
@@ -245,6 +245,11 @@ class _Reader:
         found: dict[tuple[str, str], Stored] = {}
         contents: dict[str, bytes] = {}
         for folder, kind in ((_WEIGHTS, "weights"), (_CONSTANTS, "constants")):
+            if f"{folder}{model}.pt" in self._archive.names:
+                raise ModelError(
+                    f"{self._path}: its {kind} are stored as one pickle ({folder}{model}.pt), as older PyTorch did; "
+                    "load it with the PyTorch that saved it, and save it with a newer one"
+                )
             for key, payload in self._json(f"{folder}{model}_{kind}_config.json")["config"].items():
                 meta = payload["tensor_meta"]
                 if payload["use_pickle"] or meta is None:
