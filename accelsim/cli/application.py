@@ -40,6 +40,7 @@ COMMANDS = {
     "certify": "Find fixed-point constants that equal the engine's roundings, or what they get wrong.",
     "compare": "Count by layer how many outputs other arithmetics change, by how much, and why.",
     "verify": "Compare every layer's outputs with PyTorch's, bit for bit.",
+    "selftest": "Compare every rule of every engine with this installation's own kernels.",
     "sweep": "Time models for combinations of configuration values.",
     "results": "List, choose and export the points that sweeps have kept, and merge stores.",
     "configs": "List the configurations that come along, or print one.",

@@ -7,12 +7,13 @@ import stat
 import zipfile
 
 from accelsim.container import kind_of
-from accelsim.frontend.archive import EXPORTED, STATE_DICT, archive_kind
+from accelsim.frontend.archive import STATE_DICT, archive_kind
 
 from .status import CallError
 
 NETWORK, PROGRAM, ONNX, TOPOLOGY = "accelsim-network", "accelsim-program", "onnx", "topology"
 _NUMPY_ARCHIVE, _NUMPY, _PICKLE, _OLD, _MOBILE = "npz", "npy", "pickle", "torch.save before 1.6", "mobile TorchScript"
+_EXECUTORCH, _TFLITE, _GGUF, _HDF5 = "ExecuTorch", "TensorFlow Lite", "GGUF", "HDF5"
 
 #: How files begin.
 _MAGIC = (
@@ -20,17 +21,24 @@ _MAGIC = (
     (0, b"\x80", _PICKLE),
     (0, b"\x93NUMPY", _NUMPY),
     (4, b"PTMF", _MOBILE),
+    (4, b"ET1", _EXECUTORCH),
+    (4, b"TFL3", _TFLITE),
+    (0, b"GGUF", _GGUF),
+    (0, b"\x89HDF\r\n\x1a\n", _HDF5),
 )
 #: What is said of a file that is no model.
 _WORDS = {
-    EXPORTED: "a program that torch.export saved, which PyTorch reads with pickle: such a file can execute anything; "
-    "give the graph as module:callable, one that returns (torch.export.load(...).module(), input)",
     STATE_DICT: "a state_dict, which has no graph; `accelsim extract` lists it; give the model as module:callable",
     _OLD: "saved by a PyTorch before 1.6, as a pickle that executes code; if you trust it, load it with PyTorch and "
     "save its state_dict anew",
     _PICKLE: "a pickle, which executes code when it is loaded; it is never read",
     _NUMPY: "an array of numpy; give it with --input",
     _NUMPY_ARCHIVE: "an archive of arrays of numpy (.npz), not a model",
+    _EXECUTORCH: "a program of ExecuTorch (.pte), whose layers are lowered already; save the quantised graph "
+    "before that with torch.export.save (.pt2)",
+    _TFLITE: "a model of TensorFlow Lite, which is not read; convert it to ONNX (tf2onnx)",
+    _GGUF: "weights in GGUF, without a graph; give the model as module:callable",
+    _HDF5: "an HDF5 file (Keras, perhaps), which is not read; convert the model to ONNX (tf2onnx)",
     _MOBILE: "TorchScript for mobile devices, which cannot be read; save the module with torch.jit.save",
 }
 

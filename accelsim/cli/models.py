@@ -10,14 +10,15 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from accelsim.arithmetic.engines import XNNPACK
 from accelsim.errors import AccelsimError, ModelError
 from accelsim.escaping import whole_characters
 from accelsim.frontend import packages
-from accelsim.frontend.archive import SCRIPT
+from accelsim.frontend.archive import EXPORTED, SCRIPT
 from accelsim.frontend.packages import pytorch
 from accelsim.network import Network
 from accelsim.network.topology import read_topology
@@ -28,8 +29,8 @@ from .status import CallError
 from .streams import give_stdout_away
 
 TAKEN = (
-    "module:callable (for example examples.digits:quantized), an ONNX file, a TorchScript file with --trust, a "
-    "topology (CSV), or a saved network"
+    "module:callable (for example examples.digits:quantized), an ONNX file, a .pt2 file (torch.export.save), a "
+    "TorchScript file with --trust, a topology (CSV), or a saved network"
 )
 
 
@@ -74,10 +75,17 @@ def open_model(
     `trust`: whether a file that executes code may be loaded. Raises CallError for an argument that names nothing, and
     the errors of `Network.load` and `extract`.
     """
+    with unswamped():
+        return _opened(argument, engine, lanes, x, trust)
+
+
+@contextlib.contextmanager
+def unswamped() -> Iterator[None]:
+    """Inside of a `with` PyTorch does not warn of its own old quantisation."""
     with warnings.catch_warnings():
         for said in _SWAMPING:
             warnings.filterwarnings("ignore", said)
-        return _opened(argument, engine, lanes, x, trust)
+        yield
 
 
 def _opened(argument: str, engine: str | None, lanes: str, x: Any, trust: bool) -> Source:
@@ -99,7 +107,9 @@ def _opened(argument: str, engine: str | None, lanes: str, x: Any, trust: bool) 
 
             return Source(extract(argument, x, engine=engine), x)
     with progress(f"load {argument}"):
-        if kind == SCRIPT:
+        if kind == EXPORTED:
+            model, example = _program(argument, x)
+        elif kind == SCRIPT:
             model, example = _script(argument, engine, x, trust), x
         elif is_there(argument):
             raise no_model(argument, kind, TAKEN)
@@ -109,9 +119,20 @@ def _opened(argument: str, engine: str | None, lanes: str, x: Any, trust: bool) 
         from accelsim.frontend import extract
 
         network = extract(model, example, engine=engine, lanes=lanes)
+    if kind == EXPORTED:
+        network = replace(network, name=Path(argument).stem)
     if network.engine == XNNPACK:  # of which PyTorch's own run is no witness
         return Source(network, example if x is None else x)
     return Source(network, example if x is None else x, model, example)
+
+
+def _program(argument: str, x: Any) -> tuple[Any, Any]:
+    """The program of a .pt2 file, and what to run it on: `x`, the file's own example, or numbers of its shapes."""
+    pytorch()
+    from accelsim.frontend.pt2 import open_pt2
+
+    model, example = open_pt2(argument, x)
+    return model, example if x is None else x
 
 
 def _script(argument: str, engine: str | None, x: Any, trust: bool) -> Any:

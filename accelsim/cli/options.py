@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from accelsim.arithmetic.engines import ENGINES, ONNXRUNTIME, XNNPACK, AtenKernels
+from accelsim.arithmetic.engines import ARITHMETICS, AtenKernels
 from accelsim.limits import DEFAULT, Limits
 
 from .arrays import read_array
@@ -36,8 +36,8 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="module:callable that returns (model, example_input), an ONNX file, a TorchScript file (with --trust), a "
-        "topology of shapes alone (CSV), or a saved network.",
+        help="module:callable that returns (model, example_input), an ONNX file, a .pt2 file (torch.export.save), a "
+        "TorchScript file (with --trust), a topology of shapes alone (CSV), or a saved network.",
         show_default=False,
     ),
 ]
@@ -52,11 +52,11 @@ Trust = Annotated[
 Engine = Annotated[
     str | None,
     typer.Option(
-        parser=one_of((*ENGINES, ONNXRUNTIME, XNNPACK)),
-        metavar="|".join((*ENGINES, ONNXRUNTIME, XNNPACK)),
+        parser=one_of(ARITHMETICS),
+        metavar="|".join(ARITHMETICS),
         help="Whose arithmetic is meant; PyTorch's quantised engine is set to it while the model is made. "
-        "By default that engine as the model's callable leaves it. ONNX files have onnxruntime's alone; torch.export "
-        "graphs with int8 activations have xnnpack's.",
+        "By default that engine as the model's callable leaves it. ONNX files have onnxruntime's alone, torch.export "
+        "graphs pt2e's or, with int8 activations, xnnpack's.",
         show_default=False,
     ),
 ]

@@ -59,6 +59,10 @@ def verify(
         verification = compare(source.network, result, source.model, source.x, units, limits=limits)
     changes = effect(source.network, source.x, accelerator, units, labels)
     notes = [*verification.notes, *uncertified(units, accelerator, model, engine, lanes, trust=trust)]
+    if verification.mismatches:
+        notes.append(
+            "`accelsim selftest` says which rules hold for the kernels of this installation on this processor."
+        )
     if as_json:
         more = {"notes": notes, "effect": None if changes is None else dataclasses.asdict(changes)}
         write_json(verification.to_dict() | more)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .host import host_kernels
     from .reference import record_eager_values, record_run, record_values
-    from .roads import extract
+    from .roads import extract, runnable
 
 _HOME = {
     "extract": "roads",
@@ -16,9 +16,10 @@ _HOME = {
     "record_eager_values": "reference",
     "record_run": "reference",
     "record_values": "reference",
+    "runnable": "roads",
 }
 
-__all__ = ["extract", "host_kernels", "record_eager_values", "record_run", "record_values"]
+__all__ = ["extract", "host_kernels", "record_eager_values", "record_run", "record_values", "runnable"]
 
 
 def __getattr__(name: str) -> Any:

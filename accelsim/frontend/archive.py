@@ -6,6 +6,7 @@ were made by something else, perhaps to exhaust a reader; they are refused befor
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 
@@ -33,29 +34,43 @@ def archive_kind(path: str | Path) -> str | None:
 
 
 class Archive:
-    """The entries of an archive that `torch.save` wrote, without their common folder. Raises FormatError."""
+    """The entries of an archive that PyTorch wrote, without their common folder. Raises FormatError.
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = path
+    `path`: how errors name it; `content`: an archive that is not a file of its own. `remedy`: what writes a new one.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        content: bytes | None = None,
+        remedy: str = "torch.save(model.state_dict(), path) writes a new one",
+    ) -> None:
+        self.path, self._remedy = path, remedy
         try:
-            self._zip = zipfile.ZipFile(path)
+            self._zip = zipfile.ZipFile(path if content is None else io.BytesIO(content))
         except _DAMAGE as error:
-            raise self._damaged(f"it is no zip archive ({error})") from None
+            raise self._damaged(f"it is none of the archives that PyTorch writes, or cut ({error})") from None
         self._entries: dict[str, zipfile.ZipInfo] = {}
         for entry in self._zip.infolist():
-            name = entry.filename.partition("/")[2]
+            name = entry.filename.partition("/")[2] or entry.filename
             if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-                raise self._damaged(f"its entry {name!r} is compressed or encrypted, which torch.save does not do")
+                raise self._damaged(f"its entry {name!r} is compressed or encrypted, which PyTorch does not do")
             if name in self._entries:
                 raise self._damaged(f"it has two entries {name!r}")
             self._entries[name] = entry
-        size, whole = sum(entry.file_size for entry in self._entries.values()), Path(path).stat().st_size
+        size = sum(entry.file_size for entry in self._entries.values())
+        whole = Path(path).stat().st_size if content is None else len(content)
         if size > whole:
             raise self._damaged(f"its entries are {size:,} bytes together, and the whole file {whole:,}")
 
     def _damaged(self, why: str) -> FormatError:
         # Names of entries, which zipfile's errors repeat, may have 65,535 characters.
-        return FormatError(f"{self.path}: {why[:300]}; torch.save(model.state_dict(), path) writes a new one")
+        return FormatError(f"{self.path}: {why[:300]}; {self._remedy}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the entries are called."""
+        return tuple(self._entries)
 
     def size(self, name: str) -> int | None:
         """Bytes of an entry, None where there is none."""

@@ -70,9 +70,10 @@ class FloatInput:
 
 @dataclass(frozen=True)
 class Foreign:
-    """A tensor that no integer node stands for, and why."""
+    """A tensor that no integer node stands for, and why. `early`: nothing from which it is computed was quantised."""
 
     reason: str
+    early: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +147,12 @@ class Builder:
                 "a tensor that depends on the model's inputs was made in a way that no integer node describes"
             )
         return found
+
+    def foreign(self, call: Call, why: str) -> Foreign:
+        """What the results of a call stand for that no integer node does."""
+        taken = [reference for tensor in call.tensors if (reference := self.reference(tensor)) is not None]
+        early = all(isinstance(one, FloatInput) or (isinstance(one, Foreign) and one.early) for one in taken)
+        return Foreign(f"{self.where(call)}: {call.operator} {why}", early)
 
     def assign(self, tensor: torch.Tensor, reference: Reference) -> None:
         """From here on `tensor` stands for `reference`."""
@@ -367,11 +374,12 @@ class Builder:
             reason = f"{self.where(reference.last)}: {reference.last.operator} computes in float"
             raise ModelError(f"{reason} after the last quantised operator; {AFTERWARDS}")
         if isinstance(reference, Foreign):
-            raise ModelError(f"{reference.reason}; {AFTERWARDS}")
+            raise ModelError(f"{reference.reason}; {NOTHING_QUANTISED if reference.early else AFTERWARDS}")
         if isinstance(reference, Unrounded):
             raise ModelError(
                 "an output of the model is the sum of a layer in float: torch.export graphs leave the last layer's so; "
-                "quantise it (torch.ops.quantized_decomposed.quantize_per_tensor) in a function around the model"
+                "quantise it (torch.ops.quantized_decomposed.quantize_per_tensor) in a function around the model, "
+                "before it is exported"
             )
         if isinstance(reference, FloatInput):
             raise ModelError("an output of the model is an input that was not quantised")
@@ -382,6 +390,10 @@ def _empty(where: str, call: Call) -> str:
     return f"{where}: the result of {call.operator} has no elements; leave out what computes with it"
 
 
+NOTHING_QUANTISED = (
+    "nothing before it is quantised: quantise the model (torchao's PT2E, or torch.ao.quantization: prepare, "
+    "calibrate, convert), or leave out what needs no quantised layer"
+)
 AFTERWARDS = "leave it out of the model and apply it to the outputs' dequantize(), or quantise its result"
 
 

@@ -14,7 +14,7 @@ from accelsim.network.checks import check
 from accelsim.network.rounding import check_roundings
 
 from . import exported, xnnpack
-from .builder import Builder, Codes, Foreign, Move, reshape
+from .builder import Builder, Codes, Move, reshape
 from .calls import DEQUANTIZE, Call, Escape, Recording
 from .calls import QUANTIZE as EXPORTED_QUANTIZE
 from .dependence import check_repeats, perturbed
@@ -29,6 +29,7 @@ from .operators import (
     REFUSED,
     SAME,
     TAKE_SEVERAL,
+    UNCONVERTED,
     is_elementwise,
     quantize,
 )
@@ -50,14 +51,19 @@ def extract(model: Any, example_input: Any, *, engine: str | None = None, lanes:
     (SECURITY.md). Raises ModelError naming the layer and operator that no integer
     node stands for, or whose rounding is not known.
     """
+    _check_lowered(model)
     given, engine = engine, check_engine(engine)
     example = tensors_of(example_input)
     recording, again = record_twice(model, example, perturbed(example), engine)
     if recording.is_exported != (engine in EXPORTED):
         if given is not None:
-            kind = "a torch.export graph, whose arithmetic" if recording.is_exported else "no torch.export graph, whose"
+            kind = (
+                "a torch.export graph, whose arithmetic is"
+                if recording.is_exported
+                else "no torch.export graph, as for"
+            )
             raise ModelError(
-                f"engine {given!r}: the model is {kind} is {' or '.join(map(repr, EXPORTED))}; name no engine"
+                f"engine {given!r}: the model is {kind} {' or '.join(map(repr, EXPORTED))}; name no engine"
             )
         engine = XNNPACK if recording.has_signed_activations else PT2E
     kernels = xnnpack.KERNELS if engine == XNNPACK else kernels_for(lanes, engine)
@@ -68,6 +74,16 @@ def extract(model: Any, example_input: Any, *, engine: str | None = None, lanes:
     check(network)  # what is not allowed in a file is not made, either
     check_roundings(network)
     return network
+
+
+def _check_lowered(model: Any) -> None:
+    """Raises ModelError for what `convert_to_reference_fx` made: layers in float between quantisations."""
+    for path, module in model.named_modules() if isinstance(model, torch.nn.Module) else ():
+        if type(module).__module__.startswith("torch.ao.nn.quantized.reference"):
+            raise ModelError(
+                f"layer {path!r}: a layer of a reference model, which computes in float and has no engine; convert the "
+                "prepared model by torch.ao.quantization.quantize_fx.convert_fx(prepared) instead"
+            )
 
 
 def build(model: Any, recording: Recording, engine: str, kernels: KernelSet) -> Builder:
@@ -84,6 +100,8 @@ def build(model: Any, recording: Recording, engine: str, kernels: KernelSet) -> 
 def _check_escape(escape: Escape | None, position: int) -> None:
     if escape is not None and escape.position == position:
         where = f"layer {escape.scope!r}" if escape.scope else "the model"
+        if "activation_post_process" in escape.scope:  # an observer
+            raise ModelError(f"{where}: {UNCONVERTED}")
         raise ModelError(
             f"{where}: {escape.what} turns elements that depend on the model's inputs into numbers or sizes, which "
             f"would be constants of the network; compute with tensors, and take checks and branches on data out of the "
@@ -142,7 +160,7 @@ def _visit(builder: Builder, call: Call) -> None:
             f"replace it, or dequantise before it and quantise after it"
         )
     else:
-        foreign = Foreign(f"{builder.where(call)}: {call.operator} computes in float, and not element by element")
+        foreign = builder.foreign(call, "computes in float, and not element by element")
         for result in call.results:
             builder.assign(result, foreign)
 

@@ -114,9 +114,8 @@ def float_operator(builder: Builder, call: Call) -> None:
         if reference is None:
             continue
         if not isinstance(reference, Real):
-            reason = reference.reason if isinstance(reference, Foreign) else ""
-            where = f"{builder.where(call)}: {call.operator} computes in float on an input that is not quantised yet"
-            return builder.assign(call.results[0], Foreign(reason or where))
+            foreign = builder.foreign(call, "computes in float on an input that is not quantised yet")
+            return builder.assign(call.results[0], reference if isinstance(reference, Foreign) else foreign)
         program, indices = joined(program, reference.program)
         places[id(tensor)] = indices[reference.index]
         names.add(reference.name)

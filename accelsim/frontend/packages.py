@@ -35,7 +35,7 @@ def pytorch() -> Any:
     if found is not None and (int(found[1]), int(found[2])) > TESTED:
         warnings.warn(
             f"PyTorch {torch.__version__} is newer than {TESTED[0]}.{TESTED[1]}, with which accelsim was compared; "
-            "`accelsim verify` compares your model with this one's kernels",
+            "`accelsim selftest` compares every rule with this one's kernels, and `accelsim verify` your model",
             stacklevel=2,
         )
     return torch

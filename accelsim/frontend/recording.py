@@ -15,11 +15,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from accelsim.arithmetic.engines import ENGINES, EXPORTED
+from accelsim.arithmetic.engines import ENGINES, EXPORTED, ONNXRUNTIME
 from accelsim.errors import ModelError
 
 from .calls import QUANTIZE, Call, Escape, Recording, codes_of, returned, tensors_in
 from .layouts import copy_of, storage_of
+from .pt2.module import StoredProgram
 from .versions import Versions, written_tensors
 
 #: Children of these kinds hold parameters or do nothing: a module with no others is where the work is done.
@@ -47,6 +48,9 @@ _ABOUT = frozenset(
         "sym_stride",
     )
 )
+
+#: Whose arithmetic is none of PyTorch's.
+_FILES_OF = {ONNXRUNTIME: "ONNX files"}
 
 #: PyTorch's engine and number of threads belong to the process: one thread at a time may choose them.
 ENGINE_LOCK = threading.RLock()
@@ -201,7 +205,11 @@ def _record(
 
 @contextlib.contextmanager
 def quantized_engine(engine: str) -> Iterator[None]:
-    """PyTorch's quantised engine inside of a `with`; torch.export graphs have none."""
+    """PyTorch's quantised engine inside of a `with`; torch.export graphs have none.
+
+    Raises ModelError as `check_engine` does.
+    """
+    check_engine(engine)
     before = torch.backends.quantized.engine
     torch.backends.quantized.engine = before if engine in EXPORTED else engine
     try:
@@ -216,7 +224,8 @@ def check_engine(engine: str | None) -> str:
     if chosen in EXPORTED:
         return chosen
     if chosen not in ENGINES:
-        raise ModelError(f"engine {chosen!r}: unknown; allowed are {', '.join((*ENGINES, *EXPORTED))}")
+        what = f"the arithmetic of {_FILES_OF[chosen]}, no engine of PyTorch's" if chosen in _FILES_OF else "unknown"
+        raise ModelError(f"engine {chosen!r}: {what}; allowed are {', '.join((*ENGINES, *EXPORTED))}")
     if chosen not in torch.backends.quantized.supported_engines:
         supported = ", ".join(torch.backends.quantized.supported_engines)
         raise ModelError(f"engine {chosen!r}: this PyTorch was built without it; it has {supported}")
@@ -284,7 +293,9 @@ def _leave(recorder: _Recorder) -> Any:
 def _input_names(model: Any, count: int) -> tuple[str, ...]:
     """The names of the parameters of `forward`, as far as they can be had."""
     names: list[str] = []
-    if isinstance(model, torch.jit.ScriptModule):
+    if isinstance(model, StoredProgram):
+        names = list(model.input_names)
+    elif isinstance(model, torch.jit.ScriptModule):
         names = [argument.name for argument in model.forward.schema.arguments[1:]]
     elif isinstance(model, torch.nn.Module):
         with contextlib.suppress(TypeError, ValueError):

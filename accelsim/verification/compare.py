@@ -36,13 +36,14 @@ def verify(
 ) -> Verification:
     """Extract, compile and simulate `model`, and compare inputs, layers and outputs with PyTorch's own run on `x`.
 
+    `model`: as `extract` takes it, what PyTorch can run: no ONNX file and no topology.
     `x`: the model's input (a tuple for several), first axis the images. With `batch`, the network is recorded for that
     many images at a time and PyTorch runs so too, since which of PyTorch's lanes rounds an element depends on the
     batch; by default all of `x` is one batch. `effort`: the compiler's. `program` takes the place of the compiled one,
     to test the test. Raises the errors of `extract`, `compile` and `simulate`, and InputError for a `batch` that is no
     positive integer.
     """
-    from accelsim.frontend import extract
+    from accelsim.frontend import extract, runnable
 
     inputs = x if isinstance(x, tuple) else (x,)
     if batch is not None and (not isinstance(batch, int) or batch < 1):
@@ -50,6 +51,7 @@ def verify(
             f"batch={batch!r}: a batch is a number of images, 1 or more; leave it out for all of x at once"
         )
     example = tuple(part[:batch] for part in inputs) if batch is not None else inputs
+    model = runnable(model, example)
     network = extract(model, example if isinstance(x, tuple) else example[0], engine=engine, lanes=lanes)
     check_witness(network)
     units = None

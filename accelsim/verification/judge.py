@@ -11,13 +11,14 @@ inputs, and a difference is explained in these cases only:
 * the engine's does and the machine's does not, in a channel that has no certificate (the machine's arithmetic has
   changed it);
 * the rule of the lanes of this host does (the network stands for another kernel set);
-* the sum with the int16 saturation of this host's matrix kernels does, pair of products by pair;
+* the sum with the int16 saturation of this host's matrix kernels does, pair of products by pair, also where the sums
+  are those of a layer before this one of which PyTorch makes no tensor;
 * a torch.export graph's average, which it sums in float, lies halfway between two codes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +50,8 @@ class Judge:
     ) -> None:
         self._network, self._host, self._reference = network, host, reference
         self._units, self._arithmetic = units, arithmetic
+        self._nodes = {node.name: node for node in network.nodes}
+        self._unseen: set[str] = set()
         self._torch = {name: run.values.get(name, reference[name]) for name in network.inputs}
         for node in host.nodes:
             # Where PyTorch makes no tensor of its own the value follows from those before.
@@ -69,6 +72,7 @@ class Judge:
     def unseen(self, node: Node) -> None:
         """A layer that is not compared, because the machine or PyTorch makes no tensor of it."""
         name = node.name
+        self._unseen.add(name)
         self._machine[name] = self._of_machine(node, self._machine)
         alike = all(self._inherits(source) for source in node.inputs)
         self._explained[name] = self._torch[name] if alike else self._host.apply(name, self._explained)
@@ -142,31 +146,43 @@ class Judge:
         if altered.any():
             causes.append(f"{np.count_nonzero(altered):,} changed by the machine's {self._arithmetic}")
         open_ &= ~altered
-        if self._host is not self._network:
-            of_lanes = open_ & (self._host.apply(name, self._torch) == expected)
-            if of_lanes.any():
-                kernels = self._host.kernels.aten
-                causes.append(f"{np.count_nonzero(of_lanes):,} rounded otherwise in PyTorch's {kernels} lanes")
-            open_ &= ~of_lanes
-        if isinstance(node, Convolution | Linear) and open_.any():
-            saturated, pairs = self._saturated(node, open_)
-            if pairs:
-                causes.append(
-                    f"{np.count_nonzero(saturated):,} by the int16 saturation of {pairs:,} pairs of products in "
-                    f"{owner_of(self._network, node)}'s kernels on this host"
-                )
-            open_ &= ~saturated
-        if isinstance(node, AveragePool) and self._network.engine == PT2E and open_.any():
-            halves = open_ & self._halfway(node)
-            if halves.any():
-                causes.append(f"{np.count_nonzero(halves):,} halfway between two codes, where the graph sums in float")
-            open_ &= ~halves
+        for part, cause in self._by_host(node, open_):
+            causes.append(f"{np.count_nonzero(part):,} {cause}")
+            open_ &= ~part
         if open_.any():
             causes.append(f"{np.count_nonzero(open_):,} where PyTorch's kernel differs from the exact arithmetic")
         unexplained |= open_
         self._explained[name] = np.where(unexplained, machine, expected)
         explained = count - int(np.count_nonzero(unexplained))
         return LayerVerification(name, machine.size, count, bits, explained, "; ".join(causes), *changed)
+
+    def _by_host(self, node: Node, open_: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
+        """Which outputs PyTorch's kernels make otherwise on this host, and how; `open_` shrinks between two answers."""
+        name = node.name
+        if self._host is not self._network:
+            of_lanes = open_ & (self._host.apply(name, self._torch) == self._torch[name])
+            if of_lanes.any():
+                yield of_lanes, f"rounded otherwise in PyTorch's {self._host.kernels.aten} lanes"
+        if isinstance(node, Convolution | Linear) and open_.any():
+            explained, pairs = self._saturated(node, open_)
+            if pairs:
+                owner = owner_of(self._network, node)
+                yield (
+                    explained,
+                    f"by the int16 saturation of {pairs:,} pairs of products in {owner}'s kernels on this host",
+                )
+        if open_.any():
+            explained, pairs, before = self._saturated_before(node, open_)
+            if explained.any():
+                yield (
+                    explained,
+                    f"by the int16 saturation of {pairs:,} pairs of products in {before!r}, of which PyTorch makes no "
+                    "tensor, on this host",
+                )
+        if isinstance(node, AveragePool) and self._network.engine == PT2E and open_.any():
+            halves = open_ & self._halfway(node)
+            if halves.any():
+                yield halves, "halfway between two codes, where the graph sums in float"
 
     def _of_machine(self, node: Node, values: dict[str, np.ndarray]) -> np.ndarray:
         """What the machine's arithmetic makes of a layer's inputs."""
@@ -192,17 +208,45 @@ class Judge:
         mirrored = ~self._network.apply(node.name, {name: ~self._torch[name]})
         return mirrored != self._network.apply(node.name, self._torch)
 
+    def _saturated_before(self, node: Node, where: np.ndarray) -> tuple[np.ndarray, int, str]:
+        """As `_saturated`, of a matrix layer before `node` that is not compared itself; and the layer's name.
+
+        So it is with a torch.export graph's sums that are moved (pooled, reshaped) before they are quantised: all that
+        lies between is computed again from the saturated sums.
+        """
+        path = [node]
+        while len(path[-1].inputs) == 1 and path[-1].inputs[0] in self._unseen:
+            path.append(self._nodes[path[-1].inputs[0]])
+        *between, source = path
+        explained, pairs = np.zeros_like(where), 0
+        if not between or not isinstance(source, Convolution | Linear) or not self._saturates(source):
+            return explained, pairs, source.name
+        shape = self._torch[source.name].shape
+        places = tuple(axis.reshape(-1) for axis in np.indices(shape))
+        for code, count in saturated(self._network, source, self._torch[source.inputs[0]], places):
+            values = {**self._torch, source.name: code.reshape(shape)}
+            for step in reversed(between):
+                values[step.name] = self._network.apply(step.name, values)
+            right = where & (values[node.name] == self._torch[node.name])
+            if np.count_nonzero(right) > np.count_nonzero(explained):
+                explained, pairs = right, int(count.sum())
+        return explained, pairs, source.name
+
+    def _saturates(self, node: Convolution | Linear) -> bool:
+        """Whether pairs of products may saturate in this host's kernels for a layer."""
+        from accelsim.frontend import host_kernels
+
+        owner = owner_of(self._network, node)
+        depthwise = isinstance(node, Convolution) and node.groups == rounding.output_channels(node) > 1
+        return may_saturate(owner, host_kernels(owner).matrix, depthwise=depthwise)
+
     def _saturated(self, node: Convolution | Linear, where: np.ndarray) -> tuple[np.ndarray, int]:
         """Which of the outputs `where` are PyTorch's codes once pairs of products saturate, and how many pairs do.
 
         One order of pairing must explain them; the one that explains most counts.
         """
-        from accelsim.frontend import host_kernels
-
         explained, pairs = np.zeros_like(where), 0
-        owner = owner_of(self._network, node)
-        depthwise = isinstance(node, Convolution) and node.groups == rounding.output_channels(node) > 1
-        if not may_saturate(owner, host_kernels(owner).matrix, depthwise=depthwise):
+        if not self._saturates(node):
             return explained, pairs
         places = np.nonzero(where)
         expected = self._torch[node.name][places]

@@ -113,6 +113,18 @@ def test_a_torchscript_file_is_loaded_under_its_engine(tmp_path: Path, monkeypat
         assert torch.backends.quantized.engine == "x86"
 
 
+def test_an_engine_that_a_model_cannot_have_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.jit.trace(nn.ReLU(), torch.zeros(1, 3)).save("t.pt")
+    np.save("x.npy", np.zeros((1, 3), np.float32))
+    for model in (["t.pt", "--trust", "--input", "x.npy"], ["examples.digits:quantized"]):
+        called = call("extract", *model, "--engine", "onnxruntime")
+        assert (called.status, called.out) == (1, "")
+        assert called.err.startswith(
+            "error: engine 'onnxruntime': the arithmetic of ONNX files, no engine of PyTorch's"
+        )
+
+
 def files(folder: Path) -> dict[str, str]:
     """Files that are no model, and what is said of each."""
     torch.save({"a": torch.zeros(2)}, folder / "state")
@@ -122,11 +134,15 @@ def files(folder: Path) -> dict[str, str]:
     safetensors.numpy.save_file({"a": np.zeros(3)}, folder / "deep", {"accelsim": "[" * 100_000})
     (folder / "pickle").write_bytes(b"\x80\x04\x95")
     (folder / "mobile").write_bytes(b"\x20\0\0\0PTMF")
+    (folder / "net.pte").write_bytes(b"\x28\0\0\0ET12" + bytes(40))
+    (folder / "net.tflite").write_bytes(b"\x20\0\0\0TFL3" + bytes(40))
+    (folder / "net.gguf").write_bytes(b"GGUF\3" + bytes(40))
+    (folder / "net.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(40))
     (folder / "empty").touch()
     (folder / "text").write_text("model")
     (folder / "folder").mkdir()
     os.mkfifo(folder / "pipe")
-    torch.export.save(torch.export.export(nn.ReLU(), (torch.zeros(1),)), folder / "graph.pt2")
+
     return {
         "state": "a state_dict, which has no graph",
         "old": "before 1.6",
@@ -135,12 +151,15 @@ def files(folder: Path) -> dict[str, str]:
         "deep": "no known kind",
         "pickle": "a pickle, which executes code",
         "mobile": "mobile devices",
+        "net.pte": "a program of ExecuTorch",
+        "net.tflite": "TensorFlow Lite, which is not read; convert it to ONNX",
+        "net.gguf": "GGUF, without a graph",
+        "net.h5": "an HDF5 file",
         "empty": "an empty file; give module:callable",
         "text": "no known kind; give module:callable",
         "folder": "a directory, not a file",
         "pipe": "a pipe or a device",
         "/dev/zero": "a pipe or a device",
-        "graph.pt2": "module:callable",
         "x" * 5000: "File name too long",
     }
 

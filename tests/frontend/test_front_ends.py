@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,110 @@ def _wide(x: torch.Tensor) -> torch.Tensor:
 def test_what_has_no_integers_is_refused_with_a_reason(make: Any, says: str) -> None:
     with pytest.raises(ModelError, match=says):
         accelsim.extract(make(), torch.ones(2, 4), engine="fbgemm")
+
+
+class Parts(nn.Module):
+    """Quantised layers with one in float before, between or after them."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__()
+        self.place, self.single = place, nn.Linear(4, 4)
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.quantize, self.again = quantization.QuantStub(), quantization.QuantStub()
+        self.dequantize, self.end = quantization.DeQuantStub(), quantization.DeQuantStub()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(self.quantize(self.single(x) if self.place == "before" else x))
+        if self.place == "between":
+            x = self.again(self.single(self.dequantize(x)))
+        x = self.end(self.second(x))
+        return self.single(x) if self.place == "after" else x
+
+
+def _parts(place: str) -> nn.Module:
+    model = Parts(place).eval()
+    model.qconfig, model.single.qconfig = quantization.get_default_qconfig("fbgemm"), None
+    with engine_set("fbgemm"):
+        prepared = quantization.prepare(model)
+        prepared(torch.ones(2, 4))
+        return quantization.convert(prepared)
+
+
+def _observed(*, reference: bool = False) -> nn.Module:
+    model = quantize_fx.prepare_fx(
+        nn.Sequential(nn.Linear(4, 4)).eval(), quantization.get_default_qconfig_mapping("fbgemm"), (torch.ones(2, 4),)
+    )
+    model(torch.ones(2, 4))
+    return quantize_fx.convert_to_reference_fx(model) if reference else model
+
+
+def _cell(kind: type[nn.Module]) -> Any:
+    cell = quantization.quantize_dynamic(nn.Sequential(kind(4, 4)), {kind}, dtype=torch.qint8)[0]
+
+    class Body(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = cell
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            result = self.cell(x)
+            return result[0] if isinstance(result, tuple) else result
+
+    return Body()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("make", "says", "not_said"),
+    [
+        (lambda: _parts("before"), "'single'.*float.*; .*or apply it before the network: leave it out", "keep it"),
+        (lambda: _parts("between"), "'single'.*float.*; give it a qconfig.*, or make two models", "before the network"),
+        (lambda: _parts("after"), r"'single'.*leave it out of the model and apply it to the outputs' deq", "qconfig"),
+        (lambda: Float(nn.Linear(4, 4)), "'body'.*; nothing before it is quantised: quantise the model", "dequantize"),
+        (lambda: _observed(), "prepared but not converted; pass the result of", "compute with tensors"),
+        (lambda: _observed(reference=True), r"'0'.*reference model.*convert_fx\(prepared\)", "qconfig"),
+        (lambda: _cell(nn.LSTMCell), "'cell'.*lstm_cell_dynamic: dynamic quantisation takes", "computes in float"),
+        (lambda: _cell(nn.GRUCell), "'cell'.*gru_cell_dynamic: dynamic quantisation takes", "computes in float"),
+        (lambda: _cell(nn.RNNCell), "'cell'.*rnn_tanh_cell_dynamic: dynamic quantisation takes", "computes in float"),
+    ],
+    ids=["before", "between", "after", "float", "observers", "reference", "lstm cell", "gru cell", "rnn cell"],
+)
+def test_a_remedy_is_one_that_is_possible_there(make: Any, says: str, not_said: str) -> None:
+    with pytest.raises(ModelError, match=says) as error, engine_set("fbgemm"):
+        accelsim.extract(make(), torch.ones(2, 4), engine="fbgemm")
+    assert not_said not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_frozen_modules_are_extracted_and_verified_and_whose_weights_they_hold_is_said() -> None:
+    model = nn.Sequential(quantization.QuantStub(), nn.Conv2d(2, 4, 3), nn.ReLU(), quantization.DeQuantStub()).eval()
+    x = torch.randn(2, 2, 6, 5, generator=torch.Generator().manual_seed(3))
+    model.qconfig = quantization.get_default_qconfig("qnnpack")
+    with engine_set("qnnpack"):
+        prepared = quantization.prepare(model)
+        prepared(x)
+        eager = quantization.convert(prepared)
+        traced = torch.jit.trace(eager, x)
+        frozen = torch.jit.freeze(traced)
+        expected = eager[2](eager[1](eager[0](x))).int_repr().numpy()
+    with engine_set("fbgemm"):  # whatever it is afterwards
+        for one in (traced, frozen):
+            assert np.array_equal(accelsim.extract(one, x, engine="qnnpack").run(x)[0].quantized, expected)
+            verification = accelsim.verify(one, x, TEACHING, engine="qnnpack")
+            assert (verification.engine, verification.mismatches) == ("qnnpack", 0)
+            with pytest.raises(ModelError, match=r"for qnnpack's kernels.*fbgemm's.*extract with engine='qnnpack'"):
+                accelsim.extract(one, x)
+            stored = io.BytesIO()
+            torch.jit.save(one, stored)
+            stored.seek(0)
+            reloaded = torch.jit.load(stored)
+            with pytest.raises(ModelError, match=r"loaded or frozen: do that again after `.*engine = 'qnnpack'`"):
+                accelsim.extract(reloaded, x, engine="qnnpack")
+
+
+def test_engines_that_are_none_of_pytorchs_are_refused_by_name() -> None:
+    with pytest.raises(ModelError, match="'onnxruntime': the arithmetic of ONNX files"):
+        accelsim.extract(_twice, torch.ones(2, 4), engine="onnxruntime")
 
 
 def test_unknown_engines_and_lanes_and_inputs_that_are_no_tensors_are_refused() -> None:

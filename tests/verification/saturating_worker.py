@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "frontend"))
 
@@ -75,6 +76,8 @@ _EXPORTED: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "depthwise": ((8, 1, 5, 5), {"padding": 2, "groups": 8}),
     "1x1": ((9, 15, 1, 1), {}),
     "linear": ((11, 41), {}),
+    # Its sums are pooled before they are quantised: of the layer itself PyTorch makes no codes.
+    "pooled": ((12, 8, 3, 3), {"padding": 1}),
 }
 
 
@@ -85,7 +88,8 @@ def _exported(name: str) -> tuple[Any, torch.Tensor]:
     grid = (0.25, 77)
     given = (30, 41) if len(shape) == 2 else (2, shape[1] * options.get("groups", 1), 7, 7)
     x = exported_graphs.dequantize(torch.from_numpy(codes(1, given)), grid)
-    return lambda x: exported_graphs.rounded(layer(exported_graphs.rounded(x, grid)), (4.0, 9)), x
+    after = (lambda sums: F.max_pool2d(sums, 2).flatten(1)) if name == "pooled" else lambda sums: sums
+    return lambda x: exported_graphs.rounded(after(layer(exported_graphs.rounded(x, grid))), (4.0, 9)), x
 
 
 def _answer(network: Network, model: Any, x: torch.Tensor) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import elementwise, matrix, movement, normalization, pooling, repetition, resize
 from .elementwise import QUANTIZE, quantize
-from .table import MOVEMENTS, ON_DEQUANTIZED, OPERATORS, REFUSED, SAME, TAKE_SEVERAL, is_elementwise
+from .table import MOVEMENTS, ON_DEQUANTIZED, OPERATORS, REFUSED, SAME, TAKE_SEVERAL, UNCONVERTED, is_elementwise
 
 __all__ = [
     "MOVEMENTS",
@@ -14,6 +14,7 @@ __all__ = [
     "REFUSED",
     "SAME",
     "TAKE_SEVERAL",
+    "UNCONVERTED",
     "elementwise",
     "is_elementwise",
     "matrix",

@@ -112,8 +112,12 @@ def quantize(builder: Builder, call: Call) -> None:
         look_up(builder, call, reference.name, program, given, operator="-".join(names) or "requantize", named=named)
     elif isinstance(reference, Foreign):
         raise ModelError(
-            f"{reference.reason}; give it a qconfig so that it is quantised, or keep it before the first quantised "
-            f"layer"
+            f"{reference.reason}; give it a qconfig so that it is quantised, or "
+            + (
+                "apply it before the network: leave it out of the model, whose input is then its result"
+                if reference.early
+                else "make two models of it, one for the layers before it and one for those after it"
+            )
         )
 
 

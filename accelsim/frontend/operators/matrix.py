@@ -155,6 +155,7 @@ def _check_owner(builder: Builder, call: Call, parameters: Weights, **shape: Any
     if owner != expected:
         raise ModelError(
             f"{builder.where(call)}: its weights were packed for {owner}'s kernels, but the engine {builder.engine} "
-            f"takes {expected}'s; set torch.backends.quantized.engine before the model is converted or loaded, or "
-            f"extract with the engine it was converted for"
+            f"takes {expected}'s. PyTorch packs them when a model is converted, loaded or frozen: do that again after "
+            f"`torch.backends.quantized.engine = {builder.engine!r}` (on the command line: --engine {builder.engine}). "
+            f"If {owner}'s arithmetic is meant, extract with engine={owner!r}"
         )

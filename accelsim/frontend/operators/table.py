@@ -71,24 +71,29 @@ _DYNAMIC = (
     "dynamic quantisation takes the activations' scale from each input at run time, so that it has no fixed integers; "
     "use static quantisation (prepare, calibrate, convert)"
 )
-_UNCONVERTED = "the model was prepared but not converted; pass the result of torch.ao.quantization.convert"
+UNCONVERTED = "the model was prepared but not converted; pass the result of convert (of convert_fx, convert_pt2e)"
 
 for _name in ("linear", "linear_relu", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d"):
     REFUSED[f"quantized.{_name}_dynamic"] = _DYNAMIC
+for _name in ("lstm_cell", "gru_cell", "rnn_relu_cell", "rnn_tanh_cell"):
+    REFUSED[f"quantized.quantized_{_name}_dynamic"] = _DYNAMIC
+    REFUSED[f"aten.quantized_{_name}"] = _DYNAMIC
+REFUSED["aten._int_mm"] = _DYNAMIC  # torchao's int8 activations
 for _name in (
     "linear_dynamic_fp16",
     "linear_relu_dynamic_fp16",
     "conv_transpose3d_dynamic",
     "make_quantized_cell_params",
+    "make_quantized_cell_params_dynamic",
 ):
     REFUSED[f"quantized.{_name}"] = _DYNAMIC
-for _name in ("quantize_per_tensor_dynamic", "quantized_lstm", "quantized_gru", "quantized_lstm_cell"):
+for _name in ("quantize_per_tensor_dynamic", "quantized_lstm", "quantized_gru"):
     REFUSED[f"aten.{_name}"] = _DYNAMIC
 for _name in ("choose_qparams", "choose_qparams_symmetric", "_choose_qparams_per_token_asymmetric_impl"):
     REFUSED[f"quantized_decomposed.{_name}"] = _DYNAMIC
 for _name in ("fake_quantize_per_tensor_affine", "fake_quantize_per_channel_affine"):
-    REFUSED[f"aten.{_name}"] = _UNCONVERTED
-REFUSED["aten._fused_moving_avg_obs_fq_helper"] = _UNCONVERTED
+    REFUSED[f"aten.{_name}"] = UNCONVERTED
+REFUSED["aten._fused_moving_avg_obs_fq_helper"] = UNCONVERTED
 
 
 def operator(*names: str) -> Callable[[Handler], Handler]:
