@@ -33,12 +33,12 @@ PATIENCE, MEMORY = 2, 8 * 2**30
 
 #: Modules whose rules stand here, and the test files that are to notice: of this folder, or named from `tests`.
 TESTS = {
-    "affine": ("affine", "elementwise", "golden/test_onnxruntime"),
+    "affine": ("affine", "elementwise", "xnnpack", "golden/test_onnxruntime"),
     "alternatives": ("gemmlowp", "alternatives"),
     "binary32": ("binary32", "affine", "elementwise", "matrix"),
     "certificate": ("certificate",),
     "deviation": ("deviation",),
-    "elementwise": ("elementwise", "products", "limits"),
+    "elementwise": ("elementwise", "products", "limits", "xnnpack"),
     "engines": ("limits",),
     "fixed_point": ("multipliers", "certificate"),
     "float_sum": ("float_sum",),
@@ -61,6 +61,7 @@ TESTS = {
     "softmax": ("products",),
     "thresholds": ("thresholds",),
     "words": ("words",),
+    "xnnpack": ("xnnpack", "golden/test_xnnpack"),
 }
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
