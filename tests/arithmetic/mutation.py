@@ -110,7 +110,7 @@ EQUIVALENT: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
         ("256, dtype", ("256 -> 257",), "no code asks for the value after the last"),
         ("codes.dtype == np.int8 else codes", ("Eq -> NotEq",), "a negative index counts from the end, as a byte does"),
         ("total >= 0", ("GtE -> Gt",), "0 is rounded to 0 from either side"),
-        ("0, (total + half)", ("0 -> 1", "0 -> -1"), "0 and -1 are far from a half"),
+        ("0, rounded", ("0 -> 1", "0 -> -1"), "0 and -1 are far from a half"),
     ),
     "float_sum": (("done + step <= count", ("LtE -> Lt",), "a whole block at the end is the first addend either way"),),
     "interpolation": (("0)\n", ("0 -> 1", "0 -> -1"), "the only place is 0, whatever the step"),),
