@@ -7,9 +7,11 @@ what is fused, ExecuTorch's partitioner decides (`backends/xnnpack/partition`, `
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from accelsim.arithmetic import xnnpack as rules
 from accelsim.arithmetic.affine import Affine
@@ -95,6 +97,7 @@ def _quantize(builder: Builder, call: Call) -> None:
 def _table(builder: Builder, function: Function, affine: Affine) -> np.ndarray:
     source = builder.value(function.source).affine
     if function.clamp is not None:
+        _check_used_once(builder, function.last, function.last.results)
         return rules.clamp_table(*function.clamp, source, affine)
     if not function.error:
         return rules.table(function.values, affine)
@@ -142,12 +145,16 @@ def _look_up(
         finish(builder, call, reference, make, name, shape)
 
 
-def _round(builder: Builder, call: Call, pending: Pending, affine: Affine) -> None:
-    if not all(builder.flow.uses(tensor) == 1 for tensor in (*pending.floats, call.tensors[0])):
+def _check_used_once(builder: Builder, call: Call, floats: Sequence[torch.Tensor], operator: str = "") -> None:
+    if not all(builder.flow.uses(tensor) == 1 for tensor in floats):
         raise ModelError(
-            f"{builder.where(call)}: {pending.operator} has a result in float that is used more than once, so that "
-            "XNNPACK does not compute it in 8 bits; quantise it once, and use the quantised tensor"
+            f"{builder.where(call)}: {operator or call.operator} has a result in float that is used more than once, so "
+            "that XNNPACK may not compute it in 8 bits; quantise it once, and use the quantised tensor"
         )
+
+
+def _round(builder: Builder, call: Call, pending: Pending, affine: Affine) -> None:
+    _check_used_once(builder, call, (*pending.floats, call.tensors[0]), pending.operator)
     shape = tuple(pending.floats[-1].shape)
     flat = pending.operator in LAYERS and all(keeps_rows(made_by, shape) for made_by, _ in pending.moves)
     if pending.moves and not flat:

@@ -33,12 +33,12 @@ PATIENCE, MEMORY = 2, 8 * 2**30
 
 #: Modules whose rules stand here, and the test files that are to notice: of this folder, or named from `tests`.
 TESTS = {
-    "affine": ("affine", "elementwise", "golden/test_onnxruntime"),
+    "affine": ("affine", "elementwise", "xnnpack", "golden/test_onnxruntime"),
     "alternatives": ("gemmlowp", "alternatives"),
     "binary32": ("binary32", "affine", "elementwise", "matrix"),
     "certificate": ("certificate",),
     "deviation": ("deviation",),
-    "elementwise": ("elementwise", "products", "limits"),
+    "elementwise": ("elementwise", "products", "limits", "xnnpack"),
     "engines": ("limits",),
     "fixed_point": ("multipliers", "certificate"),
     "float_sum": ("float_sum",),
@@ -61,6 +61,7 @@ TESTS = {
     "softmax": ("products",),
     "thresholds": ("thresholds",),
     "words": ("words",),
+    "xnnpack": ("xnnpack", "golden/test_xnnpack"),
 }
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -109,7 +110,7 @@ EQUIVALENT: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
         ("256, dtype", ("256 -> 257",), "no code asks for the value after the last"),
         ("codes.dtype == np.int8 else codes", ("Eq -> NotEq",), "a negative index counts from the end, as a byte does"),
         ("total >= 0", ("GtE -> Gt",), "0 is rounded to 0 from either side"),
-        ("0, (total + half)", ("0 -> 1", "0 -> -1"), "0 and -1 are far from a half"),
+        ("0, rounded", ("0 -> 1", "0 -> -1"), "0 and -1 are far from a half"),
     ),
     "float_sum": (("done + step <= count", ("LtE -> Lt",), "a whole block at the end is the first addend either way"),),
     "interpolation": (("0)\n", ("0 -> 1", "0 -> -1"), "the only place is 0, whatever the step"),),

@@ -59,6 +59,7 @@ def extract(module: torch.nn.Module, **arguments: str) -> accelsim.Network:
         (lambda x: torch.cat([x, rounded(x, B)], 1), "cat of tensors of 2 affine maps.*share one observer"),
         (lambda x: (x + x).flatten(1), "a movement stands between aten.add.* quantise first"),
         (lambda x: (lambda y: rounded(torch.relu(y), A) + rounded(y, A))(x + x), "used more than once"),
+        (lambda x: (lambda y: rounded(y, A) + rounded(y, B))(torch.relu(x)), "relu.*used more than once"),
         (lambda x: dequantize(quantize(x, A).to(torch.int8), A) + torch.ones(IMAGE), "add.*two quantised values"),
     ],
 )
