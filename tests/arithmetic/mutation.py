@@ -79,6 +79,7 @@ _START = "where the search looks next, not what it ends at"
 
 #: Changes that compute the same, by module: the source from the changed place on, the changes, and why.
 EQUIVALENT: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
+    "xnnpack": (("x < 0, x * np", ("Lt -> LtE",), "0 times a slope is 0"),),
     "onnxruntime": (
         ("steps <= _INT32", ("LtE -> Lt",), "binary32 has no 2**31 - 1"),
         ("0)), Operand", ("0 -> 1", "0 -> -1"), "a fused sum has one offset, the second operand's"),

@@ -88,8 +88,9 @@ def test_a_sum_rounds_halves_up_on_factors_of_twenty_places(subtract: bool) -> N
     shift = 21  # the larger ratio is 0.89: 20 + 1 places
     first, second = (round(side * 2**shift) for side in sides)
     second = -second if subtract else second
-    codes = np.arange(-128, 128)
-    got = rules.add_rule(a, b, out, False, subtract=subtract).apply(codes[:, None], codes[None])
+    codes, rule = np.arange(-128, 128), rules.add_rule(a, b, out, False, subtract=subtract)
+    assert (rule.multiplier_a, rule.multiplier_b, rule.shift) == (first, second, shift)
+    got = rule.apply(codes[:, None], codes[None])
     for qa in range(-128, 128, 5):
         for qb in range(-128, 128, 3):
             total = Fraction(first * (qa + 3) + second * (qb - 11), 2**shift)
@@ -115,6 +116,27 @@ def test_ratios_that_were_not_measured_are_refused() -> None:
     for factor in (2.0**-17, 2.0**8):
         with pytest.raises(ModelError, match="only from 2"):
             rules.multiply_rule(grid(factor), grid(1.0), grid(1.0))
+
+
+def test_ratios_at_the_ends_of_what_was_measured_are_taken() -> None:
+    assert rules.add_rule(grid(2.0**-10), grid(255.0), grid(1.0), False).shift == 13
+    for factor in (2.0**-16, 255.0):
+        multiplier = rules.multiply_rule(grid(factor), grid(1.0), grid(1.0)).requantization.multiplier
+        assert multiplier is not None
+        assert multiplier.tolist() == [factor]
+    scale = rules.mean_rule(grid(2.0**-126), grid(1.0), 1, 1, None).scale_1
+    assert scale is not None
+    assert scale.tolist() == [2.0**-126]
+
+
+@pytest.mark.parametrize(("units", "near"), [(-5.0, False), (-3.0, True), (0.0, True), (3.0, True), (5.0, False)])
+def test_a_value_is_near_the_middle_within_four_units_in_the_last_place(units: float, near: bool) -> None:
+    values = np.full(256, 1.0)
+    values[7] = 1.5 * (1 + units * 2.0**-23)
+    table, codes = rules.table_within(values, rules.POLYNOMIAL, grid(1.0), grid(1.0))
+    assert table.shape == (1, 256)
+    assert len(rules.every_code(grid(1.0))) == 256
+    assert codes == ([7] if near else [])
 
 
 def test_a_mean_has_a_zero_point_that_is_no_integer() -> None:
