@@ -79,7 +79,15 @@ _START = "where the search looks next, not what it ends at"
 
 #: Changes that compute the same, by module: the source from the changed place on, the changes, and why.
 EQUIVALENT: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
-    "xnnpack": (("x < 0, x * np", ("Lt -> LtE",), "0 times a slope is 0"),),
+    "xnnpack": (
+        ("x < 0, x * np", ("Lt -> LtE",), "0 times a slope is 0"),
+        ("steps >= _INT32", ("GtE -> Gt",), "what is too small becomes the least int32"),
+        ("steps <= _INT32", ("LtE -> Lt",), "binary32 has no 2**31 - 1"),
+        ("0] for sign", ("0 -> -1",), "a table has one row"),
+        ("0] <", ("0 -> -1",), "there is one multiplier"),
+        ("0]:g} is", ("0 -> -1",), "there is one multiplier"),
+        ("0]:g}, and", ("0 -> -1",), "any of the factors that are refused may be named"),
+    ),
     "onnxruntime": (
         ("steps <= _INT32", ("LtE -> Lt",), "binary32 has no 2**31 - 1"),
         ("0)), Operand", ("0 -> 1", "0 -> -1"), "a fused sum has one offset, the second operand's"),
