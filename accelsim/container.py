@@ -18,7 +18,7 @@ from .errors import FormatError
 from .reading import from_json, regular_file, shown
 
 #: Of the files of each kind: what this release writes, and reads.
-VERSIONS = {"accelsim-network": 2, "accelsim-program": 3}
+VERSIONS = {"accelsim-network": 3, "accelsim-program": 3}
 
 _KEY = "accelsim"
 _UNSEALED = b"0" * 64

@@ -8,7 +8,6 @@ Measured on ExecuTorch 1.5.1. Sources: XNNPACK `src/qs8-requantization`, `src/mi
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -215,24 +214,6 @@ def hardswish(x: Float32) -> Float32:
 def leaky_relu(x: Float32, slope: float) -> Float32:
     """`x` where it is not below 0, else `f32(x * slope)`."""
     return np.where(x < 0, x * np.float32(slope), x)
-
-
-def with_halves_away_from_zero(rule: FixedAdd) -> FixedAdd:
-    """A sum of int8 codes as the machine's `add_fixed` computes it, which rounds halves away from zero.
-
-    Raises ModelError where some pair of codes then has another result: a tie below zero, inside of the clamps.
-    """
-    codes = np.arange(-128, 128)
-    machine = replace(rule, halves_up=False)
-    pairs = (codes[:, None], codes[None])
-    differing = int(np.count_nonzero(rule.apply(*pairs) != machine.apply(*pairs)))
-    if differing:
-        raise ModelError(
-            f"{differing} of the 65,536 pairs of codes make ties below zero, which XNNPACK rounds up and the machine's "
-            "add_fixed away from zero: choose scales whose ratios are no short binary fractions (calibrate with other "
-            "data), or let a ReLU follow the sum"
-        )
-    return machine
 
 
 def sigmoid(x: Float32) -> NDArray[np.float64]:

@@ -186,7 +186,7 @@ def _(node: Add, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
     result = np.concatenate(
         [
             span.rule.apply(a[span.start : span.stop], b[span.start : span.stop])
-            for span in rounding.sum_rules(network, node)
+            for span in rounding.add_spans(network, node)
         ]
     )
     return _from_order(result, value.shape, value.order)

@@ -11,7 +11,7 @@ import numpy as np
 
 from accelsim.arithmetic import lanes, onnxruntime, xnnpack
 from accelsim.arithmetic.affine import Affine
-from accelsim.arithmetic.elementwise import FixedAdd, Product, Span, add_rules, multiply_rules
+from accelsim.arithmetic.elementwise import Product, Span, add_rules, multiply_rules
 from accelsim.arithmetic.engines import ONNXRUNTIME, PT2E, XNNPACK, KernelSet
 from accelsim.arithmetic.lowered import ResidualSum, add_rule, residual_sum
 from accelsim.arithmetic.matrix import requantization
@@ -46,7 +46,7 @@ def check_roundings(network: Network) -> None:
             case ResidualLayer():
                 residual_rounding(network, node)
             case Add():
-                sum_rules(network, node)
+                add_spans(network, node)
             case Multiply():
                 product_spans(network, node)
 
@@ -199,19 +199,6 @@ def weight_sums(node: Convolution | Linear) -> np.ndarray:
 
 
 def add_spans(network: Network, node: Add) -> tuple[Span, ...]:
-    """The rules of a sum as the machine has them. Raises ModelError for one that no instruction computes."""
-    spans = sum_rules(network, node)
-    if network.engine != XNNPACK:
-        return spans
-    with located(node):
-        return tuple(
-            replace(span, rule=xnnpack.with_halves_away_from_zero(span.rule))
-            for span in spans
-            if isinstance(span.rule, FixedAdd)
-        )
-
-
-def sum_rules(network: Network, node: Add) -> tuple[Span, ...]:
     """The rules of a sum, each with its range of elements in PyTorch's memory order of the output."""
     a, b = (network.values[name] for name in node.inputs)
     out = network.values[node.name]

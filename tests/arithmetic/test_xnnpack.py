@@ -10,7 +10,6 @@ import pytest
 
 from accelsim.arithmetic import xnnpack as rules
 from accelsim.arithmetic.affine import Affine, quantize
-from accelsim.arithmetic.elementwise import FixedAdd
 from accelsim.errors import ModelError
 
 
@@ -104,21 +103,6 @@ def test_a_tie_below_zero_is_rounded_up() -> None:
     ones = np.array([-3, -1, 1, 3], np.int8)
     zeros = np.zeros(4, np.int8)
     assert half.apply(ones, zeros).tolist() == [-1, 0, 1, 2]
-    with pytest.raises(ModelError, match="ties below zero"):
-        rules.with_halves_away_from_zero(half)
-    relu = rules.add_rule(grid(0.5), grid(0.5), grid(1.0), True)
-    assert rules.with_halves_away_from_zero(relu).apply(ones, zeros).tolist() == [0, 0, 1, 2]
-
-
-@pytest.mark.parametrize(("factor", "zero", "taken"), [(1, 0, False), (1, -1, True), (-1, -1, False), (-1, 0, True)])
-def test_only_ties_of_codes_that_there_are_count(factor: int, zero: int, taken: bool) -> None:
-    """`factor * (a - zero)` is -128, a tie of eight places, for the code -128, -129, 127 or 128."""
-    rule = FixedAdd(factor, zero, 0, 0, 8, 0, -128, 127, halves_up=True)
-    if taken:
-        assert not rules.with_halves_away_from_zero(rule).halves_up
-    else:
-        with pytest.raises(ModelError, match="ties below zero"):
-            rules.with_halves_away_from_zero(rule)
 
 
 def test_ratios_that_were_not_measured_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
 from fractions import Fraction
@@ -228,7 +229,10 @@ def _product(multiply: Multiply, a: int, b: int) -> int:
 def _fixed_sum(add: AddFixed, a: int, b: int) -> int:
     total = add.multiplier_a * (a - add.zero_a) + add.multiplier_b * (b - add.zero_b)
     magnitude = (abs(total) * 2 + 2**add.shift) // 2 ** (add.shift + 1)
-    code = (magnitude if total >= 0 else -magnitude) + add.zero_point
+    code = magnitude if total >= 0 else -magnitude
+    if add.halves_up:
+        code = math.floor(Fraction(total, 2**add.shift) + Fraction(1, 2))
+    code += add.zero_point
     return min(max(code, add.minimum), add.maximum)
 
 

@@ -293,6 +293,7 @@ def random_add(random: Random) -> Add:
 
 def random_add_fixed(random: Random) -> AddFixed:
     factors = {"multiplier_a": random.randint(1, 1 << 10), "multiplier_b": 512, "shift": random.randint(0, 12)}
+    factors["halves_up"] = random.randint(0, 1)
     return AddFixed(**_operands(random), **factors, zero_a=_zero(random), zero_b=_zero(random), **_clamp(random))
 
 

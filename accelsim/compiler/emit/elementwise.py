@@ -122,6 +122,7 @@ def _binary(rule: FloatAdd | FixedAdd | Product | LargerCode, fields: dict[str, 
             zero_point=rule.zero_point,
             minimum=rule.minimum,
             maximum=rule.maximum,
+            halves_up=int(rule.halves_up),
             **fields,
         )
     if isinstance(rule, LargerCode):

@@ -89,7 +89,7 @@ class Add(BinaryInstruction):
 @dataclass(frozen=True, kw_only=True)
 class AddFixed(BinaryInstruction):
     """Add in fixed point: (multiplier_a * (a - zero_a) + multiplier_b * (b - zero_b)) / 2^shift rounded to nearest,
-    halves away from zero, plus the zero point, clamped."""
+    halves away from zero or (`halves_up`) towards plus infinity, plus the zero point, clamped."""
 
     opcode = 6
     unit = Unit.POST
@@ -103,6 +103,7 @@ class AddFixed(BinaryInstruction):
     zero_point: int = signed(9, "output zero point")
     minimum: int = signed(9, "lower clamp")
     maximum: int = signed(9, "upper clamp")
+    halves_up: int = unsigned(1, "1: halves are rounded towards plus infinity", 0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -47,6 +47,7 @@ def _add_fixed(add: AddFixed) -> Bounded:
         add.zero_point,
         add.minimum,
         add.maximum,
+        halves_up=bool(add.halves_up),
     )
     return rule.apply, (add.minimum, add.maximum)
 
