@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from accelsim.machine.dram.bus import Arbiter, Requester
+from accelsim.machine.dram.bus import Arbiter, Requester, cycles_of, mean_cycles
 
 from . import small
 
@@ -70,3 +70,12 @@ def test_grants_are_those_of_every_cycle(seed: int) -> None:
     random = Random(seed)
     jobs, burst = random_jobs(random), random.choice([1, 2, 4, 16, 64])
     assert in_long_steps(jobs, burst) == cycle_by_cycle(jobs, burst)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_the_mean_of_rows_is_that_of_many(seed: int) -> None:
+    """As many rows as there are places that they begin at."""
+    rng = Random(seed)
+    width, length, pitch = rng.choice([1, 3, 8, 16, 24, 64]), rng.randint(1, 200), rng.randint(0, 300)
+    cycles = cycles_of(rng.randrange(9) * width, length, ((width, pitch),), width, width)
+    assert mean_cycles(length, pitch, width) == pytest.approx(cycles / width)

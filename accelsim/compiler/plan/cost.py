@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from accelsim.hardware import Accelerator
 from accelsim.isa import INSTRUCTION_BYTES
+from accelsim.machine.dram.bus import mean_cycles
 from accelsim.machine.post.timing import requantization_cycles, vectors
 
 from .footprint import Counted, footprint
@@ -283,25 +284,32 @@ class _Bus(NamedTuple):
 def _bus(shape: Shape, accelerator: Accelerator, tiling: Counted, cut: Footprint, moves: _Moves) -> _Bus:
     """What the moves take of it. Before a scratchpad of fewer banks it is as wide as that."""
     buffers, dram, width = accelerator.buffers, accelerator.dram, accelerator.dram_bytes_per_cycle
-    activations, weights, constants = buffers.activation.banks, buffers.weight.banks, buffers.parameter.banks
-    # Rows that are not whole beats, or bursts, waste a part of the bus.
-    row, grain = cut.held, dram.grain(activations)
-    read = row if row < shape.channels or row < cut.pixel_pitch else tiling.in_pixels * row
-    written = tiling.outputs if not cut.gather and tiling.outputs < shape.outputs else shape.outputs * tiling.pixels
-    # Weights and constants of a tile begin with a whole one; outputs that lie apart in the scratchpad are rows apart.
-    held, grain_of_weights = tiling.channels * shape.taps, dram.grain(weights)
-    if shape.by_output is not None:  # rows of a tensor
-        share = _efficiency(tiling.channels if shape.by_output else tiling.outputs, grain_of_weights)
-    elif dram.timings is None and cut.weight > tiling.outputs * held:
-        share = _efficiency(held, grain_of_weights)
+
+    def cycles(moved: int, row: int, pitch: int, banks: int) -> float:
+        """Of rows that begin `pitch` apart: what is no whole beat, or burst, wastes a part of the bus."""
+        grain = dram.grain(banks)
+        return moved / row * mean_cycles(row, pitch, grain) * grain / min(width, banks) if moved else 0.0
+
+    if cut.held < shape.channels or cut.held < cut.pixel_pitch:
+        read = cut.held, shape.channels
     else:
-        share = _filled(tiling.outputs * held, grain_of_weights)
-    share_of_constants = _filled(4 * shape.planes * tiling.outputs, dram.grain(constants))
+        read = tiling.in_pixels * cut.held, shape.pixels * shape.channels
+    if not cut.gather and tiling.outputs < shape.outputs:
+        written = tiling.outputs, shape.outputs
+    else:
+        written = shape.outputs * tiling.pixels, shape.outputs * shape.out_pixels
+    # Weights and constants of a tile begin with a whole beat; outputs that lie apart in the scratchpad are rows apart.
+    held = tiling.channels * shape.taps
+    weights = tiling.outputs * held, 0
+    if shape.by_output is not None:  # rows of a tensor
+        weights = (tiling.channels, shape.group_channels) if shape.by_output else (tiling.outputs, shape.outputs)
+    elif dram.timings is None and cut.weight > tiling.outputs * held:
+        weights = held, held
     return _Bus(
-        moves.in_bytes / _efficiency(read, grain) / min(width, activations),
-        moves.out_bytes / _efficiency(written, grain) / min(width, activations),
-        moves.weight_bytes / share / min(width, weights),
-        moves.constant_bytes / share_of_constants / min(width, constants),
+        cycles(moves.in_bytes, *read, buffers.activation.banks),
+        cycles(moves.out_bytes, *written, buffers.activation.banks),
+        cycles(moves.weight_bytes, *weights, buffers.weight.banks),
+        cycles(moves.constant_bytes, 4 * shape.planes * tiling.outputs, 0, buffers.parameter.banks),
         moves.instructions * INSTRUCTION_BYTES / width,
     )
 
@@ -317,13 +325,3 @@ def _answer(accelerator: Accelerator) -> float:
     if timings is None:
         return float(accelerator.dram.latency)
     return accelerator.dram.latency + (timings.cl + timings.burst) * accelerator.clock_mhz / timings.mhz
-
-
-def _efficiency(row: int, width: int) -> float:
-    """Share of a bus beat that rows of that many bytes use, at a place that is as good as any."""
-    return row / (width * (-(-row // width) + (0 if row % width == 0 else 0.5)))
-
-
-def _filled(run: int, width: int) -> float:
-    """Share of the bus beats that a run of bytes uses which begins with a whole one."""
-    return run / (width * -(-run // width)) if run else 1.0

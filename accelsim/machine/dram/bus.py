@@ -226,6 +226,13 @@ def _cycles(offset: int, length: int, loops: tuple[tuple[int, int], ...], width:
     return int((parts_of(np.arange(width), length, width, part) * begins).sum())
 
 
+@lru_cache(maxsize=1 << 14)
+def mean_cycles(length: int, pitch: int, width: int) -> float:
+    """Cycles that a row of `length` bytes takes on average, of many that begin `pitch` apart, the first one where a
+    beat of `width` bytes does: those begin at every multiple of what the pitch and the width have in common."""
+    return float(parts_of(np.arange(0, width, math.gcd(pitch, width)), length, width, width).mean())
+
+
 def starts_of(address: int, loops: tuple[tuple[int, int], ...]) -> NDArray[np.int64]:
     """Where each row begins, in the order in which they are moved."""
     starts = np.array([address], np.int64)
