@@ -26,6 +26,7 @@ from accelsim.compiler.emit.elementwise import emit_elementwise
 from accelsim.compiler.emit.emitter import Emitter
 from accelsim.compiler.emit.matrix import MatrixEmitter
 from accelsim.compiler.emit.pool import emit_copy, emit_pool
+from accelsim.compiler.emit.verifier import verify_sums
 from accelsim.compiler.forms import Form
 from accelsim.compiler.lower.network import lower
 from accelsim.compiler.plan.allocation import allocate
@@ -98,6 +99,7 @@ def builder(network: Network, accelerator: Accelerator, *, effort: int, limits: 
         order = _order(emitter, probes)
         emitted = tuple(emitter.instructions)
         instructions = tuple([emitted[number] for number in order])
+        verify_sums(instructions)
         if not _new((instructions, decisions.gap), known):
             return None
         program = _program(

@@ -20,6 +20,8 @@ SCRIPT, EXPORTED, STATE_DICT = "TorchScript", "torch.export", "state_dict"
 
 def archive_kind(path: str | Path) -> str | None:
     """SCRIPT, EXPORTED or STATE_DICT for a zip archive that PyTorch wrote; None for every other file."""
+    if not Path(path).is_file():
+        return None  # a pipe would be waited for
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.rpartition("/")[2] for name in archive.namelist()}

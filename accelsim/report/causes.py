@@ -29,7 +29,7 @@ _CAUSES = {
     "wait_store": (_WAITS, "#882255"),
     "fetch": ("has no instruction", "#009E73"),
     "request": ("has made a request that the arbiter sees in the next cycle", "#DDCC77"),
-    "dram_contention": ("waits while another has the bus", "#AA4499"),
+    "dram_contention": ("waits while another has the bus, or the L2 serves another", "#AA4499"),
     "dram_row": (
         "waits for a row to be closed or opened, or for a refresh: for each burst the clocks by which that put off its "
         "read or write",

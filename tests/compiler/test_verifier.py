@@ -12,10 +12,12 @@ import pytest
 
 import accelsim
 from accelsim.compiler import Compilation, compile_with_plans
+from accelsim.compiler.emit.verifier import verify_sums
 from accelsim.compiler.plan.slots import Slots
 from accelsim.compiler.plan.tiled import Tiled, TiledElementwise, TiledMatrix, TiledPool
 from accelsim.compiler.plan.verifier import verify
 from accelsim.errors import InternalError
+from accelsim.isa import Instruction, Mac, Requantize
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -96,6 +98,14 @@ def test_pixels_and_lines_that_meet_are_found(pitch: str) -> None:
     assert " in a slot of 1" in broken(TiledMatrix, closer)
 
 
+def test_more_sums_at_once_than_slots_are_found() -> None:
+    def interleaved(item: Tiled) -> Tiled:
+        assert isinstance(item, TiledMatrix)
+        return replace(item, interleave=len(item.accumulators) + 1)
+
+    assert "sums at once in " in broken(TiledMatrix, interleaved)
+
+
 def test_tiles_of_pools_and_of_element_wise_work_are_measured() -> None:
     assert "in a slot" in broken(TiledPool, lambda item: replace(item, lines=99))
     assert "in a slot" in broken(TiledElementwise, lambda item: replace(item, slots=Slots((0,), 8)))
@@ -123,3 +133,33 @@ def test_tensors_that_meet_are_found() -> None:
     placement = replace(compilation.placement, addresses=addresses | {first: 1})
     with pytest.raises(InternalError, match=r"tensor .* lies on tensor "):
         verify(compilation.lowered, EDGE, placement, list(compilation.tiled))
+
+
+MAC = Mac(activation=0, channels=4, outputs=4, out_width=3, weight=0, weight_pitch_k=4, accumulator=8)
+REQUANTIZE = Requantize(
+    accumulator=8, out=0, channels=4, out_width=3, parameters=0, steps=0, zero_point=0, minimum=0, maximum=255
+)
+
+
+def test_sums_that_are_whole_pass() -> None:
+    other = replace(MAC, accumulator=20)
+    verify_sums(
+        [MAC, other, replace(MAC, accumulate=1), REQUANTIZE, MAC, replace(REQUANTIZE, accumulator=20), REQUANTIZE]
+    )
+
+
+@pytest.mark.parametrize(
+    ("instructions", "words"),
+    [
+        ([MAC, MAC], "instruction 1 begins sums where others wait"),
+        ([MAC, replace(MAC, accumulator=19), REQUANTIZE], "instruction 1 begins sums where others wait"),
+        ([replace(MAC, accumulate=1)], "instruction 0 goes on with sums that are not there"),
+        ([MAC, replace(MAC, accumulate=1, out_width=2)], "instruction 1 goes on with sums that are not there"),
+        ([MAC, REQUANTIZE, REQUANTIZE], "instruction 2 requantises sums that are not there"),
+        ([MAC], "1 tiles of sums are never requantised"),
+    ],
+    ids=range(6),
+)
+def test_lost_sums_are_found(instructions: list[Instruction], words: str) -> None:
+    with pytest.raises(InternalError, match=words):
+        verify_sums(instructions)

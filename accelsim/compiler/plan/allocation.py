@@ -14,7 +14,7 @@ from accelsim.errors import CompileError
 from accelsim.hardware import Accelerator
 
 from .fusion import Fusion, parameter_bytes
-from .matrix import MatrixPlan
+from .matrix import MatrixPlan, interleave_of
 from .residency import Placement
 from .shape import Shape, blocks
 from .slots import NONE, Ring, Slots, up
@@ -98,6 +98,10 @@ class _Allocator:
         reduction_tiles = _reduction_tiles(shape, plan)
         start, stop = staging
         results = up(stop - cut.results * cut.result, cut.results, cut.result)
+        accumulators = self._accumulators.slots(cut.accumulator, len(tiles) * len(channel_tiles))
+        # The plan may be one of a machine with more of them.
+        inner = len(channel_tiles) if plan.pixels_outer else len(tiles)
+        interleave = interleave_of(inner, len(accumulators)) if plan.interleaved else 1
         constants, tables = self._constants(shape, plan, fusion, len(channel_tiles))
         return TiledMatrix(
             operation=operation,
@@ -107,13 +111,14 @@ class _Allocator:
             pixel_tiles=tiles,
             channel_tiles=channel_tiles,
             reduction_tiles=reduction_tiles,
+            interleave=interleave,
             result=cut.result if fusion is None else cut.result // fusion.tiles,
             inputs=up(start, cut.inputs, cut.input),
             results=Slots(results.addresses[::-1], cut.result),
             weights=self._weights.slots(cut.weight, len(reduction_tiles) * len(channel_tiles)),
             constants=constants,
             tables=tables,
-            accumulators=self._accumulators.slots(cut.accumulator, len(tiles) * len(channel_tiles)),
+            accumulators=accumulators,
         )
 
     def _constants(self, shape: Shape, plan: MatrixPlan, fusion: Fusion | None, tiles: int) -> tuple[Slots, Slots]:

@@ -60,6 +60,7 @@ class ReductionTile(NamedTuple):
 class TiledMatrix:
     """A matrix operation as its `plan` cuts it, and the element-wise operation that works on its tiles, if one does.
 
+    `interleave`: accumulator tiles that go through a reduction tile in turn, all of which have a slot at once.
     `result`: bytes of the results of a tile, where they pass through the activation buffer; a slot of `results` has
     room for the other operands of the fused operation, too.
     """
@@ -71,6 +72,7 @@ class TiledMatrix:
     pixel_tiles: tuple[PixelTile, ...]
     channel_tiles: tuple[ChannelTile, ...]
     reduction_tiles: tuple[ReductionTile, ...]
+    interleave: int
     result: int
     inputs: Slots
     results: Slots
@@ -97,10 +99,9 @@ class TiledMatrix:
             loops = [[(tile, number) for number in numbers] for tile in self.pixel_tiles]
         else:
             loops = [[(tile, number) for tile in self.pixel_tiles] for number in numbers]
-        interleave = self.plan.footprint.interleave
         for inner in loops:
-            for first in range(0, len(inner), interleave):
-                yield inner[first : first + interleave]
+            for first in range(0, len(inner), self.interleave):
+                yield inner[first : first + self.interleave]
 
 
 @dataclass(frozen=True, kw_only=True)

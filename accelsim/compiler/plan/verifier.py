@@ -49,6 +49,8 @@ def verify(lowered: Lowered, accelerator: Accelerator, placement: Placement, til
         if item is None:
             continue
         layer = lowered.layers[item.operation.layer]
+        if isinstance(item, TiledMatrix) and item.interleave > len(item.accumulators):
+            raise _fault(layer, "accumulator", f"{item.interleave} sums at once in {len(item.accumulators)} slots")
         fused = isinstance(item, TiledMatrix) and item.fusion is not None
         there = set(residents[index]) | set(residents[index + 1] if fused else ())
         uses: dict[str, list[_Use]] = {memory: [] for memory in sizes}

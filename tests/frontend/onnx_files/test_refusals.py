@@ -421,7 +421,7 @@ def test_other_files_are_no_onnx_files(tmp_path: Path) -> None:
         path = tmp_path / f"{number}"
         path.write_bytes(content)
         assert not container.is_onnx(path)
-    with pytest.raises(FormatError, match="no ONNX file"):
+    with pytest.raises(FormatError, match="no model that can be read; give the path of an ONNX file"):
         accelsim.extract(tmp_path / "2")
     with pytest.raises(FormatError, match="no such file"):
         accelsim.extract(tmp_path / "absent")
