@@ -2,11 +2,24 @@
 
 `NAMES` lists them; `evaluate` computes one by a `Method`, with the same bits on every host; `steps` says how many steps
 of the vector unit an element takes, `ulp` how far the result can be from the true value. `explains` says of two results
-whether both are as near to the true value as their makers promise. docs/functions.md prints the algorithms.
+whether both are as near to the true value as their makers promise. `tree_sum` adds rows in the unit's order.
+docs/functions.md prints the algorithms.
 """
 
 from __future__ import annotations
 
-from .methods import NAMES, Method, algorithm, evaluate, steps, ulp
+from .bounds import explains, ulp
+from .methods import NAMES, Method, algorithm, evaluate, steps
+from .sums import explains_sum, tree_sum
 
-__all__ = ["NAMES", "Method", "algorithm", "evaluate", "steps", "ulp"]
+__all__ = [
+    "NAMES",
+    "Method",
+    "algorithm",
+    "evaluate",
+    "explains",
+    "explains_sum",
+    "steps",
+    "tree_sum",
+    "ulp",
+]

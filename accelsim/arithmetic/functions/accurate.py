@@ -200,6 +200,76 @@ def gelu_tanh(tanh: Algorithm) -> Algorithm:
     return Algorithm(steps, tanh.tables)
 
 
+def _constants(table: Table) -> tuple[np.float32, ...]:
+    return tuple(_f(v) for v in table.values()[:, 0])
+
+
+def _wave(quadrant: int, at_zero: np.float32) -> Algorithm:
+    """sin(|x| + quadrant pi / 2), with the sign of x if the quadrant is 0.
+
+    From pi / 4 on the phase is found in integers (Payne and Hanek, 1983): a significand of 24 bits times 96 bits of
+    2 / pi, of which only those matter that are worth less than four quadrants.
+    """
+    s3, s5, s7 = _constants(tables.SINE)
+    c4, c6, c8 = _constants(tables.COSINE)
+    half_pi = np.pi / 2
+    high = _f(half_pi * 2.0**-24)
+    low = _f(half_pi * 2.0**-24 - float(high))
+    reduction = (
+        Step("m", "magnitude", ("x",)),
+        Step("w", "word", ("m",)),
+        Step("fraction", "field", ("w", 0, 23)),
+        Step("s", "join", (1, "fraction", 23), "the significand, 24 bits"),
+        Step("e", "segment", ("m", 23, 126, tables.PHASE.rows)),
+        Step("row", "lookup", ("PHASE", "e"), "96 bits of 2 / pi"),
+        *(Step(f"w{i}", "integer_column", ("row", i)) for i in range(3)),
+        Step("p0", "integer_multiply", ("s", "w0")),
+        Step("p1", "integer_multiply", ("s", "w1")),
+        Step("p2", "integer_multiply", ("s", "w2")),
+        Step("p0_up", "shift", ("p0", -32), "modulo 2**64"),
+        Step("p2_down", "shift", ("p2", 32)),
+        Step("p01", "integer_add", ("p0_up", "p1")),
+        Step("phase", "integer_add", ("p01", "p2_down"), "in 2**-62 quadrants"),
+        Step("f", "low_field", ("phase", 62), "from the nearest quadrant"),
+        Step("f_high", "shift", ("f", 38)),
+        Step("f_low", "field", ("f", 0, 38)),
+        Step("a", "to_float", ("f_high",), "exact"),
+        Step("b", "to_float", ("f_low",)),
+        Step("b_rest", "multiply", ("b", _f(half_pi * 2.0**-62))),
+        Step("a_rest", "fma", ("a", low, "b_rest")),
+        Step("reduced", "fma", ("a", high, "a_rest")),
+        Step("r", "select_less", ("m", _f(np.pi / 4), "m", "reduced"), "below pi / 4 nothing is reduced"),
+        Step("turned", "integer_add", ("phase", (2 * quadrant + 1) << 61)),
+        Step("n0", "field", ("turned", 62, 2)),
+        Step("n", "select_less", ("m", _f(np.pi / 4), quadrant, "n0")),
+    )
+    steps = (
+        *reduction,
+        Step("z", "multiply", ("r", "r")),
+        Step("sine2", "fma", ("z", s7, s5)),
+        Step("sine1", "fma", ("z", "sine2", s3)),
+        Step("cube", "multiply", ("z", "r")),
+        Step("sine", "fma", ("cube", "sine1", "r")),
+        Step("cosine3", "fma", ("z", c8, c6)),
+        Step("cosine2", "fma", ("z", "cosine3", c4)),
+        Step("cosine1", "fma", ("z", "cosine2", -_HALF)),
+        Step("cosine", "fma", ("z", "cosine1", _ONE)),
+        Step("odd", "field", ("n", 0, 1)),
+        Step("wave", "select_less", ("odd", 1, "sine", "cosine")),
+        Step("half", "field", ("n", 1, 1)),
+        Step("signed", "negate_if", ("wave", "half")),
+    )
+    if quadrant:
+        return Algorithm((*steps, Step("result", "by_class", ("m", "signed", _NAN, at_zero, _NAN))), (tables.PHASE,))
+    ends = (
+        Step("finite", "by_class", ("m", "signed", _NAN, at_zero, _NAN)),
+        Step("sign", "word", ("x",)),
+        Step("below", "field", ("sign", 31, 1)),
+        Step("result", "negate_if", ("finite", "below")),
+    )
+    return Algorithm((*steps, *ends), (tables.PHASE,))
+
+
 _SIX, _THREE = _f(6), _f(3)
 _HARD = (
     Step("s", "add", ("x", _THREE)),
@@ -230,6 +300,8 @@ def algorithms() -> dict[str, Algorithm]:
         "gelu_tanh": gelu_tanh(tanh),
         "silu": _silu(),
         "softplus": _log1p_of_exponential(),
+        "sin": _wave(0, _ZERO),
+        "cos": _wave(1, _ONE),
         "hardswish": HARDSWISH,
         "hardsigmoid": HARDSIGMOID,
         "sqrt": SQRT,

@@ -20,23 +20,24 @@ def context() -> Context:
     return Context(prec=PLACES, Emin=-10000, Emax=10000)
 
 
-def _pi() -> Decimal:
-    """By Machin's formula."""
+def pi(places: int) -> Decimal:
+    """By Machin's formula, to so many decimal places."""
+    with localcontext(Context(prec=places + 10)):
 
-    def arctangent(inverse: int) -> Decimal:
-        power = total = _ONE / inverse
-        n = 1
-        while abs(power) > Decimal(10) ** -(PLACES + 5):
-            power = -power / (inverse * inverse)
-            n += 2
-            total += power / n
-        return total
+        def arctangent(inverse: int) -> Decimal:
+            power = total = _ONE / inverse
+            n = 1
+            while abs(power) > Decimal(10) ** -(places + 5):
+                power = -power / (inverse * inverse)
+                n += 2
+                total += power / n
+            return total
 
-    return 4 * (4 * arctangent(5) - arctangent(239))
+        return 4 * (4 * arctangent(5) - arctangent(239))
 
 
 with localcontext(context()):
-    PI = _pi()
+    PI = pi(PLACES)
     LN2 = Decimal(2).ln()
 
 
@@ -82,6 +83,27 @@ def gelu_tanh(x: Decimal) -> Decimal:
 def log1p(x: Decimal) -> Decimal:
     """ln(1 + x)."""
     return (1 + x).ln()
+
+
+def _taylor(x: Decimal, first: int) -> Decimal:
+    """The terms of exp(x) of every second degree from `first` on, signs alternating."""
+    term = total = x**first
+    n = first
+    while abs(term) > Decimal(10) ** -(PLACES + 5):
+        term = -term * x * x / ((n + 1) * (n + 2))
+        n += 2
+        total += term
+    return total
+
+
+def sine(x: Decimal) -> Decimal:
+    """sin(x) for |x| up to some units."""
+    return _taylor(x, 1)
+
+
+def cosine(x: Decimal) -> Decimal:
+    """cos(x) for |x| up to some units."""
+    return _taylor(x, 0)
 
 
 FUNCTIONS: dict[str, Callable[[Decimal], Decimal]] = {

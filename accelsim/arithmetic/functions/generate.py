@@ -129,16 +129,42 @@ def logarithms() -> Iterator[list[np.float32]]:
         yield [rounded(inverse), np.float32(carry), rounded(high), rounded(value - high)]
 
 
+def phases() -> Iterator[list[np.float32]]:
+    """Rows of 96 bits, for the exponents from 126 on: `2 / pi * 2**(exponent - 150)` modulo 4, in units of 2**-94.
+
+    Times a significand of 24 bits, modulo 2**96, it is the phase in quadrants (Payne and Hanek, 1983).
+    """
+    with localcontext() as wide:
+        wide.prec = 150
+        bits = 340
+        two_over_pi = int(2 / exact.pi(140) * Decimal(2) ** bits)
+    for exponent in range(126, 255):
+        shift = bits - 94 - (exponent - 150)
+        window = (two_over_pi >> shift) & (2**96 - 1)
+        yield [np.uint32(window >> 32 * part & 0xFFFFFFFF).view(np.float32) for part in (2, 1, 0)]
+
+
+def even(f: Function, count: int, edge: Decimal) -> Iterator[list[np.float32]]:
+    """One row: coefficients of the powers of x^2 of a function over 0 <= x <= edge."""
+    middle = edge * edge / 2
+    nodes = [middle + middle * c for c in chebyshev(count)]
+    yield [rounded(c) for c in interpolated(nodes, [f(z.sqrt()) for z in nodes])]
+
+
 def source() -> str:
     """The text of `tables.py`."""
     with localcontext(exact.context()):
         two_over_root_pi = 2 / exact.PI.sqrt()
+        half = Decimal("0.5")
         columns = "centre c0 c1 c2 c3 c4"
         tables = {
             "EXP": ("power rest", exponentials()),
             "LOG": ("inverse carry high low", logarithms()),
             "TANH": (columns, segments(exact.tanh, Decimal(1), True, -6, 4, 3)),
             "ERF": (f"{columns} unit", with_unit(segments(exact.erf, two_over_root_pi, True, -6, 2, 4))),
+            "PHASE": ("high middle low", phases()),
+            "SINE": ("s3 s5 s7", even(lambda x: (exact.sine(x) / x - 1) / (x * x), 3, exact.PI / 4)),
+            "COSINE": ("c4 c6 c8", even(lambda x: ((exact.cosine(x) - 1) / (x * x) + half) / (x * x), 3, exact.PI / 4)),
             "LOG1P": (columns, segments(exact.log1p, Decimal(1), False, -6, 0, 3)),
         }
         parts = [_HEADING]

@@ -1,8 +1,8 @@
 """The integer polynomials of I-BERT (Kim, Gholami, Yao, Mahoney, Keutzer, ICML 2021) around a quantised argument.
 
-The paper's functions take integers `q` of a scale S and give integers of another scale. Here S is a constant of the unit, so
-that the argument is quantised first and the result dequantised: see `SCALE_BITS` and `SQRT_BITS`. What the paper does not
-define is computed by the accurate algorithm.
+The paper's functions take integers `q` of a scale S and give integers of another scale. Here S is a constant of the
+unit, so that the argument is quantised first and the result dequantised: see `SCALE_BITS` and `SQRT_BITS`. What the
+paper does not define is computed by the accurate algorithm.
 """
 
 from __future__ import annotations

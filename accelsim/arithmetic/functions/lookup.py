@@ -20,18 +20,22 @@ _f = np.float32
 _ZERO, _HALF = _f(0), _f(0.5)
 _INFINITY, _NAN = _f(np.inf), _f(np.nan)
 
-#: Where |x| is taken as saturated: the function is within 0.0007 of its limit there (silu: 0.003).
-LIMITS = {
-    "tanh": 4,
-    "erf": 3,
-    "sigmoid": 8,
-    "gelu": 4,
-    "gelu_tanh": 4,
-    "silu": 8,
-    "softplus": 8,
+#: Largest second derivative of what the table of a saturating function holds: a line over a width h is off by h^2 / 8
+#: of it.
+CURVATURES = {
+    "tanh": 0.77,
+    "erf": 0.97,
+    "sigmoid": 0.097,
+    "gelu": 0.8,
+    "gelu_tanh": 0.8,
+    "silu": 0.5,
+    "softplus": 0.25,
 }
-#: Functions of one or two IEEE steps and a clamp, which a table would not make cheaper.
-EXACT = ("hardswish", "hardsigmoid")
+#: Where |x| may be taken as saturated: powers of two, so that the last line ends exactly in the limit.
+_LIMITS = (2, 4, 8, 16)
+#: Functions that stay accurate: a table would not make a clamp and two IEEE steps cheaper, and the tables of rotary
+#: positions are no place to save.
+ACCURATE = ("hardswish", "hardsigmoid", "sin", "cos")
 
 SMALLEST, LARGEST = 2, 4096
 
@@ -63,9 +67,19 @@ def _residual(name: str) -> tuple[Function, Decimal]:
     return lambda x: f(-x), Decimal(0)
 
 
+def limit_of(name: str, entries: int) -> int:
+    """Where |x| is taken as saturated: that with the smaller of the two errors, of the lines and of the rest."""
+    f, last = _residual(name)
+
+    def error(limit: int) -> float:
+        return max((limit / (entries - 1)) ** 2 / 8 * CURVATURES[name], abs(float(f(Decimal(limit)) - last)))
+
+    return min(_LIMITS, key=error)
+
+
 def _saturating(name: str, entries: int) -> Algorithm:
     """Segments about the multiples of `limit / (entries - 1)` of |x|; the sign or max(x, 0) is put back after."""
-    limit = Decimal(LIMITS[name])
+    limit = Decimal(limit_of(name, entries))
     pitch = limit / (entries - 1)
     knots = [Decimal(0), *(pitch * (i + Decimal("0.5")) for i in range(entries - 1)), limit]
     f, last = _residual(name)
@@ -201,9 +215,9 @@ def _reciprocal(entries: int) -> Algorithm:
 def algorithm(name: str, entries: int) -> Algorithm:
     """The function with a table of `entries` lines, a power of two."""
     with localcontext(exact.context()):
-        if name in EXACT:
+        if name in ACCURATE:
             return accurate.algorithms()[name]
-        if name in LIMITS:
+        if name in CURVATURES:
             return _saturating(name, entries)
         if name in ("exp", "exp2"):
             return _power(name, entries)

@@ -27,6 +27,8 @@ NAMES = (
     "gelu_tanh",
     "silu",
     "softplus",
+    "sin",
+    "cos",
     "hardswish",
     "hardsigmoid",
     "sqrt",
@@ -72,10 +74,3 @@ def evaluate(name: str, x: ArrayLike, method: Method) -> Float32:
 def steps(name: str, method: Method) -> int:
     """Steps of the vector unit that an element takes; wiring (fields of a word, signs, constant shifts) takes none."""
     return algorithm(name, method).count()
-
-
-def ulp(name: str, method: Method) -> float | None:
-    """Largest error in units of the last place against the true function; None where the method is coarse."""
-    if method.kind == "accurate" or algorithm(name, method) is accurate.algorithms()[name]:
-        return 3.0
-    return None

@@ -1,7 +1,7 @@
 """Steps of which an algorithm is a list, and the one place that executes them.
 
-A value is a binary32 word or a two's complement integer of at most 64 bits. A step that is wiring in hardware (a field of a
-word, a constant shift, a sign) takes no time; every other one is one step of the vector unit.
+A value is a binary32 word or a two's complement integer of at most 64 bits. A step that is wiring in hardware (a field
+of a word, a constant shift, a sign) takes no time; every other one is one step of the vector unit.
 """
 
 from __future__ import annotations
@@ -99,10 +99,6 @@ def _bits(x: Float32) -> Integers:
     return np.ascontiguousarray(x).view(np.uint32).astype(np.int64)
 
 
-def _number(word: Integers) -> Float32:
-    return (word & 0xFFFFFFFF).astype(np.uint32).view(np.float32)
-
-
 def _low_bits(x: Float32, count: int) -> Integers:
     """The low `count` bits of the word as a signed integer."""
     shift = 64 - count
@@ -197,13 +193,19 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "lookup": Operation(lambda table, n: table[:, n], 1, "the row of a table at an integer index"),
     "column": Operation(_column, 0, "one column of a row"),
+    "integer_column": Operation(lambda row, index: _bits(row[index]), 0, "one column of a row as an unsigned integer"),
     "negate": Operation(lambda a: -a, 0, "a with its sign inverted"),
     "magnitude": Operation(lambda a: np.abs(a), 0, "a without its sign"),
+    "negate_if": Operation(
+        lambda a, n: np.where(n & 1, -a, a), 0, "a, its sign inverted where the lowest bit of n is 1"
+    ),
     "copy_sign": Operation(lambda a, b: np.copysign(a, b), 0, "a with the sign of b"),
     "word": Operation(_bits, 0, "the 32 bits of a as an integer"),
-    "number": Operation(_number, 0, "32 bits of an integer as a binary32 number"),
     "low_bits": Operation(_low_bits, 0, "the low bits of the word of a as a signed integer"),
     "field": Operation(lambda n, low, count: (n >> low) & ((1 << count) - 1), 0, "bits low .. low + count - 1 of n"),
+    "low_field": Operation(
+        lambda n, count: (n << (64 - count)) >> (64 - count), 0, "the low bits of n as a signed integer"
+    ),
     "shift": Operation(
         lambda n, places: n >> places if places >= 0 else n << -places, 0, "n shifted right by a constant"
     ),
