@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 from . import tables
-from .steps import MAGIC, Algorithm, Operand, Step, Table, inlined
+from .operations import MAGIC, Algorithm, Operand, Step, Table, inlined
 
 _f = np.float32
 _ZERO, _HALF, _ONE = _f(0), _f(0.5), _f(1)
@@ -204,19 +204,16 @@ def _constants(table: Table) -> tuple[np.float32, ...]:
     return tuple(_f(v) for v in table.values()[:, 0])
 
 
-def _wave(quadrant: int, at_zero: np.float32) -> Algorithm:
-    """sin(|x| + quadrant pi / 2), with the sign of x if the quadrant is 0.
+def _reduction(quadrant: int) -> tuple[Step, ...]:
+    """From the magnitude `m` to the quadrant `n`, turned by some more, and the rest `r` + `r_low` with |r| <= pi / 4.
 
     From pi / 4 on the phase is found in integers (Payne and Hanek, 1983): a significand of 24 bits times 96 bits of
     2 / pi, of which only those matter that are worth less than four quadrants.
     """
-    s3, s5, s7 = _constants(tables.SINE)
-    c4, c6, c8 = _constants(tables.COSINE)
-    half_pi = np.pi / 2
-    high = _f(half_pi * 2.0**-24)
-    low = _f(half_pi * 2.0**-24 - float(high))
-    reduction = (
-        Step("m", "magnitude", ("x",)),
+    high = _f(np.pi / 2 * 2.0**-24)
+    low = _f(np.pi / 2 * 2.0**-24 - float(high))
+    limit = _f(np.pi / 4)
+    return (
         Step("w", "word", ("m",)),
         Step("fraction", "field", ("w", 0, 23)),
         Step("s", "join", (1, "fraction", 23), "the significand, 24 bits"),
@@ -230,44 +227,57 @@ def _wave(quadrant: int, at_zero: np.float32) -> Algorithm:
         Step("p2_down", "shift", ("p2", 32)),
         Step("p01", "integer_add", ("p0_up", "p1")),
         Step("phase", "integer_add", ("p01", "p2_down"), "in 2**-62 quadrants"),
+        Step("turned", "integer_add", ("phase", (2 * quadrant + 1) << 61)),
+        Step("nearest", "field", ("turned", 62, 2)),
         Step("f", "low_field", ("phase", 62), "from the nearest quadrant"),
         Step("f_high", "shift", ("f", 38)),
         Step("f_low", "field", ("f", 0, 38)),
         Step("a", "to_float", ("f_high",), "exact"),
         Step("b", "to_float", ("f_low",)),
-        Step("b_rest", "multiply", ("b", _f(half_pi * 2.0**-62))),
+        Step("b_rest", "multiply", ("b", _f(np.pi / 2 * 2.0**-62))),
         Step("a_rest", "fma", ("a", low, "b_rest")),
-        Step("reduced", "fma", ("a", high, "a_rest")),
-        Step("r", "select_less", ("m", _f(np.pi / 4), "m", "reduced"), "below pi / 4 nothing is reduced"),
-        Step("turned", "integer_add", ("phase", (2 * quadrant + 1) << 61)),
-        Step("n0", "field", ("turned", 62, 2)),
-        Step("n", "select_less", ("m", _f(np.pi / 4), quadrant, "n0")),
+        Step("sum", "fma", ("a", high, "a_rest"), "in radians"),
+        Step("minus_sum", "negate", ("sum",)),
+        Step("lost", "fma", ("a", high, "minus_sum")),
+        Step("sum_low", "add", ("lost", "a_rest")),
+        Step("n", "select_less", ("m", limit, quadrant, "nearest"), "below pi / 4 nothing is reduced"),
+        Step("r", "select_less", ("m", limit, "m", "sum")),
+        Step("r_low", "select_less", ("m", limit, _ZERO, "sum_low")),
     )
+
+
+def _wave(quadrant: int, at_zero: np.float32) -> Algorithm:
+    """sin(|x| + quadrant pi / 2), with the sign of x if the quadrant is 0: polynomials of sine and cosine."""
+    s3, s5, s7 = _constants(tables.SINE)
+    c4, c6, c8 = _constants(tables.COSINE)
     steps = (
-        *reduction,
+        Step("m", "magnitude", ("x",)),
+        *_reduction(quadrant),
         Step("z", "multiply", ("r", "r")),
         Step("sine2", "fma", ("z", s7, s5)),
         Step("sine1", "fma", ("z", "sine2", s3)),
         Step("cube", "multiply", ("z", "r")),
-        Step("sine", "fma", ("cube", "sine1", "r")),
+        Step("sine0", "fma", ("cube", "sine1", "r_low")),
+        Step("sine", "add", ("r", "sine0")),
         Step("cosine3", "fma", ("z", c8, c6)),
         Step("cosine2", "fma", ("z", "cosine3", c4)),
         Step("cosine1", "fma", ("z", "cosine2", -_HALF)),
-        Step("cosine", "fma", ("z", "cosine1", _ONE)),
+        Step("slope", "multiply", ("r", "r_low")),
+        Step("minus_slope", "negate", ("slope",)),
+        Step("cosine0", "fma", ("z", "cosine1", "minus_slope")),
+        Step("cosine", "add", ("cosine0", _ONE)),
         Step("odd", "field", ("n", 0, 1)),
         Step("wave", "select_less", ("odd", 1, "sine", "cosine")),
         Step("half", "field", ("n", 1, 1)),
         Step("signed", "negate_if", ("wave", "half")),
-    )
-    if quadrant:
-        return Algorithm((*steps, Step("result", "by_class", ("m", "signed", _NAN, at_zero, _NAN))), (tables.PHASE,))
-    ends = (
         Step("finite", "by_class", ("m", "signed", _NAN, at_zero, _NAN)),
+    )
+    ends = (
         Step("sign", "word", ("x",)),
         Step("below", "field", ("sign", 31, 1)),
         Step("result", "negate_if", ("finite", "below")),
     )
-    return Algorithm((*steps, *ends), (tables.PHASE,))
+    return Algorithm(steps if quadrant else (*steps, *ends), (tables.PHASE,))
 
 
 _SIX, _THREE = _f(6), _f(3)

@@ -11,21 +11,21 @@ import numpy as np
 
 from . import accurate, bounds, i_bert, lookup
 from .methods import NAMES, Method, algorithm, evaluate, steps
-from .steps import OPERATIONS, Algorithm
+from .operations import OPERATIONS, Algorithm
 
 _OPENING = """\
 # Functions of the vector unit
 
 This page is written by `python -m accelsim.arithmetic.functions.documentation` from the lists of steps in
-`accelsim/arithmetic/functions/`. The same lists are executed (`steps.py`, one place), counted for the timing, and
+`accelsim/arithmetic/functions/`. The same lists are executed (`operations.py`, one place), counted for the timing, and
 compiled to C for the proof over all inputs (`tests/arithmetic/functions/`).
 
 ```python
 from accelsim.arithmetic import functions
 
 functions.evaluate("exp", [0.0, 1.0, -200.0], functions.Method("accurate"))  # binary32: 1, 2.7182817, 0
-functions.steps("gelu", functions.Method("table", entries=64))               # 6
-functions.ulp("exp", functions.Method("accurate"))                           # {exp_ulp}
+functions.steps("gelu", functions.Method("table", entries=64))  # 6
+functions.ulp("exp", functions.Method("accurate"))  # {exp_ulp}
 ```
 
 A configuration chooses one method for all functions:
@@ -61,8 +61,8 @@ An ulp is that of the true value u: 2^(e - 23) for 2^e <= |u| < 2^(e + 1), 2^-14
 `functions.explains(name, ours, theirs, x)` says for each element whether a difference is the functions' alone: the true
 value, computed in binary64, lies within the bound above of ours and within this one of PyTorch's. These were measured
 with PyTorch 2.13 on x86-64 (its kernels for AVX-512, AVX2 and none, with and without oneDNN) and are stated larger,
-since other hosts have other vector libraries. hardswish, hardsigmoid, reciprocal and rsqrt have PyTorch's bits. sqrt has
-IEEE's, which PyTorch's, MKL's on x86-64, has not for one number in eleven.
+since other hosts have other vector libraries. hardswish, hardsigmoid, reciprocal and rsqrt have PyTorch's bits; sqrt
+has IEEE's, which PyTorch's, MKL's on x86-64, has not for one number in eleven.
 
 {pytorch}
 """

@@ -30,7 +30,7 @@ _HEADING = '''\
 
 from __future__ import annotations
 
-from .steps import Table
+from .operations import Table
 
 
 def _table(name: str, columns: str, text: str) -> Table:
@@ -59,16 +59,15 @@ def fitted(f: Function, centre: Decimal, low: Decimal, high: Decimal, first: lis
 
 
 def centre_of(f: Function, low: Decimal, high: Decimal) -> tuple[np.float32, np.float32]:
-    """A number near the middle of [low, high] whose value is nearly a binary32 number, and that (Gal, 1986)."""
-    x = rounded((low + high) / 2)
+    """A number about the middle of [low, high] whose value is nearly a binary32 number, and that (Gal, 1986)."""
     best: tuple[Decimal, np.float32, np.float32] | None = None
-    for _ in range(CANDIDATES):
+    for i in range(CANDIDATES):
+        x = rounded(low + (high - low) * (3 * CANDIDATES + 2 * i) / (8 * CANDIDATES))
         value = f(decimal(x))
         number = rounded(value)
         far = abs(value - decimal(number)) / abs(value)
         if best is None or far < best[0]:
             best = (far, x, number)
-        x = np.nextafter(x, np.float32(np.inf))
     assert best is not None
     return best[1], best[2]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import accurate, exact
 from .fitting import Function, rounded
-from .steps import MAGIC, Algorithm, Step, Table
+from .operations import MAGIC, Algorithm, Step, Table
 
 _f = np.float32
 _ZERO, _HALF = _f(0), _f(0.5)

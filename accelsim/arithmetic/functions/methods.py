@@ -12,7 +12,7 @@ from accelsim.errors import AccelsimError
 
 from ..binary32 import Float32
 from . import accurate, i_bert, lookup
-from .steps import Algorithm, execute
+from .operations import Algorithm, execute
 
 Kind = Literal["accurate", "table", "i_bert"]
 

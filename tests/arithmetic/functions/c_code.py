@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from accelsim.arithmetic.functions.bounds import Bound
-from accelsim.arithmetic.functions.steps import Algorithm, Operand
+from accelsim.arithmetic.functions.operations import Algorithm, Operand
 
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 
@@ -168,13 +168,13 @@ def _literal(operand: Operand, names: dict[str, str]) -> str:
     return str(operand)
 
 
-def function(algorithm: Algorithm) -> str:
+def function(algorithm: Algorithm, name: str = "function") -> str:
     """The algorithm as a C function of a float."""
     lines = []
     for table in algorithm.tables:
         rows = ",\n".join("{" + ",".join(f"{w}u" for w in row) + "}" for row in table.words)
-        lines.append(f"static const uint32_t t_{table.name}[{table.rows}][{len(table.columns)}] = {{{rows}}};")
-    lines.append("static float function(float x) {")
+        lines.append(f"static const uint32_t {name}_{table.name}[{table.rows}][{len(table.columns)}] = {{{rows}}};")
+    lines.append(f"static float {name}(float x) {{")
     names, tables = {"x": "x"}, {}
     integers = set()
     for step in algorithm.steps:
@@ -185,7 +185,7 @@ def function(algorithm: Algorithm) -> str:
             tables[step.result] = operands[0]
             text = names[str(operands[1])]
         elif step.operation in ("column", "integer_column"):
-            word = f"t_{tables[str(operands[0])]}[{names[str(operands[0])]}][{operands[1]}]"
+            word = f"{name}_{tables[str(operands[0])]}[{names[str(operands[0])]}][{operands[1]}]"
             text = word if integer else f"from_bits({word})"
         elif step.operation == "select_less":
             a, b, yes, no = (_literal(o, names) for o in operands)
@@ -212,13 +212,13 @@ def program(name: str, algorithm: Algorithm, half_of_x: bool, folder: Path) -> P
     )
 
 
-def filter_program(name: str, algorithm: Algorithm, folder: Path) -> Path:
-    """Compiles a program that reads binary32 numbers and writes the function's results."""
-    return _compiled(
-        f"{OPERATIONS}\n{function(algorithm)}\n"
-        "int main(void) { float x; while (fread(&x, 4, 1, stdin)) { x = function(x); fwrite(&x, 4, 1, stdout); } }",
-        folder / f"{name}_filter",
-    )
+def evaluator(algorithms: dict[str, Algorithm], folder: Path) -> Path:
+    """Compiles a program that reads binary32 numbers and writes the results of the function of its first argument."""
+    functions = [function(algorithm, f"f_{name}") for name, algorithm in algorithms.items()]
+    choices = "".join(f' if (!strcmp(argv[1], "{name}")) f = f_{name};' for name in algorithms)
+    loop = "float x; while (fread(&x, 4, 1, stdin)) { x = f(x); fwrite(&x, 4, 1, stdout); }"
+    main = f"int main(int argc, char **argv) {{ float (*f)(float) = 0;{choices} {loop} }}"
+    return _compiled("\n".join([OPERATIONS, *functions, main]), folder / "evaluator")
 
 
 def _compiled(text: str, binary: Path) -> Path:
