@@ -88,3 +88,21 @@ def test_an_inverse_divides_in_binary64_and_a_reciprocal_in_binary32() -> None:
     assert Fraction(float(reciprocal(value))) == Fraction(float(rounded(1 / Fraction(float(np.float32(value))))))
     different = [v for v in np.linspace(0.1, 0.2, 500) if inverse(v) != reciprocal(v)]
     assert different
+
+
+def test_subnormal_and_the_largest_results_of_an_fma_are_rounded_once() -> None:
+    """Where binary32's ties do not lie in the middle of binary64's last bits, and where they decide on infinity."""
+    rng = np.random.default_rng(32)
+    count = 3000
+    a = (rng.integers(1, 2**24, count) * 2.0 ** rng.integers(-100, -60, count)).astype(np.float32)
+    b = (rng.integers(1, 2**24, count) * 2.0 ** rng.integers(-90, -70, count)).astype(np.float32)
+    c = (rng.integers(-(2**24), 2**24, count) * 2.0**-149).astype(np.float32)
+    for x, y, z, result in zip(a, b, c, fma(a, b, c), strict=True):
+        exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
+        assert result == rounded(exact), (x, y, z)
+    largest = np.finfo(np.float32).max
+    half = np.float32(2.0**103)  # half of the last place of the largest number: a tie, which goes to infinity
+    assert fma(1, largest, half) == np.inf
+    assert fma(1, largest, np.nextafter(half, np.float32(0))) == largest
+    assert fma(-1, largest, -half) == -np.inf
+    assert fma(largest, 2, -largest) == largest

@@ -67,6 +67,23 @@ has IEEE's, which PyTorch's, MKL's on x86-64, has not for one number in eleven.
 {pytorch}
 """
 
+_SUMS = """\
+## Sums of rows
+
+`functions.tree_sum(x, lanes)` adds the last axis as the unit does: `lanes` numbers a pass in a tree of adders,
+neighbours in pairs and of an odd count the last as it is, lanes without a number holding +0; then the passes' sums one
+after the other. With 2 lanes a row (a, b, c, d, e) is ((a + b) + (c + d)) + (e + 0).
+`functions.explains_sum(ours, theirs, x, lanes)` says whether a difference from another order is the order's alone: the
+exact sum lies within k u / (1 - k u) sum |x| of both, u = 2^-24, k the additions that a number goes through in ours and
+n - 1 in theirs.
+
+## What a new function touches
+
+`exact.py` (the function in decimal arithmetic), `accurate.py` (its steps), `generate.py` (its table, if it has one),
+`lookup.py` (what its table of lines holds), `methods.py` (its name) and `bounds.py` (what is true, and both bounds); in
+the tests `c_code.py` (its reference) and `test_accuracy.py` (its measured error).
+"""
+
 _COARSE = """\
 ## Largest errors of the coarse methods
 
@@ -75,12 +92,12 @@ sqrt, rsqrt and reciprocal). What says *accurate* has no such method and takes t
 
 {table}
 
-The argument of I-BERT's functions is quantised to S = 2^-{bits}, the finest power of two with which the squares of its
-polynomials fit into 32 bits; that of sqrt to 2^-{sqrt_bits}, so it saturates from {saturates} on. The paper defines its
-exponential for x <= 0; above, the shift goes left. `rsqrt` divides 1 by its root, as its layer norm does. Most of the
-error is the polynomials' own; that of exp is relative to small results, which the shift truncates. Quantising and
-dequantising are steps too, so that between binary32 values `i_bert` is not faster than `accurate`: it is here to see
-what its arithmetic does to a network.
+The argument of I-BERT's exp and erf is quantised to S = 2^-{bits}, that of gelu to 2^-{gelu_bits}: the finest powers of
+two with which all integers but gelu's last product fit into 32 bits. That of sqrt is quantised to 2^-{sqrt_bits}, so it
+saturates from {saturates} on. The paper defines its exponential for x <= 0; above, the shift goes left. `rsqrt` divides
+1 by its root, as its layer norm does. Most of the error is the polynomials' own; that of exp is relative to small
+results, which the shift truncates. Quantising and dequantising are steps too, so that between binary32 values `i_bert`
+is not faster than `accurate`: it is here to see what its arithmetic does to a network.
 """
 
 #: Functions whose coarse error is given relative to the value.
@@ -188,6 +205,7 @@ def markdown() -> str:
         points=_POINTS,
         table=_rows(("function", *(f"table {entries}" for entries in _SHOWN), "i_bert"), _coarse()),
         bits=i_bert.SCALE_BITS,
+        gelu_bits=i_bert.GELU_BITS,
         sqrt_bits=i_bert.SQRT_BITS,
         saturates=2 ** (31 - i_bert.SQRT_BITS),
     )
@@ -195,6 +213,7 @@ def markdown() -> str:
         opening,
         _UNITS.format(table=_rows(header, _summary()), pytorch=pytorch),
         coarse,
+        _SUMS,
         f"## Operations\n\n{_rows(('operation', 'steps', 'result'), _operations())}\n",
         "## Accurate\n\nThe tables' words are in `accelsim/arithmetic/functions/tables.py`, made by `generate.py`.",
         *(_section(name, accurate.algorithms()[name]) for name in NAMES),

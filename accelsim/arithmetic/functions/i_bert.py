@@ -1,8 +1,8 @@
 """The integer polynomials of I-BERT (Kim, Gholami, Yao, Mahoney, Keutzer, ICML 2021) around a quantised argument.
 
 The paper's functions take integers `q` of a scale S and give integers of another scale. Here S is a constant of the
-unit, so that the argument is quantised first and the result dequantised: see `SCALE_BITS` and `SQRT_BITS`. What the
-paper does not define is computed by the accurate algorithm.
+unit, so that the argument is quantised first and the result dequantised: see `SCALE_BITS`, `GELU_BITS`, `SQRT_BITS`.
+What the paper does not define is computed by the accurate algorithm.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from .operations import Algorithm, Step, inlined
 
 _f = np.float32
 
-#: S = 2**-14 of exp, erf and gelu: the finest power of two with which the squares of algorithm 1 fit into 32 bits.
-SCALE_BITS = 14
+#: S = 2**-14 of exp and erf, 2**-13 of gelu: the finest powers of two with which 32 bits suffice but for gelu's product.
+SCALE_BITS, GELU_BITS = 14, 13
 #: S = 2**-16 of sqrt, so that the root has the scale 2**-8; the argument saturates from 32768 on.
 SQRT_BITS = 16
 #: Polynomials a (x + b)^2 + c. That of the exponential is 0.35815147 x^2 + 0.96963238 x + 1, as in the published code:
@@ -44,7 +44,7 @@ def _exp() -> Algorithm:
         Step("q", "integer_maximum", ("q0", -_LARGEST_SHIFT * ln2)),
         Step("minus", "integer_subtract", (0, "q")),
         Step("z", "integer_divide", ("minus", ln2), "by a constant, ln 2 in units of S"),
-        Step("zln2", "integer_multiply", ("z", ln2)),
+        Step("zln2", "integer_multiply", ("z", ln2), "modulo 2**32 suffices"),
         Step("p", "integer_add", ("q", "zln2"), "-ln 2 < p <= 0"),
         Step("t", "integer_add", ("p", q_b)),
         Step("t2", "integer_multiply", ("t", "t")),
@@ -89,11 +89,11 @@ def _erf() -> Algorithm:
 
 def _gelu() -> Algorithm:
     """Algorithm 3: q (q_erf + q_1); the product has 64 bits."""
-    s = 2.0**-SCALE_BITS
+    s = 2.0**-GELU_BITS
     inner = s / math.sqrt(2)
     unit = _ERF_A * inner * inner
     steps = (
-        Step("scaled", "scale", ("x", SCALE_BITS)),
+        Step("scaled", "scale", ("x", GELU_BITS)),
         Step("signed", "to_integer", ("scaled",), "the argument in units of S"),
         Step("minus", "integer_subtract", (0, "signed")),
         Step("q", "integer_maximum", ("signed", "minus")),

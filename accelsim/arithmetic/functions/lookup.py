@@ -40,19 +40,23 @@ ACCURATE = ("hardswish", "hardsigmoid", "sin", "cos")
 SMALLEST, LARGEST = 2, 4096
 
 
-def _line(name: str, low: Decimal, high: Decimal, at_low: Decimal, at_high: Decimal) -> tuple[int, int]:
+def _line(low: Decimal, high: Decimal, at_low: Decimal, at_high: Decimal) -> tuple[int, int]:
     """Words of the slope and the intercept of the line through two points."""
     slope = (at_high - at_low) / (high - low)
-    return tuple(int(rounded(v).view(np.uint32)) for v in (slope, at_low - slope * low))  # type: ignore[return-value]
+    return _word(slope), _word(at_low - slope * low)
 
 
-def _lines(name: str, f: Function, knots: list[Decimal], last: Decimal | None = None) -> Iterator[tuple[int, int]]:
+def _word(value: Decimal) -> int:
+    return int(rounded(value).view(np.uint32))
+
+
+def _lines(f: Function, knots: list[Decimal], last: Decimal | None = None) -> Iterator[tuple[int, int]]:
     """Rows of lines between knots; `last` replaces the value at the last knot."""
     values = [f(x) for x in knots]
     if last is not None:
         values[-1] = last
     for i in range(len(knots) - 1):
-        yield _line(name, knots[i], knots[i + 1], values[i], values[i + 1])
+        yield _line(knots[i], knots[i + 1], values[i], values[i + 1])
 
 
 def _residual(name: str) -> tuple[Function, Decimal]:
@@ -83,7 +87,7 @@ def _saturating(name: str, entries: int) -> Algorithm:
     pitch = limit / (entries - 1)
     knots = [Decimal(0), *(pitch * (i + Decimal("0.5")) for i in range(entries - 1)), limit]
     f, last = _residual(name)
-    table = Table(name.upper(), ("slope", "intercept"), tuple(_lines(name, f, knots, last)))
+    table = Table(name.upper(), ("slope", "intercept"), tuple(_lines(f, knots, last)))
     end: tuple[Step, ...]
     if name in ("tanh", "erf"):
         end = (Step("result", "copy_sign", ("y", "x")),)
@@ -131,7 +135,7 @@ def _power(name: str, entries: int) -> Algorithm:
     rows = []
     for j in range(entries):
         middle = pitch * j
-        rows.append(_line(name, -half, half, f(middle - half), f(middle + half)))
+        rows.append(_line(-half, half, f(middle - half), f(middle + half)))
     table = Table(name.upper(), ("slope", "intercept"), tuple(rows))
     steps = (
         Step("a", "clamp", ("x", *(accurate.EXP_RANGE if name == "exp" else accurate.EXP2_RANGE))),
@@ -150,7 +154,7 @@ def _significand_rows(name: str, entries: int, factor: Decimal = Decimal(1)) -> 
     """Lines over [1, 2) for `f(factor * s)`."""
     f = exact.FUNCTIONS[name]
     knots = [1 + Decimal(i) / entries for i in range(entries + 1)]
-    return list(_lines(name, lambda s: f(factor * s), knots))
+    return list(_lines(lambda s: f(factor * s), knots))
 
 
 def _log(entries: int) -> Algorithm:

@@ -130,9 +130,9 @@ def _bit_length(n: Integers) -> Integers:
 
 
 def _to_integer(x: Float32) -> Integers:
-    """Nearest integer, ties to even, saturated to 32 bits; 0 of NaN."""
+    """Nearest integer, ties to even, saturated to +-(2**31 - 1); 0 of NaN."""
     wide = np.where(np.isnan(x), 0.0, np.rint(x.astype(np.float64)))
-    return np.clip(wide, -(2.0**31), 2.0**31 - 1).astype(np.int64)
+    return np.clip(wide, 1 - 2.0**31, 2.0**31 - 1).astype(np.int64)
 
 
 def _segment(x: Float32, shift: int, base: int, count: int) -> Integers:
@@ -187,7 +187,7 @@ OPERATIONS: dict[str, Operation] = {
     "exponent": Operation(_logb, 1, "the exponent of a as an integer, of subnormal numbers too (IEEE logB)"),
     "significand": Operation(_significand, 1, "a * 2**-exponent(a): 1 <= |result| < 2 of finite numbers but zero"),
     "to_float": Operation(lambda n: f32(n), 1, "an integer as binary32, rounded once"),
-    "to_integer": Operation(_to_integer, 1, "nearest integer, ties to even, saturated to 32 bits; 0 for NaN"),
+    "to_integer": Operation(_to_integer, 1, "nearest integer, ties to even, saturated to +-(2**31 - 1); 0 for NaN"),
     "segment": Operation(
         _segment, 1, "clamp((word of a >> shift) - base, 0, count - 1): where a >= 0 lies among the segments of a table"
     ),

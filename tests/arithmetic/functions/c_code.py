@@ -63,7 +63,7 @@ static inline float op_to_float(integer n) { return (float)n; }
 static inline integer op_to_integer(float a) {
   if (a != a) return 0;
   if (a >= 2147483648.0f) return 2147483647;
-  if (a <= -2147483648.0f) return -2147483648LL;
+  if (a <= -2147483648.0f) return -2147483647;
   return (integer)rint((double)a);
 }
 static inline integer op_segment(float a, integer shift, integer base, integer count) {

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from accelsim.arithmetic import functions
 from accelsim.arithmetic.functions import bounds, lookup
+from accelsim.arithmetic.functions.operations import OPERATIONS
+from tests.arithmetic.functions.inputs import edges
 
 ENTRIES = [2, 4, 16, 64, 256, 1024, 4096]
 TABLED = [name for name in functions.NAMES if functions.ulp(name, functions.Method("table", 64)) is None]
@@ -86,7 +89,7 @@ def test_i_bert_has_the_papers_errors() -> None:
 
 
 def _quantised(x: np.float32, bits: int) -> int:
-    return max(-(2**31), min(2**31 - 1, round(float(x) * 2**bits)))
+    return max(1 - 2**31, min(2**31 - 1, round(float(x) * 2**bits)))
 
 
 def _i_poly(q: int, s: float, a: float, b: float, c: float) -> tuple[int, float]:
@@ -121,10 +124,24 @@ def test_i_bert_computes_the_papers_integers() -> None:
     )
     expected_gelu = []
     for v in both:
-        q = _quantised(v, 14)
-        erf, scale = _i_erf(q, s / math.sqrt(2))
-        expected_gelu.append(np.float32(q * (erf + math.floor(1 / scale))) * np.float32(s * scale / 2))
+        q = _quantised(v, 13)
+        erf, scale = _i_erf(q, 2 * s / math.sqrt(2))
+        expected_gelu.append(np.float32(q * (erf + math.floor(1 / scale))) * np.float32(2 * s * scale / 2))
     assert np.array_equal(functions.evaluate("gelu", both, I_BERT), np.float32(expected_gelu))
+
+
+@pytest.mark.parametrize("name", ["exp", "erf", "gelu", "sqrt", "rsqrt"])
+def test_i_berts_integers_have_32_bits(name: str) -> None:
+    """All but gelu's product of the argument and 1 + erf, and one of which the low bits suffice."""
+    x = np.concatenate([edges(), np.linspace(-20, 20, 4001, dtype=np.float32)])
+    algorithm = functions.algorithm(name, I_BERT)
+    values: dict[str, Any] = {"x": x}
+    with np.errstate(all="ignore"):
+        for step in algorithm.steps:
+            operands = [values[o] if isinstance(o, str) else o for o in step.operands]
+            values[step.result] = result = OPERATIONS[step.operation].execute(*operands)
+            if result.dtype == np.int64 and step.result not in ("product", "zln2"):
+                assert -(2**31) <= result.min() <= result.max() < 2**31, step
 
 
 def test_i_sqrt_is_the_integer_root_of_all_sizes() -> None:
@@ -157,7 +174,7 @@ def test_i_bert_of_special_numbers(name: str) -> None:
     expected = {
         "exp": [np.inf, 0.0, 1.0],
         "erf": [1.0, -1.0, 0.0],
-        "gelu": [131072.0, 0.0, 0.0],  # the argument saturates
+        "gelu": [262144.0, 0.0, 0.0],  # the argument saturates
         "sqrt": [np.inf, np.nan, 0.0],
         "rsqrt": [0.0, np.nan, np.inf],
     }[name]

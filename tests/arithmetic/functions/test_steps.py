@@ -64,7 +64,8 @@ def test_scales_are_rounded_once() -> None:
     rng = np.random.default_rng(1)
     x = np.concatenate([edges()[np.isfinite(edges())], rng.standard_normal(500).astype(np.float32)])
     n = rng.integers(-300, 300, x.size)
-    ours = operations.OPERATIONS["scale"].execute(x, n)
+    with np.errstate(over="ignore"):
+        ours = operations.OPERATIONS["scale"].execute(x, n)
     for value, power, result in zip(x, n, ours, strict=True):
         exact = Fraction(float(value)) * Fraction(2) ** int(power)
         if not np.isfinite(result):
@@ -88,7 +89,7 @@ def test_significand_times_power_is_the_number() -> None:
 
 def test_integers_saturate_and_a_nan_is_zero() -> None:
     x = np.array([np.nan, np.inf, -np.inf, 3e9, -3e9, 0.5, 1.5, 2.5, -0.5, 2147483520.0], np.float32)
-    expected = [0, 2**31 - 1, -(2**31), 2**31 - 1, -(2**31), 0, 2, 2, 0, 2147483520]
+    expected = [0, 2**31 - 1, 1 - 2**31, 2**31 - 1, 1 - 2**31, 0, 2, 2, 0, 2147483520]
     assert operations.OPERATIONS["to_integer"].execute(x).tolist() == expected
 
 
