@@ -16,7 +16,7 @@ from .operations import Algorithm, Step, inlined
 
 _f = np.float32
 
-#: S = 2**-14 of exp and erf, 2**-13 of gelu: the finest powers of two with which 32 bits suffice but for gelu's product.
+#: S = 2**-14 of exp and erf, 2**-13 of gelu: the finest powers of two with which 32 bits suffice, but for a product.
 SCALE_BITS, GELU_BITS = 14, 13
 #: S = 2**-16 of sqrt, so that the root has the scale 2**-8; the argument saturates from 32768 on.
 SQRT_BITS = 16
