@@ -394,8 +394,8 @@ def test_a_flipped_bit_is_called_damage_and_an_older_format_by_its_number(tmp_pa
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(FormatError, match="damaged: its checksum differs, so some bit has changed; write it again"):
         Network.load(path)
-    path.write_bytes(whole.replace(b'\\"version\\": 2', b'\\"version\\": 1'))
-    with pytest.raises(FormatError, match="version 1 of the format; this release reads 2: write it again"):
+    path.write_bytes(whole.replace(b'\\"version\\": 3', b'\\"version\\": 2'))
+    with pytest.raises(FormatError, match="version 2 of the format; this release reads 3: write it again"):
         Network.load(path)
 
 
