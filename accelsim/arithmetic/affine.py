@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,11 +22,24 @@ Quantization = Literal["fused", "separate", "converted", "division"]
 
 @dataclass(frozen=True)
 class Affine:
-    """Scale (a binary64, as PyTorch keeps it), zero point and the codes' dtype."""
+    """Scale (a binary64, as PyTorch keeps it), zero point and the codes' dtype.
+
+    Numbers in binary32 stand for themselves: the map `FLOAT`, whose codes are those numbers.
+    """
 
     scale: float
     zero_point: int
-    dtype: Literal["uint8", "int8"]
+    dtype: Literal["uint8", "int8", "float32"]
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it is the map of numbers in binary32."""
+        return self.dtype == "float32"
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of an element in memory."""
+        return np.dtype(self.dtype).itemsize
 
     @property
     def minimum(self) -> int:
@@ -39,14 +52,18 @@ class Affine:
         return int(np.iinfo(self.dtype).max)
 
 
+#: Of values that are not quantised.
+FLOAT = Affine(1.0, 0, "float32")
+
+
 def quantization_of(engine: str) -> Quantization:
     """How a network of that engine quantises what it is given."""
     by_engine: dict[str, Quantization] = {PT2E: "separate", ONNXRUNTIME: "division", XNNPACK: "converted"}
     return by_engine.get(engine, "fused")
 
 
-def quantize(x: ArrayLike, affine: Affine, rounding: Quantization = "fused") -> Codes:
-    """Real numbers of any shape as codes of the dtype, clamped.
+def quantize(x: ArrayLike, affine: Affine, rounding: Quantization = "fused") -> NDArray[Any]:
+    """Real numbers of any shape as codes of the dtype, clamped; as binary32 numbers where the map is `FLOAT`.
 
     "fused": `rne(fma(x, 1 / scale, zero_point))` as `torch.quantize_per_tensor`, every lane, engine and kernel set
     (FBGEMM `QuantUtilsAvx2.cc`, `QuantizeAvx2`, as torch 2.13 compiles it); NaN becomes the largest code. "separate":
@@ -55,28 +72,34 @@ def quantize(x: ArrayLike, affine: Affine, rounding: Quantization = "fused") -> 
     zero_point` as XNNPACK's convert; NaN becomes the largest code. "division":
     `rne(f32(x / scale)) + zero_point` as ONNX Runtime's `QuantizeLinear` (MLAS `quantize.cpp`); NaN becomes the least.
     """
-    if rounding == "division":
-        with np.errstate(over="ignore", invalid="ignore"):
-            scaled = np.rint(f32(x) / f32(affine.scale))
-        after = affine.zero_point
-        codes = np.fmin(np.fmax(scaled, np.float32(affine.minimum - after)), np.float32(affine.maximum - after))
-        return np.asarray(codes + np.float32(after)).astype(affine.dtype)
-    if rounding == "separate":
-        with np.errstate(over="ignore", invalid="ignore"):
-            scaled = np.rint(f32(x) * inverse(affine.scale)) + np.float32(affine.zero_point)
-        of_nan = 0
-    elif rounding == "converted":
-        with np.errstate(over="ignore", invalid="ignore"):
-            scaled = np.rint(f32(x) * reciprocal(affine.scale)) + np.float32(affine.zero_point)
-        of_nan = affine.maximum
-    else:
-        scaled = fma(f32(x), reciprocal(affine.scale), np.float32(affine.zero_point))
-        of_nan = affine.maximum
-    codes = np.rint(np.clip(scaled, affine.minimum, affine.maximum))
-    return np.where(np.isnan(scaled), of_nan, codes).astype(affine.dtype)
+    if affine.is_float:
+        return f32(x)
+    scale = {"fused": reciprocal, "separate": inverse, "converted": reciprocal, "division": f32}[rounding]
+    factor, zero_point = scale(affine.scale), np.float32(affine.zero_point)
+    return rounded_codes(f32(x), factor, zero_point, affine.minimum, affine.maximum, rounding).astype(affine.dtype)
 
 
-def dequantize(codes: Codes, affine: Affine) -> Float32:
-    """`f32((code - zero_point) * scale)`, any shape, as `Tensor.dequantize`."""
+def rounded_codes(
+    x: Float32, factor: ArrayLike, zero_point: ArrayLike, minimum: int, maximum: int, rounding: Quantization
+) -> Float32:
+    """As `quantize`, the codes as binary32 numbers within minimum..maximum.
+
+    `factor`: what x is multiplied by (of "division": divided by), `zero_point`: both in binary32, of x's shape or of
+    one that numpy broadcasts.
+    """
+    factor, zero_point = f32(factor), f32(zero_point)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        if rounding == "division":
+            codes = np.fmin(np.fmax(np.rint(x / factor), np.float32(minimum) - zero_point), maximum - zero_point)
+            return np.asarray(codes + zero_point, np.float32)
+        scaled = fma(x, factor, zero_point) if rounding == "fused" else np.rint(x * factor) + zero_point
+    of_nan = 0 if rounding == "separate" else maximum
+    return np.asarray(np.where(np.isnan(scaled), of_nan, np.rint(np.clip(scaled, minimum, maximum))), np.float32)
+
+
+def dequantize(codes: NDArray[Any], affine: Affine) -> Float32:
+    """`f32((code - zero_point) * scale)`, any shape, as `Tensor.dequantize`; numbers in binary32 as they are."""
+    if affine.is_float:
+        return f32(codes)
     with np.errstate(over="ignore"):
         return np.asarray(f32(np.asarray(codes, np.int32) - affine.zero_point) * np.float32(affine.scale))

@@ -13,13 +13,17 @@ Sizes = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Form:
-    """The elements `(sizes, strides)` of `tensor` (one byte each, from byte `offset`), row by row, seen as `shape`."""
+    """The elements `(sizes, strides)` of `tensor`, row by row, seen as `shape`; each has `width` bytes.
+
+    Strides and the `offset` of the first one are in bytes.
+    """
 
     tensor: str
     sizes: Sizes
     strides: Sizes
     shape: Sizes
     offset: int = 0
+    width: int = 1
 
     @property
     def size(self) -> int:
@@ -40,8 +44,8 @@ class Form:
         return self if strides is None else replace(self, sizes=self.shape, strides=strides)
 
     def is_dense(self) -> bool:
-        """Whether the elements fill `size` bytes without gaps, in whatever order."""
-        expected = 1
+        """Whether the elements lie without gaps, in whatever order."""
+        expected = self.width
         for stride, size in sorted((t, s) for s, t in zip(self.sizes, self.strides, strict=True) if s > 1):
             if stride != expected:
                 return False
@@ -68,14 +72,14 @@ class Form:
         return total.reshape(self.shape)
 
 
-def dense(tensor: str, shape: Sequence[int], order: Sequence[int]) -> Form:
-    """A dense form whose axes lie in memory in `order`, from slowest to fastest."""
+def dense(tensor: str, shape: Sequence[int], order: Sequence[int], width: int = 1) -> Form:
+    """A dense form whose axes lie in memory in `order`, from slowest to fastest, of elements of `width` bytes."""
     strides = [0] * len(shape)
-    stride = 1
+    stride = width
     for axis in reversed(order):
         strides[axis] = stride
         stride *= shape[axis]
-    return Form(tensor, tuple(shape), tuple(strides), tuple(shape))
+    return Form(tensor, tuple(shape), tuple(strides), tuple(shape), width=width)
 
 
 def channels_last(rank: int) -> Sizes:

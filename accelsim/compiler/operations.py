@@ -12,6 +12,7 @@ import numpy as np
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.elementwise import CodeRule, FixedAdd, FloatAdd, Product
 from accelsim.arithmetic.requantize import Requantization
+from accelsim.arithmetic.vector import Statistic
 from accelsim.compiler.forms import Form
 from accelsim.compiler.requantization import Rule as MatrixRule
 from accelsim.compiler.requantization import planes
@@ -223,7 +224,43 @@ class Copy:
         return math.prod(count for count, _, _ in self.loops)
 
 
-Operation = Matrix | Pool | Elementwise | Copy
+class Stream(NamedTuple):
+    """The elements that a vector operation reads or writes of a tensor: byte of the first one, bytes from one to the
+    next along each of its loops (0: the same again), and numpy's name of what they are."""
+
+    tensor: str
+    offset: int
+    strides: tuple[int, ...]
+    dtype: str
+
+    @property
+    def width(self) -> int:
+        """Bytes of an element."""
+        return np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A program of the vector unit on every element of nested `loops`, outermost first; the last is a row.
+
+    `words`: uint32 (steps, 4), which take `cycles`. Of a `statistic` the target has one element a row.
+    """
+
+    layer: int
+    loops: tuple[int, ...]
+    sources: tuple[Stream, ...]
+    target: Stream
+    words: np.ndarray = field(repr=False, compare=False)
+    cycles: int
+    statistic: Statistic
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """The sources, then the target."""
+        return (*self.sources, self.target)
+
+
+Operation = Matrix | Pool | Elementwise | Copy | Vector
 
 
 def sources_of(operation: Operation) -> tuple[str, ...]:
@@ -231,6 +268,8 @@ def sources_of(operation: Operation) -> tuple[str, ...]:
     match operation:
         case Elementwise():
             return tuple(tensor for tensor, _ in operation.sources)
+        case Vector():
+            return tuple(stream.tensor for stream in operation.sources)
         case Copy():
             return (operation.source[0],)
         case Matrix(weights=TensorWeights() as weights):
@@ -247,7 +286,7 @@ def target_of(operation: Operation) -> str:
 class Lowered:
     """A network as operations. `tensors`: bytes of each stored tensor; `forms`: where each value lies.
 
-    `affine`: the affine map of each value.
+    `affine`: the affine map of each value. `constants`: what lies in the tensors that nothing writes.
     """
 
     name: str
@@ -258,3 +297,4 @@ class Lowered:
     affine: Mapping[str, Affine]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    constants: Mapping[str, bytes] = field(default_factory=dict)

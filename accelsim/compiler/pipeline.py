@@ -17,7 +17,6 @@ What each leaves is kept in the Compilation; `dump.py` writes it down.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 
@@ -26,6 +25,7 @@ from accelsim.compiler.emit.elementwise import emit_elementwise
 from accelsim.compiler.emit.emitter import Emitter
 from accelsim.compiler.emit.matrix import MatrixEmitter
 from accelsim.compiler.emit.pool import emit_copy, emit_pool
+from accelsim.compiler.emit.vector import emit_vector
 from accelsim.compiler.emit.verifier import verify_sums
 from accelsim.compiler.forms import Form
 from accelsim.compiler.lower.network import lower
@@ -34,7 +34,7 @@ from accelsim.compiler.plan.fusion import Fusion, allocation_of, fuse
 from accelsim.compiler.plan.layout import layouts
 from accelsim.compiler.plan.matrix import MatrixPlan
 from accelsim.compiler.plan.residency import Placement, place
-from accelsim.compiler.plan.tiled import Tiled, TiledCopy, TiledElementwise, TiledMatrix, TiledPool
+from accelsim.compiler.plan.tiled import Tiled, TiledCopy, TiledElementwise, TiledMatrix, TiledPool, TiledVector
 from accelsim.compiler.plan.tiling import choose
 from accelsim.compiler.plan.verifier import verify
 from accelsim.compiler.schedule.reuse import reuse
@@ -228,6 +228,8 @@ def _emit(emitter: Emitter, tiled: Tiled) -> None:
             emit_pool(emitter, tiled)
         case TiledCopy():
             emit_copy(emitter, tiled)
+        case TiledVector():
+            emit_vector(emitter, tiled)
 
 
 def _port(emitter: Emitter, name: str, form: Form) -> Port:
@@ -256,7 +258,7 @@ def _probes(emitter: Emitter, network: Network) -> tuple[Probe, ...]:
                     pitches=tuple(sorted(pitches, reverse=True)),
                 )
             probes.append(Probe(port, emitter.written[form.tensor]))
-        if math.prod(form.sizes) < emitter.lowered.tensors[form.tensor]:
+        if form.size * form.width < emitter.lowered.tensors[form.tensor]:
             continue  # a tensor that passes is seen as a whole
         for passed in emitter.passed.get(form.tensor, ()):
             port = replace(_port(emitter, node.name, form), address=passed.address)

@@ -161,9 +161,13 @@ class RequantUnit(_Part):
 
 
 class VectorUnit(_Part):
-    """Element-wise work, pools and tables: `lanes` output elements a cycle."""
+    """Element-wise work, pools and tables: `lanes` output elements a cycle.
+
+    A step in binary32 can use the result of the one before it `latency` cycles later; as many vectors take turns.
+    """
 
     lanes: Count = 16
+    latency: Annotated[int, Field(ge=1, le=64)] = 4
 
 
 class Dram(_Part):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from accelsim.arithmetic.affine import Affine, Quantization
+from accelsim.arithmetic.affine import FLOAT, Affine, Quantization
 from accelsim.errors import AssemblyError, MachineError
 from accelsim.reading import shown
 
@@ -26,7 +26,7 @@ _LONGEST_NAME = 1000
 
 @dataclass(frozen=True)
 class Port:
-    """Where a tensor lies: `stored` is its shape in memory (one byte an element), `axes` the permutation that brings
+    """Where a tensor lies: `stored` is its shape in memory (in elements), `axes` the permutation that brings
     the stored axes into PyTorch's order, `shape` PyTorch's shape after that. `pitches`: bytes along each stored axis of
     a tensor that is not dense. `rounding`: how real numbers that are given to an input become codes."""
 
@@ -71,7 +71,7 @@ class Port:
         if not self.pitches:
             return
         try:
-            place = visited_twice(self.address, self.stored, self.pitches)
+            place = visited_twice(self.address, (*self.stored, self.affine.bytes), (*self.pitches, 1))
         except MachineError as error:
             raise AssemblyError(f"{self.name}: {error}") from None
         if place is not None:
@@ -84,8 +84,9 @@ class Port:
     def bytes(self) -> int:
         """Size in memory, from the first to the last."""
         if self.pitches:
-            return 1 + sum((size - 1) * pitch for size, pitch in zip(self.stored, self.pitches, strict=True))
-        return math.prod(self.stored)
+            reach = sum((size - 1) * pitch for size, pitch in zip(self.stored, self.pitches, strict=True))
+            return self.affine.bytes + reach
+        return self.affine.bytes * math.prod(self.stored)
 
     def to_memory(self, codes: np.ndarray) -> np.ndarray:
         """Codes (runs, *shape) as bytes (runs, bytes)."""
@@ -136,11 +137,15 @@ class Probe:
         end = part.first + (part.lines - 1) * part.pitch + part.length
         if any(type(number) is not int for number in part):
             raise AssemblyError(f"{self.port.name}: part {shown(tuple(part))} is not of integers")
-        if min(part) < 0 or not part.size or not apart or end > math.prod(self.port.stored):
+        if min(part) < 0 or not part.size or not apart or end > self._size:
             raise AssemblyError(
-                f"{self.port.name}: {part} is no part of its {math.prod(self.port.stored)} bytes; rows of one byte or "
+                f"{self.port.name}: {part} is no part of its {self._size} bytes; rows of one byte or "
                 "more, none of them over another, must lie within the value"
             )
+
+    @property
+    def _size(self) -> int:
+        return self.port.affine.bytes * math.prod(self.port.stored)
 
     @property
     def region(self) -> Region:
@@ -191,8 +196,13 @@ def check_name(name: Any) -> None:
 
 
 def _check_affine(name: str, affine: Affine) -> None:
+    if affine == FLOAT:
+        return
     if affine.dtype not in ("uint8", "int8"):
-        raise AssemblyError(f"{name}: dtype={shown(affine.dtype)}; codes are uint8 or int8")
+        raise AssemblyError(
+            f"{name}: dtype={shown(affine.dtype)} scale={shown(affine.scale)} zero_point={shown(affine.zero_point)}; "
+            "codes are uint8 or int8, numbers float32 with scale 1.0 and zero point 0"
+        )
     scale = affine.scale
     with np.errstate(over="ignore"):
         single = np.float32(scale) if isinstance(scale, float) else np.float32(0)

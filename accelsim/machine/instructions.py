@@ -13,6 +13,7 @@ from .occupancy import Occupancy, Times
 from .post.elementwise import SEMANTICS as ELEMENTWISE
 from .post.pool import SEMANTICS as POOL
 from .post.requantization import SEMANTICS as REQUANTIZATION
+from .post.vector import SEMANTICS as VECTOR
 from .semantics import Semantics
 
 #: `halt` ends the fetching, and does nothing else.
@@ -29,6 +30,7 @@ SEMANTICS: Mapping[type[Instruction], Semantics] = {
     **REQUANTIZATION,
     **ELEMENTWISE,
     **POOL,
+    **VECTOR,
 }
 
 

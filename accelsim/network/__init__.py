@@ -28,6 +28,7 @@ from .graph import (
     Weights,
 )
 from .output import Output
+from .vector import Constant, Vector, vector_node
 
 __all__ = [
     "Add",
@@ -35,6 +36,7 @@ __all__ = [
     "Bilinear",
     "CodeNode",
     "Concatenate",
+    "Constant",
     "Convolution",
     "Gather",
     "GroupNorm",
@@ -55,5 +57,7 @@ __all__ = [
     "Softmax",
     "Unfold",
     "Value",
+    "Vector",
     "Weights",
+    "vector_node",
 ]

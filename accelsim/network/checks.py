@@ -11,7 +11,8 @@ from functools import singledispatch
 
 import numpy as np
 
-from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic import vector
+from accelsim.arithmetic.affine import FLOAT, Affine
 from accelsim.arithmetic.binary32 import f32
 from accelsim.arithmetic.engines import ONNXRUNTIME, XNNPACK
 from accelsim.errors import ModelError
@@ -43,11 +44,14 @@ from .graph import (
     Value,
     Weights,
 )
+from .vector import Constant, Vector, shape_of
 
 Shape = tuple[int, ...]
 
 #: Nodes whose result has the affine map of what they read.
 _KEEP_THE_MAP = (CodeNode, MaxPool, AveragePool, Reshape, Permute, Slice, Concatenate, Unfold, Gather, Bilinear)
+#: Nodes whose values may be in binary32.
+_OF_ANY_VALUES = (Vector, Constant, Reshape, Permute, Slice, Concatenate, Unfold, Gather)
 _TWO = (Add, Multiply, CodeNode, Matmul, ResidualLayer)
 
 
@@ -98,6 +102,9 @@ def _check_value(name: str, value: Value) -> None:
 
 
 def _check_affine(where: str, affine: Affine) -> None:
+    if affine.is_float:
+        _require(affine == FLOAT, f"{where}: numbers in binary32 have scale 1 and zero point 0, not {affine}")
+        return
     _check_scales(where, np.array([affine.scale]))
     _require(
         affine.minimum <= affine.zero_point <= affine.maximum,
@@ -114,9 +121,16 @@ def _check_scales(where: str, scales: np.ndarray) -> None:
 
 def _check_node(network: Network, node: Node) -> None:
     sources, result = [network.values[name] for name in node.inputs], network.values[node.name]
-    if not isinstance(node, Concatenate):
+    if isinstance(node, Constant):
+        _require(not sources, f"reads {len(sources)} values; a constant reads none")
+    elif not isinstance(node, Concatenate | Vector):
         count = 2 if isinstance(node, _TWO) else 1
         _require(len(sources) == count, f"reads {len(sources)} values; a {type(node).__name__} reads {count}")
+    if not isinstance(node, _OF_ANY_VALUES):
+        for value in (*sources, result):
+            _require(
+                not value.affine.is_float, f"a {type(node).__name__} is of codes, but {value.name!r} is in binary32"
+            )
     free = isinstance(node, AveragePool) and network.engine == ONNXRUNTIME
     if free:
         _require(sources[0].affine.dtype == result.affine.dtype, "a pool does not change the dtype of its codes")
@@ -410,3 +424,22 @@ def _check_normalisation(node: LayerNorm | GroupNorm, shape: Shape) -> None:
     _check_reals("weight", node.weight, shape)
     _check_reals("bias", node.bias, shape)
     _require(math.isfinite(node.epsilon) and node.epsilon >= 0, f"epsilon {node.epsilon}")
+
+
+@_shape.register
+def _(node: Constant, network: Network, shapes: list[Shape]) -> Shape:
+    value = network.values[node.name]
+    _check_array("content", node.content, np.dtype(value.affine.dtype).type, value.shape)
+    return value.shape
+
+
+@_shape.register
+def _(node: Vector, network: Network, shapes: list[Shape]) -> Shape:
+    vector.check(node.program, len(shapes), network.values[node.name].affine.dtype, node.statistic)
+    whole = _broadcast(shapes)
+    _require(bool(node.axes) == (node.statistic != vector.Statistic.NONE), f"axes {node.axes} of {node.statistic.name}")
+    _require(
+        list(node.axes) == sorted(set(node.axes)) and all(0 <= axis < len(whole) for axis in node.axes),
+        f"axes {node.axes} of a value of {len(whole)} axes",
+    )
+    return shape_of(node, shapes)

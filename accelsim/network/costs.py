@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
+from accelsim.arithmetic import vector
 from accelsim.errors import ModelError
 from accelsim.limits import Limits, over
 
@@ -25,6 +28,7 @@ from .graph import (
     ResidualLayer,
     Softmax,
 )
+from .vector import Constant, Vector
 
 #: Elements of windows that a convolution gathers at a time, where one line of one image has fewer.
 GATHERED = 1 << 22
@@ -49,6 +53,8 @@ def _node_bytes(node: Node) -> int:
             return node.layer.weights.codes.nbytes
         case Lookup():
             return node.tables.nbytes
+        case Constant():
+            return node.content.nbytes
     return 0
 
 
@@ -56,7 +62,7 @@ def check_run(network: Network, limits: Limits) -> None:
     """Raise ModelError where one batch takes more than the limits; every value is kept until the end."""
     given = given_bytes(network)
     memory_allowed, operations_allowed = limits.memory_for(given), limits.operations_for(given)
-    held = sum(value.size for value in network.values.values())
+    held = sum(value.size * value.affine.bytes for value in network.values.values())
     if held > memory_allowed:
         raise ModelError(over("memory", held, memory_allowed, f"{network.name}: all its values together"))
     operations = 0
@@ -92,6 +98,10 @@ def _working(network: Network, node: Node) -> tuple[int, int]:
             return _ELEMENT * elements, elements + out * inner
         case Bilinear() | Softmax() | LayerNorm() | GroupNorm():
             return 2 * _ELEMENT * elements, 64 * elements
+        case Vector():
+            whole = math.prod(np.broadcast_shapes(*shapes))
+            work = 4 * (1 + vector.cycles(node.program))
+            return (_ELEMENT + 4 * len(node.words)) * (elements + whole), 16 * elements + work * whole
     return _ELEMENT * elements, 16 * elements
 
 

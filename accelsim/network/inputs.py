@@ -69,7 +69,7 @@ def _codes(part: Any, slot: Slot, limits: Limits) -> np.ndarray:
         raise InputError(
             f"input {slot.name!r}: dtype {array.dtype}; give real numbers as floats, or codes as {slot.affine.dtype}"
         )
-    if np.isnan(array).any():
+    if np.isnan(array).any() and not slot.affine.is_float:
         raise InputError(f"input {slot.name!r}: holds NaN, which has no code")
     return quantize(array, slot.affine, slot.rounding)
 

@@ -48,6 +48,7 @@ from .graph import (
 )
 from .inputs import Slot, prepare
 from .output import Output
+from .vector import Constant, Vector, compute
 
 
 def slots(network: Network) -> list[Slot]:
@@ -81,6 +82,8 @@ def run(network: Network, x: Any, limits: Limits = DEFAULT) -> list[Output]:
 def apply_in_batches(network: Network, name: str, values: dict[str, np.ndarray]) -> np.ndarray:
     """One node on given inputs, which may hold several of the network's batches along the first axis."""
     node = network.node(name)
+    if not node.inputs:
+        return apply(network, node, [])
     shape = network.values[node.inputs[0]].shape
     runs = values[node.inputs[0]].shape[0] // shape[0] if shape else 1
     if runs == 1:
@@ -343,3 +346,13 @@ def _(node: GroupNorm, network: Network, inputs: list[np.ndarray]) -> np.ndarray
         network.kernels,
         rounding.layout_of(source),
     )
+
+
+@_apply.register
+def _(node: Constant, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
+    return node.content
+
+
+@_apply.register
+def _(node: Vector, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
+    return compute(node, inputs, network.values[node.name].affine.dtype)

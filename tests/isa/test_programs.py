@@ -44,7 +44,7 @@ def program(**changes: Any) -> Program:
         ({"affine": Affine(0.5, 256, "uint8")}, r"zero_point=256 is no uint8 code \(0 to 255\)"),
         ({"affine": Affine(0.5, 128, "int8")}, r"zero_point=128 is no int8 code \(-128 to 127\)"),
         ({"affine": Affine(0.5, True, "uint8")}, "zero_point=True"),
-        ({"affine": Affine(0.5, 3, "int32")}, "dtype='int32'; codes are uint8 or int8"),
+        ({"affine": Affine(0.5, 3, "int32")}, "dtype='int32' scale=0.5 zero_point=3; codes are uint8 or int8"),
         ({"address": -1}, "address=-1"),
         ({"address": 1 << 40}, "DRAM ends at 0xffffffffff"),
         ({"address": (1 << 40) - 3}, "ends at 0x10000000001"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from accelsim.arithmetic import functions
 from accelsim.arithmetic.requantize import Step
 from accelsim.isa import (
     REQUANTIZATIONS,
@@ -27,6 +28,7 @@ from accelsim.isa import (
     Store,
 )
 from accelsim.isa.instructions.elementwise import Maximum
+from accelsim.isa.instructions.vector import Vector
 
 
 class Machine:
@@ -129,6 +131,116 @@ class Machine:
                     code & 255
                 )
         return Memory.ACTIVATION, results
+
+    def _vector(self, vector: Any) -> tuple[Memory, dict[int, int]]:
+        results = {}
+        memory = self.memories[Memory.ACTIVATION]
+        steps = [
+            [self.memories[Memory.PARAMETER][vector.program + 16 * step + i] for i in range(16)]
+            for step in range(vector.steps)
+        ]
+        for o, r in np.ndindex(vector.outer, vector.inner):
+            row = []
+            for i in range(vector.length):
+                registers: list[float] = []
+                for name in "abc":
+                    at = getattr(vector, name) + o * getattr(vector, f"{name}_outer")
+                    at += r * getattr(vector, f"{name}_inner") + i * getattr(vector, f"{name}_pitch")
+                    element = getattr(vector, f"{name}_element")
+                    registers.append(_loaded(memory, at, element) if element else math.nan)
+                for step in steps:
+                    registers.append(_stepped(step, registers, vector.out_element))
+                row.append(registers[-1] if steps else registers[0])
+            at = vector.out + o * vector.out_outer + r * vector.out_inner
+            if vector.statistic:
+                results |= _stored(at, _statistic(row, vector.statistic), 3)
+                continue
+            for i, value in enumerate(row):
+                results |= _stored(at + i * vector.out_pitch, value, vector.out_element)
+        return Memory.ACTIVATION, results
+
+
+def _loaded(memory: dict[int, int], at: int, element: int) -> float:
+    if element == 3:
+        return float(struct.unpack("<f", bytes(memory[at + i] for i in range(4)))[0])
+    byte = memory[at]
+    return float(byte - 256 if element == 2 and byte > 127 else byte)
+
+
+def _stored(at: int, value: float, element: int) -> dict[int, int]:
+    if element == 3:
+        return {at + i: byte for i, byte in enumerate(struct.pack("<f", value))}
+    return {at: int(value) & 255}
+
+
+def _single(value: float) -> float:
+    """A binary64 result as binary32: of one addition, product, quotient or root the second rounding is innocuous."""
+    try:
+        return float(struct.unpack("<f", struct.pack("<f", value))[0])
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+def _statistic(row: list[float], kind: int) -> float:
+    def combined(a: float, b: float) -> float:
+        return _single(a + b) if kind == 1 else max(a, b) if kind == 2 else min(a, b)
+
+    partial: list[float] = []
+    for i, value in enumerate(row):
+        if i < 64:
+            partial.append(value)
+        else:
+            partial[i % 64] = combined(partial[i % 64], value)
+    while len(partial) > 1:
+        pairs = [combined(partial[i], partial[i + 1]) for i in range(0, len(partial) - 1, 2)]
+        partial = pairs + partial[len(pairs) * 2 :]
+    return partial[0]
+
+
+def _stepped(step: list[int], registers: list[float], element: int) -> float:
+    code = step[0]
+    taken = []
+    for place in range(3):
+        (constant,) = struct.unpack("<f", bytes(step[4 + 4 * place : 8 + 4 * place]))
+        register = step[1 + place]
+        taken.append(constant if register == 255 else registers[register])
+    a, b, c = taken
+    low, high = (0, 255) if element == 1 else (-128, 127)
+    match code:
+        case 0:
+            return _single((a - b) * c)
+        case 1:
+            return _single(a + b)
+        case 2:
+            return _single(a - b)
+        case 3:
+            return _single(a * b)
+        case 4:
+            return float(binary32(Fraction(a) * Fraction(b) + Fraction(c)))
+        case 5:
+            return _single(a / b)
+        case 6:
+            return _single(math.sqrt(a))
+        case 7:
+            return min(a, b)
+        case 8:
+            return max(a, b)
+        case 9:
+            return abs(a)
+        case 10:
+            return float(a < b)
+        case 11:
+            return b if a != 0 else c
+        case 12:
+            return float(round(a))
+        case 16:
+            return float(round(min(max(binary32(Fraction(a) * Fraction(b) + Fraction(c)), low), high)))
+        case 17 | 18:
+            return float(min(max(round(_single(a * b)) + c, low), high))
+        case 19:
+            return float(min(max(round(_single(a / b)) + c, low), high))
+    name = functions.NAMES[code - 64]
+    return float(functions.evaluate(name, np.float32(a), functions.Method("accurate")))
 
 
 def _integer_code(tile: Any, total: int, words: list[bytes]) -> int | None:
@@ -256,6 +368,7 @@ EXECUTORS: dict[type[Instruction], Callable[[Machine, Any], tuple[Memory, dict[i
     Mac: Machine._mac,
     Lookup: Machine._lookup,
     Pool: Machine._pool,
+    Vector: Machine._vector,
     **dict.fromkeys(CODES, Machine._binary),
     **dict.fromkeys(REQUANTIZATIONS.values(), Machine._requantize),
 }

@@ -15,6 +15,7 @@ from accelsim.hardware import Accelerator
 from accelsim.isa import REQUANTIZATIONS, Add, AddFixed, Instruction, Lookup, Multiply, Pool
 from accelsim.isa.instructions.elementwise import Maximum
 from accelsim.isa.instructions.requantization import RequantInstruction
+from accelsim.isa.instructions.vector import Vector
 
 from .array_cells import Turns
 
@@ -92,12 +93,49 @@ def _requantization(tile: RequantInstruction, accelerator: Accelerator) -> list[
     return result
 
 
+def _vector(vector: Vector, accelerator: Accelerator) -> list[Chunk]:
+    """A slot a cycle of the program or an operand, and turns of so many vectors as a step has cycles of latency."""
+    unit = accelerator.vector_unit
+    lanes, slots = unit.lanes, max(vector.cycles, len(vector.operands))
+    if vector.statistic:
+        lanes = min(lanes, 64)  # partial sums: vectors to the next addition to the same one, of `slots` cycles each
+        while 64 * slots < unit.latency * lanes:
+            slots += 1
+    found: list[tuple[list[int], list[int], list[int]]] = []
+    turns = 0
+    for outer in range(vector.outer):
+        for inner in range(vector.inner):
+            for first in range(0, vector.length, lanes):
+                taken = range(first, min(first + lanes, vector.length))
+
+                def places(rows: Any, elements: Any, outer: int = outer, inner: int = inner) -> list[int]:
+                    start = rows.address + outer * rows.outer + inner * rows.inner
+                    every = elements if rows.pitch else elements[:1]
+                    return [start + i * rows.pitch + byte for i in every for byte in range(rows.element.bytes)]
+
+                each: list[tuple[list[int], list[int], list[int]]] = [
+                    ([], places(rows, taken), []) for rows in vector.operands
+                ]
+                each += [([], [], [])] * (slots - len(each))
+                if not vector.statistic:
+                    each[-1] = ([], each[-1][1], places(vector.result, taken))
+                elif taken[-1] == vector.length - 1:
+                    each[-1] = ([], each[-1][1], places(vector.result._replace(pitch=0), taken))
+                found += each
+                turns += 1
+    while turns % unit.latency:
+        found += [([], [], [])] * slots
+        turns += 1
+    return [Chunk([list(range(vector.program, vector.program + 16 * vector.steps))] if vector.steps else [], found)]
+
+
 #: The loops of each instruction of the post unit.
 CHUNKS: dict[type[Instruction], Callable[[Any, Accelerator], list[Chunk]]] = {
     **dict.fromkeys(REQUANTIZATIONS.values(), _requantization),
     **dict.fromkeys((Add, AddFixed, Multiply, Maximum), _lines),
     Lookup: _lookup,
     Pool: _pool,
+    Vector: _vector,
 }
 
 
@@ -135,6 +173,7 @@ class Unit:
         self.loading = self.full = False  # the spare set of registers
         self.slots: deque[tuple[list[int], list[int], list[int]]] = deque()
         self.busy = self.last = False
+        self.began = self.passing = 0  # the instruction whose vectors began to pass last, and whose slot it is
         self.written = 0  # when all results on their way will be in memory
 
     def step(self, cycle: int) -> None:
@@ -149,16 +188,23 @@ class Unit:
             for port, addresses in zip(self.ports, self.slots.popleft(), strict=True):
                 port.ask(addresses)
             self.busy = True
+            self.passing = self.began
             self.log.slots[-1] += 1
         for port in (self.parameter, *self.ports):
             port.tick()
 
     def _slot_ends(self, cycle: int) -> None:
         self.busy = False
-        self.written = cycle + self.accelerator.requant_unit.latency
+        self.written = cycle + self._latency()
         if self.last and not self.slots:
             self.log.issue.append(cycle)
             self.log.end.append(self.written)
+
+    def _latency(self) -> int:
+        """Cycles from a slot to what it writes; six levels of adders stand before a statistic."""
+        instruction, latency = self.instructions[self.passing], self.accelerator.requant_unit.latency
+        summed = isinstance(instruction, Vector) and instruction.statistic
+        return latency + (6 * self.accelerator.vector_unit.latency if summed else 0)
 
     def _accept(self, cycle: int) -> None:
         index = len(self.log.start)
@@ -174,7 +220,7 @@ class Unit:
         """Fill the spare set of constants. There is but one table: it waits for the vectors that use it."""
         if self.ahead and not self.full and not self.loading:
             item = self.ahead[0]
-            if not (isinstance(self.instructions[item.instruction], Lookup) and (self.busy or self.slots)):
+            if not (isinstance(self.instructions[item.instruction], Lookup | Vector) and (self.busy or self.slots)):
                 self.constants.extend(item.chunk.constants)
                 self.loading = True
         if self.loading and not self.parameter:
@@ -191,6 +237,7 @@ class Unit:
             return
         self.ahead.popleft()
         self.slots.extend(item.chunk.slots)
+        self.began = item.instruction
         self.last, self.full = item.last, False
         if len(self.log.slots) <= item.instruction:
             self.log.slots.append(0)

@@ -13,6 +13,7 @@ import pytest
 import accelsim
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.requantize import Step
+from accelsim.arithmetic.vector import Statistic
 from accelsim.isa import (
     Add,
     AddFixed,
@@ -38,6 +39,7 @@ from accelsim.isa import (
     Units,
 )
 from accelsim.isa.instructions.elementwise import Maximum
+from accelsim.isa.instructions.vector import Element, Vector
 
 CODE = 1 << 16
 
@@ -328,6 +330,56 @@ def random_pool(random: Random) -> Pool:
     return Pool(out=_out(random), **sums, **window, **pitches, **_clamp(random))
 
 
+def programs() -> bytes:
+    """Programs of the vector unit, 64 bytes each: what `random_vector` takes."""
+    from accelsim.arithmetic import vector
+    from accelsim.arithmetic.vector import Operation, Register, Writer
+
+    a, b = Register(0), Register(1)
+    made = b""
+    for end in (None, *vector.QUANTIZE.values()):
+        writer = Writer()
+        scaled = writer.step(Operation.DEQUANTIZE, a, 3.0, 0.0625)
+        total = writer.step(Operation.FMA, scaled, b, 0.3)
+        picked = writer.step(Operation.MAXIMUM, total, -2.75)
+        if end is not None:
+            writer.step(end, picked, 1.5, 7.0)
+        made += vector.encode(writer.program).tobytes().ljust(64, b"\0")
+    return made
+
+
+def random_vector(random: Random) -> Vector:
+    """Rows of one of the `programs`, which lie in the parameter buffer from 2048 on."""
+    number, lengths = random.randrange(5), [random.randint(1, 70), random.randint(1, 2), random.randint(1, 2)]
+    length, inner, outer = lengths
+    coded, statistic = number > 0, random.choice(list(Statistic)) if not number else Statistic.NONE
+    element = random.choice([Element.UINT8, Element.INT8]) if coded else Element.FLOAT32
+    width = 1 if coded else 4
+    pitch = width + random.choice([0, 0, 1, 3])
+    row = pitch * length + random.randint(0, 5)
+    spread = {"a_pitch": random.randint(0, 2), "a_inner": random.randint(0, 9), "a_outer": random.randint(0, 9)}
+    spread |= {"b_pitch": random.choice([0, 1]), "b_inner": random.randint(0, 9), "b_outer": random.randint(0, 9)}
+    return Vector(
+        outer=outer,
+        inner=inner,
+        length=length,
+        program=2048 + 64 * number,
+        steps=3 + (number > 0),
+        cycles=3 if not number else 4 if number < 4 else 11,
+        statistic=statistic,
+        out=_out(random),
+        out_pitch=pitch,
+        out_inner=row,
+        out_outer=inner * row + random.randint(0, 5),
+        out_element=element,
+        a=random.randrange(99),
+        a_element=random.choice([Element.UINT8, Element.INT8]),
+        b=random.randrange(99),
+        b_element=random.choice([Element.UINT8, Element.INT8]),
+        **spread,
+    )
+
+
 #: Random instructions of the post unit, by class.
 POST: dict[type[Instruction], Callable[[Random], Instruction]] = {
     Requantize: random_requantize,
@@ -341,6 +393,7 @@ POST: dict[type[Instruction], Callable[[Random], Instruction]] = {
     Maximum: random_maximum,
     Lookup: random_lookup,
     Pool: random_pool,
+    Vector: random_vector,
 }
 #: And of all the others; none but the last instruction of a program is `halt`.
 RANDOM: dict[type[Instruction], Callable[[Random], Instruction]] = {

@@ -12,6 +12,7 @@ import pytest
 from accelsim.arithmetic.requantize import CONSTANTS, Requantization, Step
 from accelsim.errors import AssemblyError, MachineError
 from accelsim.isa import Add, Block, Halt, Instruction, Mac, Memory, Multiply, Pool, Reduction, Requantize
+from accelsim.isa.instructions.vector import Vector
 from accelsim.machine.execution import actions_of
 from accelsim.machine.memory.storage import Action, Memories, sizes
 
@@ -111,6 +112,8 @@ def test_transfers_and_post_instructions_equal_plain_python(seed: int) -> None:
         instruction = small.random_instruction(random)
         if hasattr(instruction, "parameters"):
             bench.write(Memory.PARAMETER, instruction.parameters, constants(random, instruction))
+        if isinstance(instruction, Vector):
+            bench.write(Memory.PARAMETER, 2048, np.frombuffer(small.programs(), np.uint8)[None])
         bench.run(instruction)
     bench.check()
 

@@ -18,11 +18,13 @@ def random_instruction(random: Random) -> Instruction:
     place = {"out": random.randint(0, 9), "out_pitch": 40, "lines": random.randint(1, 3)}
     clamp = {"zero_point": 0, "minimum": 0, "maximum": 255, "steps": 0}
     scales = {"scale_a": 1.0, "scale_b": 1.0, "multiplier": 1.0}
-    match random.choice(["requantize", "requantize", "thresholds", "add", "lookup", "pool"]):
+    match random.choice(["requantize", "requantize", "thresholds", "add", "lookup", "pool", "vector"]):
         case "add":
             return Add(a=0, b=300, length=random.randint(1, 40), **place, **clamp, **scales)
         case "lookup":
             return Lookup(source=0, table=0, length=random.randint(1, 40), **place)
+        case "vector":
+            return small.random_vector(random)
         case "pool":
             kernel = random.randint(1, 3)
             sizes = {"out_width": random.randint(1, 4), "width": 6, "height": kernel, "kernel_height": kernel}
@@ -72,7 +74,8 @@ def check(seed: int) -> None:
     accelerator = small.accelerator(
         requant_unit__lanes=random.choice([1, 3, 4, 8, 16]),
         requant_unit__latency=random.randint(1, 9),
-        vector_unit__lanes=random.choice([1, 4, 16]),
+        vector_unit__lanes=random.choice([1, 4, 16, 64, 100]),
+        vector_unit__latency=random.randint(1, 5),
         buffers__accumulator__banks=random.choice([1, 2, 4, 16]),
         buffers__activation__banks=random.choice([1, 2, 4, 16]),
         buffers__parameter__banks=random.choice([1, 4, 16, 64]),

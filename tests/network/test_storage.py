@@ -14,8 +14,9 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic.affine import FLOAT, Affine
 from accelsim.arithmetic.engines import KernelSet
+from accelsim.arithmetic.vector import Operation, Register, Statistic, Writer
 from accelsim.container import sealed
 from accelsim.errors import FormatError, ModelError
 from accelsim.limits import Limits
@@ -24,6 +25,7 @@ from accelsim.network import (
     AveragePool,
     Bilinear,
     Concatenate,
+    Constant,
     Convolution,
     Gather,
     GroupNorm,
@@ -43,6 +45,7 @@ from accelsim.network import (
     Unfold,
     Value,
     Weights,
+    vector_node,
 )
 from accelsim.network.graph import Maximum
 
@@ -67,6 +70,8 @@ def everything() -> Network:
     table = rng.integers(0, 256, (2, 256)).astype(np.uint8)
     none = ((0, 0), (0, 0))
     even, share = Affine(0.25, 3, "uint8"), Affine(2.0**-8, 0, "uint8")
+    program = Writer()
+    program.step(Operation.ADD, program.dequantized(Register(0), b), Register(1))
     built: list[tuple[Node, tuple[int, ...], Affine]] = [
         (Convolution("up", ("x",), _weights(rng, 4, 2, 2, 2, channels=2), (1, 1), none, (1, 1), transposed=True,
                      output_padding=(0, 0)), (1, 2, 7, 7), b),
@@ -93,12 +98,14 @@ def everything() -> Network:
         (Softmax("shares", ("squares",), 4), (1, 4, 3, 3, 9), share),
         (ResidualLayer("kept", ("up", "look"), Convolution("kept", ("up",), _weights(rng, 4, 1, 2, 2), (1, 1), none,
                        (1, 1), 2, float_output=True)), shape, b),
+        (Constant("shift", (), rng.normal(size=(1, 3)).astype(np.float32)), (1, 3), FLOAT),
+        (vector_node("total", ("dense", "shift"), "sum", program.program, Statistic.SUM, (1,)), (1, 1), FLOAT),
     ]  # fmt: skip
     values = {"x": Value("x", shape, a, last)}
     for node, size, affine in built:
         values[node.name] = Value(node.name, size, affine, last if len(size) == 4 else tuple(range(len(size))))
     nodes = tuple(node for node, _, _ in built)
-    outputs = ("dense", "sum", "shares")
+    outputs = ("dense", "sum", "shares", "total")
     return Network("qnnpack", KernelSet("avx2", "vnni"), values, nodes, ("x",), outputs, "all kinds", ("a note",))
 
 
@@ -394,8 +401,8 @@ def test_a_flipped_bit_is_called_damage_and_an_older_format_by_its_number(tmp_pa
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(FormatError, match="damaged: its checksum differs, so some bit has changed; write it again"):
         Network.load(path)
-    path.write_bytes(whole.replace(b'\\"version\\": 2', b'\\"version\\": 1'))
-    with pytest.raises(FormatError, match="version 1 of the format; this release reads 2: write it again"):
+    path.write_bytes(whole.replace(b'\\"version\\": 3', b'\\"version\\": 2'))
+    with pytest.raises(FormatError, match="version 2 of the format; this release reads 3: write it again"):
         Network.load(path)
 
 

@@ -124,6 +124,8 @@ class Emitter:
             for tensor, size in lowered.tensors.items()
             if tensor not in placement.addresses and tensor not in passing
         }
+        for tensor, content in lowered.constants.items():
+            self.image.segments.append(Segment(self.dram[tensor], content))
         #: Of a tensor that is nowhere whole (`passing`), where its parts lay after an instruction.
         self.passed: dict[str, list[Passed]] = {tensor: [] for tensor in passing}
         #: For each tensor the number of the last instruction that wrote to where it lives.

@@ -24,6 +24,7 @@ from accelsim.network import (
     Bilinear,
     CodeNode,
     Concatenate,
+    Constant,
     Convolution,
     Gather,
     GroupNorm,
@@ -41,6 +42,7 @@ from accelsim.network import (
     Slice,
     Softmax,
     Unfold,
+    Vector,
 )
 from accelsim.network.costs import given_bytes
 from accelsim.network.substitution import LayerUnit
@@ -49,6 +51,7 @@ from .elementwise import lower_lookup, lower_sum
 from .matrix import lower_convolution, lower_linear
 from .pool import lower_average_pool, lower_max_pool
 from .product import lower_product
+from .vector import lower_vector
 
 
 class Lowering:
@@ -61,6 +64,7 @@ class Lowering:
         self.layers: dict[str, int] = {}
         self.tensors: dict[str, int] = {}
         self.forms: dict[str, Form] = {}
+        self.constants: dict[str, bytes] = {}
         self._consumers: dict[str, list[Node]] = {}
         for node in network.nodes:
             for name in node.inputs:
@@ -70,23 +74,24 @@ class Lowering:
         """The number of the layer called `name`, a new one if there is none."""
         return self.layers.setdefault(name, len(self.layers))
 
-    def new_tensor(self, name: str, shape: Sequence[int], order: Sequence[int]) -> Form:
-        """A new stored tensor of a value, its axes in memory in `order`."""
+    def new_tensor(self, name: str, shape: Sequence[int], order: Sequence[int], width: int = 1) -> Form:
+        """A new stored tensor of a value, its axes in memory in `order`, `width` bytes an element."""
         while name in self.tensors:
             name += "'"
-        self.tensors[name] = math.prod(shape)
-        return dense(name, shape, order)
+        self.tensors[name] = math.prod(shape) * width
+        return dense(name, shape, order, width)
 
     def result(self, node: Node, order: Sequence[int] | None = None) -> Form:
         """The tensor that a node's operation writes; channels last unless `order` says otherwise."""
-        shape = self.network.values[node.name].shape
-        form = self.new_tensor(node.name, shape, channels_last(len(shape)) if order is None else order)
+        value = self.network.values[node.name]
+        order = channels_last(len(value.shape)) if order is None else order
+        form = self.new_tensor(node.name, value.shape, order, value.affine.bytes)
         self.forms[node.name] = form
         return form
 
     def copied(self, node: Node, source: Form, order: Sequence[int]) -> Form:
         """`source` copied to a new tensor with its axes in `order`."""
-        target = self.new_tensor(f"{source.tensor}.copy", source.shape, order)
+        target = self.new_tensor(f"{source.tensor}.copy", source.shape, order, source.width)
         self.copy(node, source, target)
         return target
 
@@ -99,7 +104,7 @@ class Lowering:
         if source.strides_as(source.shape) is not None and target.strides_as(target.shape) is not None:
             loops = common_loops(_in_order(source, order), _in_order(target, order))
         if loops is not None:
-            copies = [(source.offset, target.offset, tuple(loops))]
+            copies = [(source.offset, target.offset, _in_bytes(loops, source.width))]
         else:
             needed = 48 * target.size
             if needed > self.limits.memory:
@@ -120,9 +125,10 @@ class Lowering:
         at, to = source.addresses().reshape(-1), target.addresses().reshape(-1)
         order = np.argsort(to, kind="stable")
         at, to = at[order], to[order]
-        breaks = np.flatnonzero((np.diff(at) != 1) | (np.diff(to) != 1)) + 1
+        width = source.width
+        breaks = np.flatnonzero((np.diff(at) != width) | (np.diff(to) != width)) + 1
         edges = [0, *breaks.tolist(), len(at)]
-        return [(int(at[a]), int(to[a]), ((b - a, 1, 1),)) for a, b in itertools.pairwise(edges)]
+        return [(int(at[a]), int(to[a]), (((b - a) * width, 1, 1),)) for a, b in itertools.pairwise(edges)]
 
     def image_view(self, node: Node, name: str) -> View:
         """A value (N, C, *spatial) as images whose channels are neighbours; copied to that order where it is not."""
@@ -153,7 +159,7 @@ class Lowering:
             0 if size == 1 else stride
             for size, stride in zip(sizes, (*(0 for _ in range(missing)), *strides), strict=True)
         )
-        return Form(form.tensor, tuple(shape), steps, tuple(shape), form.offset)
+        return Form(form.tensor, tuple(shape), steps, tuple(shape), form.offset, form.width)
 
     def wants_channels_last(self, name: str) -> bool:
         """Whether something that reads the value wants its channels next to one another."""
@@ -165,7 +171,16 @@ class Lowering:
 def _in_order(form: Form, order: Sequence[int]) -> Form:
     """A form with one stride an axis, its axes in another order."""
     sizes = tuple(form.sizes[axis] for axis in order)
-    return Form(form.tensor, sizes, tuple(form.strides[axis] for axis in order), sizes, form.offset)
+    return Form(form.tensor, sizes, tuple(form.strides[axis] for axis in order), sizes, form.offset, form.width)
+
+
+def _in_bytes(loops: Sequence[tuple[int, int, int]], width: int) -> tuple[tuple[int, int, int], ...]:
+    """Loops over elements of `width` bytes as loops over bytes."""
+    if width == 1:
+        return tuple(loops)
+    if loops and loops[-1][1:] == (width, width):
+        return (*loops[:-1], (loops[-1][0] * width, 1, 1))
+    return (*loops, (width, 1, 1))
 
 
 def view_of(form: Form) -> View:
@@ -187,7 +202,7 @@ def lower(network: Network, units: Mapping[str, LayerUnit], limits: Limits = DEF
     for name in network.inputs:
         shape = network.values[name].shape
         order = channels_last(len(shape)) if state.wants_channels_last(name) else tuple(range(len(shape)))
-        state.forms[name] = state.new_tensor(name, shape, order)
+        state.forms[name] = state.new_tensor(name, shape, order, network.values[name].affine.bytes)
     for node in network.nodes:
         rule = next((_RULES[kind] for kind in type(node).__mro__ if kind in _RULES), None)
         if rule is None:
@@ -199,7 +214,8 @@ def lower(network: Network, units: Mapping[str, LayerUnit], limits: Limits = DEF
     for name in network.outputs:
         if not state.forms[name].is_dense():
             # An output is read out of DRAM as one piece.
-            form = state.new_tensor(f"{name}.output", state.forms[name].shape, range(len(state.forms[name].shape)))
+            shape, width = state.forms[name].shape, state.forms[name].width
+            form = state.new_tensor(f"{name}.output", shape, range(len(shape)), width)
             state.copy(network.node(name), state.forms[name], form)
             state.forms[name] = form
     return Lowered(
@@ -211,7 +227,13 @@ def lower(network: Network, units: Mapping[str, LayerUnit], limits: Limits = DEF
         {name: value.affine for name, value in network.values.items()},
         network.inputs,
         network.outputs,
+        state.constants,
     )
+
+
+def _constant(state: Lowering, node: Constant) -> None:
+    form = state.result(node, tuple(range(node.content.ndim)))
+    state.constants[form.tensor] = np.ascontiguousarray(node.content).tobytes()
 
 
 def _reshape(state: Lowering, node: Reshape) -> None:
@@ -230,7 +252,7 @@ def _permute(state: Lowering, node: Permute) -> None:
     form = _strided(state, node)
     sizes = tuple(form.shape[axis] for axis in node.axes)
     strides = tuple(form.strides[axis] for axis in node.axes)
-    state.forms[node.name] = Form(form.tensor, sizes, strides, sizes, form.offset)
+    state.forms[node.name] = Form(form.tensor, sizes, strides, sizes, form.offset, form.width)
 
 
 def _slice(state: Lowering, node: Slice) -> None:
@@ -239,7 +261,7 @@ def _slice(state: Lowering, node: Slice) -> None:
     offset = form.offset + node.start * strides[node.axis]
     sizes[node.axis] = len(range(node.start, node.stop, node.step))
     strides[node.axis] *= node.step
-    state.forms[node.name] = Form(form.tensor, tuple(sizes), tuple(strides), tuple(sizes), offset)
+    state.forms[node.name] = Form(form.tensor, tuple(sizes), tuple(strides), tuple(sizes), offset, form.width)
 
 
 def _concatenate(state: Lowering, node: Concatenate) -> None:
@@ -249,7 +271,7 @@ def _concatenate(state: Lowering, node: Concatenate) -> None:
     offset = 0
     for name in node.inputs:
         form = state.forms[name]
-        into = Form(target.tensor, form.shape, strides, form.shape, offset)
+        into = Form(target.tensor, form.shape, strides, form.shape, offset, form.width)
         state.copy(node, form, into)
         offset += form.shape[node.axis] * strides[node.axis]
 
@@ -260,7 +282,7 @@ def _unfold(state: Lowering, node: Unfold) -> None:
     strides = list(form.strides)
     step = strides[node.axis]
     strides[node.axis] *= node.step
-    state.forms[node.name] = Form(form.tensor, shape, (*strides, step), shape, form.offset)
+    state.forms[node.name] = Form(form.tensor, shape, (*strides, step), shape, form.offset, form.width)
 
 
 def _gather(state: Lowering, node: Gather) -> None:
@@ -271,8 +293,9 @@ def _gather(state: Lowering, node: Gather) -> None:
         sizes, strides = list(form.sizes), list(form.strides)
         sizes[node.axis], strides[node.axis] = count, strides[node.axis] * step
         shape = tuple(sizes)
-        source = Form(form.tensor, shape, tuple(strides), shape, form.offset + first * form.strides[node.axis])
-        into = Form(target.tensor, shape, target.strides, shape, target.offset + place * target.strides[node.axis])
+        start, place = first * form.strides[node.axis], place * target.strides[node.axis]
+        source = Form(form.tensor, shape, tuple(strides), shape, form.offset + start, form.width)
+        into = Form(target.tensor, shape, target.strides, shape, target.offset + place, form.width)
         state.copy(node, source, into)
 
 
@@ -315,4 +338,6 @@ _RULES: dict[type[Node], Callable[[Lowering, Any], None]] = {
     Unfold: _unfold,
     Gather: _gather,
     Matmul: lower_product,
+    Constant: _constant,
+    Vector: lower_vector,
 }

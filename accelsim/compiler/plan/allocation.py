@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from accelsim.compiler.operations import Copy, Elementwise, Lowered, Matrix, Operation, Pool
+from accelsim.arithmetic.vector import STEP_BYTES
+from accelsim.compiler.operations import Copy, Elementwise, Lowered, Matrix, Operation, Pool, Vector
 from accelsim.compiler.requantization import check_unit
 from accelsim.errors import CompileError
 from accelsim.hardware import Accelerator
@@ -18,7 +19,7 @@ from .matrix import MatrixPlan, interleave_of
 from .residency import Placement
 from .shape import Shape, blocks
 from .slots import NONE, Ring, Slots, up
-from .streams import copy_tile, elementwise_tile, pool_tile
+from .streams import copy_tile, elementwise_tile, pool_tile, vector_tile
 from .tiled import (
     ChannelTile,
     PixelTile,
@@ -28,6 +29,7 @@ from .tiled import (
     TiledElementwise,
     TiledMatrix,
     TiledPool,
+    TiledVector,
 )
 
 #: Bytes of a table.
@@ -85,6 +87,8 @@ class _Allocator:
                 return self._elementwise(operation, staging)
             case Copy():
                 return self._copy(operation, staging)
+            case Vector():
+                return self._vector(operation, staging)
 
     def _streamed(self, tensor: str) -> bool:
         return tensor not in self._placement.addresses
@@ -168,6 +172,22 @@ class _Allocator:
         tile = copy_tile(operation, stop - start)
         return TiledCopy(
             operation=operation, inner=tile.inner, split=tile.split, slots=up(start, 2, (stop - start) // 2)
+        )
+
+    def _vector(self, operation: Vector, staging: tuple[int, int]) -> TiledVector:
+        start, stop = staging
+        streams = operation.streams
+        tile, count = vector_tile(operation, stop - start, [s for s in streams if self._streamed(s.tensor)])
+        slots = []
+        for stream in streams:
+            size = tile.bytes(operation, stream) if self._streamed(stream.tensor) else 0
+            slots.append(up(start, count, size))
+            start += count * size
+        return TiledVector(
+            operation=operation,
+            tile=tile,
+            slots=tuple(slots),
+            programs=self._parameters.slots(STEP_BYTES * len(operation.words), 1),
         )
 
 

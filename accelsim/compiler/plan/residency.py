@@ -69,6 +69,7 @@ def place(lowered: Lowered, capacity: int, layouts: Mapping[str, Layout], stream
     reads afterwards. Those `streamed` live in DRAM whatever room there is.
     """
     fixed = {lowered.forms[name].tensor for name in (*lowered.inputs, *lowered.outputs)} | set(streamed)
+    fixed |= set(lowered.constants)
     # The weight buffer is filled from DRAM alone.
     weights = [operation.weights for operation in lowered.operations if isinstance(operation, Matrix)]
     fixed |= {item.tensor for item in weights if isinstance(item, TensorWeights)}

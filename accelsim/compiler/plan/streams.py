@@ -4,10 +4,11 @@ operation wants of the activation buffer before anything else may stay there."""
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
-from accelsim.compiler.operations import Copy, Elementwise, Matrix, Operation, Pool
+from accelsim.compiler.operations import Copy, Elementwise, Matrix, Operation, Pool, Stream, Vector
 from accelsim.errors import CompileError
 from accelsim.isa import INSTRUCTION_BYTES, Lookup
 
@@ -50,6 +51,10 @@ def room_wanted(operation: Operation, streamed: Collection[str]) -> int:
         case Copy():
             both = operation.source[0] in streamed and operation.target[0] in streamed
             return min(operation.size, _ELEMENTS) if both else 0
+        case Vector():
+            row = operation.loops[-1] if operation.statistic else min(operation.loops[-1], _ELEMENTS)
+            cut = VectorTile(len(operation.loops) - 1, row)
+            return 2 * sum(cut.bytes(operation, s) for s in operation.streams if s.tensor in streamed)
 
 
 def lines_under(operation: Pool, lines: int) -> int:
@@ -134,3 +139,60 @@ def copy_tile(operation: Copy, room: int) -> CopyTile:
         size *= loops[-1 - inner][0]
         inner += 1
     return CopyTile(inner, max(room // 2 // size, 1) if inner < len(loops) else 0)
+
+
+class VectorTile(NamedTuple):
+    """`turns` of loop number `depth` of a vector operation, and all of the loops inside of that."""
+
+    depth: int
+    turns: int
+
+    def sizes(self, operation: Vector, stream: Stream) -> tuple[int, ...]:
+        """Elements along the tile's loops that a tile holds of a stream: one along a loop that repeats them."""
+        loops = (self.turns, *operation.loops[self.depth + 1 :])
+        return tuple(n if stride else 1 for n, stride in zip(loops, stream.strides[self.depth :], strict=True))
+
+    def bytes(self, operation: Vector, stream: Stream) -> int:
+        """Bytes of a stream's elements under a tile."""
+        return stream.width * math.prod(self.sizes(operation, stream))
+
+
+def vector_tile(operation: Vector, room: int, streamed: Sequence[Stream]) -> tuple[VectorTile, int]:
+    """The largest tile of which two have room for what is `streamed`, or else one; and how many. A row of a statistic
+    is not cut. Raises CompileError where the smallest one has no room."""
+    loops = operation.loops
+    whole = VectorTile(0, loops[0])
+    if not streamed:
+        return whole, 1
+    rows = len(loops) - 1 if operation.statistic and len(loops) > 1 else len(loops)
+    tiles = []
+    for depth in range(rows):
+        if operation.statistic and len(loops) == 1:
+            break
+        total = loops[depth]
+        tiles += [VectorTile(depth, -(-total // parts)) for parts in _parts(total)]
+    if operation.statistic:
+        tiles.append(VectorTile(len(loops) - 1, loops[-1]))
+
+    def size(tile: VectorTile) -> int:
+        return sum(tile.bytes(operation, stream) for stream in streamed)
+
+    # Some tiles, so that loads, work and stores overlap, none smaller than the instructions that it takes.
+    most = max(size(whole) // _PIECES, 4 * _SMALLEST)
+    small = [tile for tile in tiles if size(tile) <= most]
+    found = _largest(small, size, room) or _largest(tiles, size, room)
+    if found is None:
+        least = min(map(size, tiles))
+        raise CompileError(
+            f"its smallest tile takes {least:,} bytes of the activation buffer, which has {room:,} for it: "
+            f"{least - room:,} missing; enlarge buffers.activation.bytes"
+        )
+    return found
+
+
+def _parts(total: int) -> list[int]:
+    """Into how many pieces a loop is cut: 1, 2, 3, 4, 6, 8, ... and single turns."""
+    parts = [1, 2, 3]
+    while parts[-1] < total:
+        parts.append(parts[-2] * 2)
+    return sorted({min(part, total) for part in parts})

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from accelsim.compiler.operations import Copy, Elementwise, Matrix, Pool, Span
+from accelsim.compiler.operations import Copy, Elementwise, Matrix, Pool, Span, Vector
 from accelsim.hardware.folds import groups_that_fit
 
 from .fusion import Fusion
 from .matrix import MatrixPlan
 from .shape import Shape
 from .slots import Slots
+from .streams import VectorTile
 
 
 class PixelTile(NamedTuple):
@@ -136,4 +137,15 @@ class TiledCopy:
     slots: Slots
 
 
-Tiled = TiledMatrix | TiledPool | TiledElementwise | TiledCopy
+@dataclass(frozen=True, kw_only=True)
+class TiledVector:
+    """A vector operation in tiles; each of its streams (sources, then target) has `slots` of its own, of which those
+    that do not pass through the buffer take none. Its program has a slot of `programs`."""
+
+    operation: Vector
+    tile: VectorTile
+    slots: tuple[Slots, ...]
+    programs: Slots
+
+
+Tiled = TiledMatrix | TiledPool | TiledElementwise | TiledCopy | TiledVector

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from accelsim.arithmetic.vector import STEP_BYTES
 from accelsim.compiler.operations import Lowered, sources_of, target_of
 from accelsim.errors import InternalError
 from accelsim.hardware import Accelerator
@@ -15,7 +16,7 @@ from accelsim.hardware import Accelerator
 from .allocation import TABLE
 from .residency import Placement
 from .slots import Slots
-from .tiled import Tiled, TiledCopy, TiledElementwise, TiledMatrix, TiledPool
+from .tiled import Tiled, TiledCopy, TiledElementwise, TiledMatrix, TiledPool, TiledVector
 
 
 class _Use(NamedTuple):
@@ -134,6 +135,13 @@ def _tiles(tiled: Tiled) -> list[_Tiles]:
             loops = [count for count, _, _ in tiled.operation.loops]
             inner = math.prod(loops[len(loops) - tiled.inner :]) * max(tiled.split, 1)
             return [_Tiles("activation", "copied elements", slots, inner if slots.size else 0)]
+
+        case TiledVector(operation=vector, tile=tile):
+            found = [_Tiles("parameter", "a program", tiled.programs, STEP_BYTES * len(vector.words))]
+            for stream, slots in zip(vector.streams, tiled.slots, strict=True):
+                needed = tile.bytes(vector, stream) if slots.size else 0
+                found.append(_Tiles("activation", f"elements of {stream.tensor}", slots, needed))
+            return found
 
 
 def _of_a_matrix(tiled: TiledMatrix) -> list[_Tiles]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from . import elementwise, halt, mac, pool, requantization, transfer
+from . import elementwise, halt, mac, pool, requantization, transfer, vector
 from .base import Instruction
+
+_FAMILIES = (halt, transfer, mac, requantization, elementwise, pool, vector)
 
 #: Every instruction, in the order of its opcode.
 INSTRUCTIONS: tuple[type[Instruction], ...] = tuple(
     sorted(
-        (kind for family in (halt, transfer, mac, requantization, elementwise, pool) for kind in family.INSTRUCTIONS),
+        (
+            kind
+            for family in (halt, transfer, mac, requantization, elementwise, pool, vector)
+            for kind in family.INSTRUCTIONS
+        ),
         key=lambda kind: kind.opcode,
     )
 )

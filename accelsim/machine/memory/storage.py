@@ -196,7 +196,7 @@ class Memories:
         if part is not None:
             block = line(port.memory, port.address, part.size)
         elif port.pitches:
-            block = Block(port.memory, port.address, port.stored, port.pitches)
+            block = Block(port.memory, port.address, (*port.stored, port.affine.bytes), (*port.pitches, 1))
         else:
             block = line(port.memory, port.address, port.bytes)
         if port.memory.ports.sums or block.stop > self[port.memory].size:

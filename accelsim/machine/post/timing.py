@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from accelsim.arithmetic.vector import PARTIALS, STEP_BYTES
 from accelsim.hardware import Accelerator
 from accelsim.hardware.banks import access_cycles
 from accelsim.hardware.folds import pieces
@@ -27,7 +28,8 @@ class Work(NamedTuple):
 
     Cycles: `lead` reads the first chunk's constants (a table), `stream` goes from the first vector's slot to the last
     one's end, the last chunk's vectors take `last` of them. `vectors` are slots without conflicts. `ahead`: the
-    constants go to the spare set of registers, so they are read while the instruction before still passes.
+    constants go to the spare set of registers, so they are read while the instruction before still passes. `tree`:
+    cycles from the last vector to what is made of a row, before it takes the way of every result.
     """
 
     lead: int
@@ -37,13 +39,15 @@ class Work(NamedTuple):
     ideal_lead: int
     ideal_stream: int
     ahead: bool
+    tree: int = 0
 
 
 def occupancy_of(work_of: Callable[[Any, Accelerator], Work]) -> Timing:
     """How an instruction that has this work to do fills the cycles of the post unit."""
 
     def occupancy(instruction: Any, accelerator: Accelerator, before: Times = (), opened: int = 0, /) -> Occupancy:
-        return _occupancy(work_of(instruction, accelerator), accelerator.requant_unit.latency, before, opened)
+        work = work_of(instruction, accelerator)
+        return _occupancy(work, work.tree + accelerator.requant_unit.latency, before, opened)
 
     return occupancy
 
@@ -119,6 +123,78 @@ def vectors(rows: int, length: int, reads: int, accelerator: Accelerator, table:
     buffers = accelerator.buffers
     constants = -(-table // buffers.parameter.banks)
     return _vectors(rows, length, reads, accelerator.vector_unit.lanes, buffers.activation.banks, constants)
+
+
+class Stream(NamedTuple):
+    """Elements of `bytes` each in the activation buffer, `pitch` bytes from one to the next; 0: one for all."""
+
+    bytes: int
+    pitch: int
+
+    def cycles(self, width: int, banks: int) -> int:
+        """Cycles of an access to `width` of them."""
+        return access_cycles(self.bytes, 1, banks, width if self.pitch else 1, self.pitch)
+
+
+def program(
+    rows: int,
+    length: int,
+    operands: tuple[Stream, ...],
+    result: Stream,
+    steps: int,
+    cycles: int,
+    accelerator: Accelerator,
+    *,
+    statistic: bool,
+) -> Work:
+    """Rows of `length` elements through a program of so many `steps` and `cycles`.
+
+    A vector has a slot for each cycle of its steps, and for each operand that it reads; in the last one it is written.
+    Vectors take turns, `latency` at a time, so that no step waits for the one before it: what is missing of a whole
+    number of turns is empty slots. With a `statistic` partial sums (64 of a row) are added to once in `latency` cycles
+    at most, and a tree of six levels of adders makes one number of them.
+    """
+    unit = accelerator.vector_unit
+    memories = accelerator.buffers.activation.banks, accelerator.buffers.parameter.banks
+    return _program(rows, length, operands, result, steps, cycles, (unit.lanes, unit.latency), memories, statistic)
+
+
+@lru_cache(maxsize=16384)
+def _program(
+    rows: int,
+    length: int,
+    operands: tuple[Stream, ...],
+    result: Stream,
+    steps: int,
+    cycles: int,
+    unit: tuple[int, int],
+    memories: tuple[int, int],
+    statistic: bool,
+) -> Work:
+    (lanes, latency), (activation, parameter) = unit, memories
+    slots = max(cycles, len(operands))
+    if statistic:
+        lanes = min(lanes, PARTIALS)
+        slots = max(slots, -(-latency * lanes // PARTIALS))
+
+    def vector(width: int, written: int) -> int:
+        """Cycles of the slots of one vector that writes so many elements."""
+        reads = [stream.cycles(width, activation) for stream in operands]
+        each = [*reads, *(1 for _ in range(slots - len(reads)))]
+        each[-1] = max(each[-1], result.cycles(written, activation) if written else 1)
+        return sum(each)
+
+    widths = pieces(length, lanes)
+    row = sum(count * vector(width, 0 if statistic else width) for count, width in widths)
+    if statistic:
+        last = widths[-1][1]
+        row += vector(last, 1) - vector(last, 0)
+    vectors = rows * sum(count for count, _ in widths)
+    empty = -vectors % latency * slots
+    lead = -(-STEP_BYTES * steps // parameter)
+    stream, busy = rows * row + empty, vectors * slots + empty
+    tree = latency * (PARTIALS - 1).bit_length() if statistic else 0
+    return Work(lead, stream, stream, busy, lead, busy, ahead=False, tree=tree)
 
 
 @lru_cache(maxsize=16384)

@@ -15,7 +15,7 @@ from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
     XNNPACKQuantizer,
     get_symmetric_quantization_config,
 )
-from networks import NETWORKS, quantised
+from int8_networks import NETWORKS, quantised
 from storing import numbers
 
 import accelsim

@@ -1,0 +1,76 @@
+"""Nodes of the vector unit: element-wise work in binary32, statistics of rows, and constants that it reads."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from accelsim.arithmetic import vector
+from accelsim.arithmetic.vector import Program, Statistic
+
+from .graph import Node
+
+
+@dataclass(frozen=True)
+class Constant(Node):
+    """A value that the model brings along, of the value's dtype and shape; `inputs` is empty."""
+
+    content: np.ndarray
+
+
+@dataclass(frozen=True)
+class Vector(Node):
+    """A program of binary32 steps, element by element, over up to three values, broadcast as numpy does.
+
+    Values in codes are taken as the numbers that the codes are; the program dequantises them. Its result is in
+    binary32, or codes where it ends in a quantisation. `words`: the program, uint32 (steps, 4), as `vector.encode`
+    makes it. With a `statistic` that of the results along `axes`, which keep one element each, is the value instead.
+
+    `operator`: what the model calls it, or the part of it that this is.
+    """
+
+    operator: str
+    words: np.ndarray
+    statistic: Statistic = Statistic.NONE
+    axes: tuple[int, ...] = ()
+
+    @property
+    def program(self) -> Program:
+        """The steps."""
+        return vector.decode(self.words)
+
+
+def vector_node(
+    name: str,
+    inputs: tuple[str, ...],
+    operator: str,
+    program: Program,
+    statistic: Statistic = Statistic.NONE,
+    axes: tuple[int, ...] = (),
+) -> Vector:
+    """A `Vector` of a program."""
+    return Vector(name, inputs, operator, vector.encode(program), statistic, axes)
+
+
+def compute(node: Vector, inputs: list[np.ndarray], dtype: str) -> np.ndarray:
+    """The value of a node: float32, or codes of `dtype`. Axes of a statistic have size 1."""
+    made = vector.evaluate(node.program, inputs, dtype)
+    if node.statistic == Statistic.NONE:
+        return made
+    rest = tuple(axis for axis in range(made.ndim) if axis not in node.axes)
+    rows = made.transpose(*rest, *node.axes).reshape(*(made.shape[axis] for axis in rest), -1)
+    return np.expand_dims(vector.statistic(rows, node.statistic), node.axes)
+
+
+def shape_of(node: Vector, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """The shape of a node's value."""
+    whole = np.broadcast_shapes(*shapes)
+    return tuple(1 if axis in node.axes else size for axis, size in enumerate(whole))
+
+
+def row_length(node: Vector, shapes: list[tuple[int, ...]]) -> int:
+    """Elements that one element of a statistic is made of."""
+    whole = np.broadcast_shapes(*shapes)
+    return math.prod(whole[axis] for axis in node.axes)
