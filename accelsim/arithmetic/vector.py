@@ -92,6 +92,11 @@ QUANTIZE: Mapping[Quantization, Operation] = {
 _ROUNDINGS: dict[Operation, Quantization] = {operation: rounding for rounding, operation in QUANTIZE.items()}
 
 
+def operand_count(operation: Operation) -> int:
+    """How many operands an operation has."""
+    return _OPERANDS.get(operation, 2)
+
+
 class Statistic(enum.IntEnum):
     """What an instruction makes of the results along a row; NONE: they are the result."""
 
@@ -120,8 +125,9 @@ class Step:
     function: str = ""
 
     def __post_init__(self) -> None:
-        if len(self.operands) != _OPERANDS.get(self.operation, 2):
-            raise ModelError(f"step {self.operation.name.lower()} takes {_OPERANDS.get(self.operation, 2)} operands")
+        count = operand_count(self.operation)
+        if len(self.operands) != count:
+            raise ModelError(f"step {self.operation.name.lower()} takes {count} operands")
         if (self.operation == Operation.FUNCTION) != (self.function in functions.NAMES):
             raise ModelError(f"step {self.operation.name.lower()}: no function {self.function!r}")
 
@@ -212,7 +218,7 @@ def decode(words: NDArray[np.uint32]) -> Program:
             raise ModelError(f"step {number}: no operation {code}")
         operation = Operation(known)
         operands: list[Operand] = []
-        for place in range(_OPERANDS.get(operation, 2)):
+        for place in range(operand_count(operation)):
             register = first >> 8 * (place + 1) & 255
             if register == CONSTANT:
                 operands.append(float(np.uint32(constants[place]).view(np.float32)))
@@ -275,6 +281,13 @@ _RULES: dict[Operation, Callable[..., Any]] = {
 }
 
 
+def apply(step: Step, taken: Sequence[Any], method: functions.Method = ACCURATE) -> NDArray[np.float32]:
+    """What a step makes of binary32 numbers; not one that quantises. Shapes broadcast."""
+    if step.function:
+        return functions.evaluate(step.function, taken[0], method)
+    return np.asarray(_RULES[step.operation](*taken))
+
+
 def evaluate(
     program: Program,
     operands: Sequence[NDArray[Any]],
@@ -299,10 +312,7 @@ def evaluate(
                 rounding = _ROUNDINGS[step.operation]
                 result = rounded_codes(f32(x), factor, zero_point, codes.minimum, codes.maximum, rounding)
                 return np.broadcast_to(result.astype(dtype), shape)
-            if step.function:
-                result = functions.evaluate(step.function, taken[0], method)
-            else:
-                result = _RULES[step.operation](*taken)
+            result = apply(step, taken, method)
             registers[FIRST + number] = result
     return np.broadcast_to(np.asarray(result, np.float32), shape)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic.affine import FLOAT, Affine
 from accelsim.arithmetic.engines import KernelSet
 from accelsim.errors import ModelError
 from accelsim.network import Gather, Network, Node, Permute, Reshape, Slice, Unfold, Value
@@ -53,6 +53,13 @@ class Real:
 
 
 @dataclass(frozen=True)
+class Floats:
+    """A float tensor: the value of that name, numbers in binary32."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Move:
     """A pure movement of elements to a tensor of that shape; `node` makes it, given a name and what it reads."""
 
@@ -83,7 +90,7 @@ class Unrounded:
     moves: tuple[tuple[Call, tuple[Move, ...]], ...] = ()
 
 
-Reference = Codes | Real | FloatInput | Foreign | Unrounded
+Reference = Codes | Real | Floats | FloatInput | Foreign | Unrounded
 
 
 def affine_of(layer: str, tensor: torch.Tensor) -> Affine:
@@ -110,6 +117,8 @@ class Builder:
         self.notes: list[str] = []
         #: The kernels that a torch.export graph is lowered to, by the number of the call whose result is theirs.
         self.lowered: dict[int, Kernel] = {}
+        #: For what was taken for a function of one code: the value of its numbers in binary32, None if there is none.
+        self.floats: dict[int, str | None] = {}
         self._recording = recording
         self._references: dict[int, Reference] = {}
         self._position = 0
@@ -136,6 +145,13 @@ class Builder:
         """Go to a call."""
         self._position = position
         return self._recording.calls[position]
+
+    @contextmanager
+    def back_at(self, call: Call) -> Iterator[None]:
+        """Inside of a `with` an earlier call is gone through again."""
+        before, self._position = self._position, self.flow.position(call)
+        yield
+        self._position = before
 
     # What tensors stand for
 
@@ -237,6 +253,13 @@ class Builder:
         self.places[name] = (self._position, which)
         self.assign(result, Codes(name))
 
+    def emit_float(self, call: Call, make: Callable[[str], Node], result: torch.Tensor) -> None:
+        """Add the node that `make` gives for its name; it produces `result`, the call's first result, in binary32."""
+        name = self.name(call)
+        self.internal(make(name), tuple(result.shape), FLOAT, result)
+        self.places[name] = (self._position, 0)
+        self.assign(result, Floats(name))
+
     def affine(self, call: Call, result: torch.Tensor) -> Affine:
         """The affine map of a call's quantised result."""
         if call.operator.startswith(QUANTIZE):
@@ -276,7 +299,7 @@ class Builder:
                 self.assign(result, Foreign(_empty(self.where(call), call)))
             elif isinstance(reference, FloatInput | Unrounded):
                 self.assign(result, replace(reference, moves=(*reference.moves, (call, moves))) if moves else reference)
-            elif isinstance(reference, Codes | Real):
+            elif isinstance(reference, Codes | Real | Floats):
                 real = isinstance(reference, Real)
                 name = self._moved(call, reference.name, moves, result, None if real else which)
                 self.assign(result, replace(reference, name=name))
@@ -364,13 +387,24 @@ class Builder:
             notes=tuple(dict.fromkeys(self.notes)),
         )
 
+    def make_float(self, tensor: torch.Tensor) -> str | None:
+        """The value in binary32 that a float tensor stands for, made where it is a function of codes so far."""
+        from .floats import output_value
+
+        return output_value(self, tensor)
+
     def _output(self, output: Any) -> str:
         reference = self.reference(output)
         if isinstance(reference, Codes):
             return reference.name
+        if isinstance(reference, Floats):
+            return reference.name
         if isinstance(reference, Real):
             if reference.is_dequantized:
                 return reference.name
+            made = self.make_float(output)
+            if made is not None:
+                return made
             reason = f"{self.where(reference.last)}: {reference.last.operator} computes in float"
             raise ModelError(f"{reason} after the last quantised operator; {AFTERWARDS}")
         if isinstance(reference, Foreign):

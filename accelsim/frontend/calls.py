@@ -115,10 +115,11 @@ def tensors_in(item: Any) -> list[torch.Tensor]:
     return [leaf for leaf in tree_leaves(item) if isinstance(leaf, torch.Tensor)]
 
 
-def codes_of(tensor: torch.Tensor, *, exported: bool) -> np.ndarray | None:
-    """The integers of a quantised tensor; `exported`: of a plain one that a torch.export graph quantised."""
-    if exported:
-        return tensor.numpy().copy()
+def codes_of(tensor: torch.Tensor, *, plain: bool) -> np.ndarray | None:
+    """The integers of a quantised tensor; `plain`: what a plain one holds, one that a torch.export graph quantised, or
+    one of floats, which become binary32."""
+    if plain:
+        return tensor.detach().to(torch.float32 if tensor.dtype.is_floating_point else tensor.dtype).numpy().copy()
     return tensor.int_repr().numpy() if tensor.is_quantized else None
 
 

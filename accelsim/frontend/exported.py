@@ -13,11 +13,12 @@ from accelsim.errors import ModelError
 from accelsim.frontend.operators.pooling import average_windows, max_pool_windows
 from accelsim.network import Add, AveragePool, Concatenate, MaxPool, Reshape
 
-from .builder import Builder, Codes, FloatInput, Foreign, Move, Real, Unrounded, reshape
+from .builder import Builder, Codes, FloatInput, Floats, Foreign, Move, Real, Unrounded, reshape
 from .calls import DEQUANTIZE, QUANTIZE, Call
 from .chains import Averaged, Constant, ElementSum, LayerSum, dequantized, finish
 from .decomposed import exported_affine
 from .exported_layers import LAYERS, layer, longer, quantize_layer
+from .floats import quantize_floats
 from .lookups import look_up, step_of
 from .operators import MOVEMENTS, SAME
 from .tables import Here, Step
@@ -101,6 +102,8 @@ def _quantize(builder: Builder, call: Call) -> None:
         named = reference.last if names else call
         program = (*reference.program, step)
         look_up(builder, call, reference.name, program, given, operator="-".join(names) or "requantize", named=named)
+    elif isinstance(reference, Floats):
+        quantize_floats(builder, call, reference.name, affine)
     elif isinstance(reference, LayerSum):
         quantize_layer(builder, call, reference, affine)
     elif isinstance(reference, ElementSum):

@@ -18,6 +18,7 @@ from .builder import Builder, Codes, Move, reshape
 from .calls import DEQUANTIZE, Call, Escape, Recording
 from .calls import QUANTIZE as EXPORTED_QUANTIZE
 from .dependence import check_repeats, perturbed
+from .float_operators import compute
 from .host import kernels_for
 from .layouts import is_dense, order_of
 from .lookups import float_operator
@@ -154,6 +155,8 @@ def _visit(builder: Builder, call: Call) -> None:
         pass
     elif is_elementwise(call):
         float_operator(builder, call)
+    elif not _on_codes(builder, call) and compute(builder, call):
+        pass
     elif _on_codes(builder, call):
         raise ModelError(
             f"{builder.where(call)}: {call.operator} is not supported on quantised tensors; "

@@ -16,6 +16,7 @@ class Flow:
         self._makers: dict[int, Call] = {}
         self._users: dict[int, list[Call]] = defaultdict(list)
         self._outputs = [id(output) for output in recording.outputs]
+        self._positions = {id(call): position for position, call in enumerate(recording.calls)}
         for call in recording.calls:
             for tensor in call.tensors:
                 self._users[id(tensor)].append(call)
@@ -25,6 +26,10 @@ class Flow:
     def maker(self, tensor: torch.Tensor) -> Call | None:
         """The call that made a tensor; None for inputs and parameters."""
         return self._makers.get(id(tensor))
+
+    def position(self, call: Call) -> int:
+        """The number of a call."""
+        return self._positions[id(call)]
 
     def uses(self, tensor: torch.Tensor) -> int:
         """How many calls take a tensor, and outputs are it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from accelsim.arithmetic.affine import Affine
 
 from .builder import Builder
-from .calls import QUANTIZE, Call, Recording, Returned, returned
+from .calls import QUANTIZE, Call, Recording, Returned, codes_of, returned
 from .decomposed import grid
 from .layouts import copy_of
 from .tables import STORAGE
@@ -97,9 +97,11 @@ class Kernel:
         return "hardtanh", [self.low, self.high], ""
 
 
-def run_lowered(builder: Builder, recording: Recording) -> tuple[dict[int, np.ndarray], tuple[Returned | None, ...]]:
-    """The recorded calls once more, with the layers' kernels in their place; the codes by the number of the call, and
-    the outputs."""
+def run_lowered(
+    builder: Builder, recording: Recording, keep_floats: Collection[int]
+) -> tuple[dict[int, np.ndarray], tuple[Returned | None, ...]]:
+    """The recorded calls once more, with the layers' kernels in their place; the codes by the number of the call, the
+    numbers of those of `keep_floats`, and the outputs."""
     made = {id(tensor): tensor for tensor in recording.inputs}
 
     def given(item: Any) -> Any:
@@ -121,8 +123,10 @@ def run_lowered(builder: Builder, recording: Recording) -> tuple[dict[int, np.nd
             else:
                 continue
             made.update((id(old), new) for old, new in zip(call.results, results, strict=True))
-            if call.operator.startswith(QUANTIZE):
-                codes[position] = results[0].numpy().copy()
+            if call.operator.startswith(QUANTIZE) or position in keep_floats:
+                held = codes_of(results[0], plain=True)
+                assert held is not None
+                codes[position] = held
     return codes, tuple(returned(given(output)) for output in recording.outputs)
 
 

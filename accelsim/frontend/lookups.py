@@ -13,6 +13,7 @@ from accelsim.network import Lookup, Node
 
 from .builder import Builder, Codes, Foreign, Real
 from .calls import Call
+from .float_operators import compute
 from .host import aten_kernels
 from .layouts import order_of
 from .tables import Here, Layout, Number, Program, Step, Tables, joined, probe, probe_body, probe_layout
@@ -105,7 +106,8 @@ def check_kernels(builder: Builder, call: Call, operator: str) -> None:
 
 
 def float_operator(builder: Builder, call: Call) -> None:
-    """A float operator between dequantize and quantize: one more step, if all it needs is at the same place."""
+    """A float operator between dequantize and quantize: one more step, if all it needs is at the same place; else work
+    in binary32, if there is such."""
     program: Program = ()
     places: dict[int, int] = {}
     names = set()
@@ -114,13 +116,17 @@ def float_operator(builder: Builder, call: Call) -> None:
         if reference is None:
             continue
         if not isinstance(reference, Real):
-            foreign = builder.foreign(call, "computes in float on an input that is not quantised yet")
-            return builder.assign(call.results[0], reference if isinstance(reference, Foreign) else foreign)
+            if not compute(builder, call):
+                foreign = builder.foreign(call, "computes in float on an input that is not quantised yet")
+                known = isinstance(reference, Foreign)
+                builder.assign(call.results[0], reference if known else foreign)
+            return
         program, indices = joined(program, reference.program)
         places[id(tensor)] = indices[reference.index]
         names.add(reference.name)
     step = step_of(call, places) if len(names) == 1 else None
-    if step is None or call.results[0].shape != builder.value(next(iter(names))).shape:
+    if step is not None and call.results[0].shape == builder.value(next(iter(names))).shape:
+        builder.assign(call.results[0], Real(next(iter(names)), (*program, step), len(program) + 1, call))
+    elif not compute(builder, call):
         where = f"{builder.where(call)}: {call.operator} computes in float with several tensors"
-        return builder.assign(call.results[0], Foreign(where))
-    return builder.assign(call.results[0], Real(next(iter(names)), (*program, step), len(program) + 1, call))
+        builder.assign(call.results[0], Foreign(where))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -59,7 +59,7 @@ ENGINE_LOCK = threading.RLock()
 class _Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not looked into
     """Keeps every call, and with it a snapshot of every tensor, whose identity is its own for the whole recording."""
 
-    def __init__(self, *, keep_codes: bool) -> None:
+    def __init__(self, *, keep_codes: bool, keep_floats: Collection[int] = ()) -> None:
         super().__init__()
         self.calls: list[Call] = []
         self.scopes: list[tuple[str, bool]] = [("", False)]
@@ -67,7 +67,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not looked
         self.escape: Escape | None = None
         self.thread = threading.get_ident()
         self._results: list[Any] = []
-        self._keep_codes = keep_codes
+        self._keep_codes, self._keep_floats = keep_codes, keep_floats
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         # What is asked of tensors here is not the model's doing, which `_Watch` would take it for.
@@ -90,8 +90,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not looked
         made, (scope, leaf) = versions.made(result, dependent=depends), self.scopes[-1]
         call = Call(func, seen[0], seen[1], made, scope, leaf, constants=constants, depends=depends)
         if self._keep_codes:
-            exported = call.operator.startswith(QUANTIZE)
-            call = replace(call, codes=tuple(codes_of(tensor, exported=exported) for tensor in call.results))
+            plain = call.operator.startswith(QUANTIZE) or len(self.calls) in self._keep_floats
+            call = replace(call, codes=tuple(codes_of(tensor, plain=plain) for tensor in call.results))
         if depends and self._tells(call, args, result):
             self.escapes(call.operator)
         self.calls.append(call)
@@ -133,15 +133,22 @@ class _Watch(TorchFunctionMode):  # type: ignore[misc]
 
 
 def record(
-    model: Any, inputs: tuple[torch.Tensor, ...], engine: str, *, keep_codes: bool = False, threads: int = 1
+    model: Any,
+    inputs: tuple[torch.Tensor, ...],
+    engine: str,
+    *,
+    keep_codes: bool = False,
+    keep_floats: Collection[int] = (),
+    threads: int = 1,
 ) -> Recording:
     """Run `model` once under `engine` in evaluation mode without gradients, and put back all that this changes.
 
     `inputs` are copied first: a model may write into what it is given. `keep_codes`: keep the codes of every quantised
-    tensor, and what the outputs hold at the end. Raises ModelError for whatever the model raises.
+    tensor, and what the outputs hold at the end; `keep_floats`: the numbers of the calls whose float results are kept,
+    too. Raises ModelError for whatever the model raises.
     """
     with ENGINE_LOCK, _put_back() as written:
-        return _record(model, inputs, engine, written, keep_codes=keep_codes, threads=threads)
+        return _record(model, inputs, engine, written, keep_codes=keep_codes, keep_floats=keep_floats, threads=threads)
 
 
 def record_twice(
@@ -175,9 +182,10 @@ def _record(
     written: list[Versions],
     *,
     keep_codes: bool = False,
+    keep_floats: Collection[int] = (),
     threads: int = 1,
 ) -> Recording:
-    recorder = _Recorder(keep_codes=keep_codes)
+    recorder = _Recorder(keep_codes=keep_codes, keep_floats=keep_floats)
     versions, given = recorder.versions, tuple(map(copy_of, inputs))
     written.append(versions)
     taken = tuple(map(versions.input, given))

@@ -51,12 +51,18 @@ def _recorded(model: Any, x: Any, network: Network, *, lowered: bool) -> Run:
     parts: list[dict[str, np.ndarray]] = []
     ends: list[tuple[Returned | None, ...]] = []
     wanted: dict[str, tuple[int, int]] = {}
+    floats: frozenset[int] = frozenset()
     for batch in _batches(tensors_of(x), network):
-        recording = record(model, batch, network.engine, keep_codes=not lowered)
+        recording = record(model, batch, network.engine, keep_codes=not lowered, keep_floats=floats)
         if lowered or not parts:
             builder = build(model, recording, network.engine, network.kernels)
             wanted = {name: place for name, place in builder.places.items() if name in network.values}
-        codes, outputs = run_lowered(builder, recording) if lowered else (None, recording.returned)
+            floats = frozenset(
+                position for name, (position, _) in wanted.items() if network.values[name].affine.is_float
+            )
+            if floats and not lowered:  # which they are is known now
+                recording = record(model, batch, network.engine, keep_codes=True, keep_floats=floats)
+        codes, outputs = run_lowered(builder, recording, floats) if lowered else (None, recording.returned)
         parts.append(_codes(network, recording, wanted, codes))
         ends.append(outputs)
     if len(parts) == 1:

@@ -17,6 +17,7 @@ from accelsim.arithmetic.interpolation import bilinear
 from accelsim.arithmetic.matmul import matmul
 from accelsim.arithmetic.normalization import group_norm, layer_norm
 from accelsim.arithmetic.softmax import softmax
+from accelsim.arithmetic.vector_bounds import Bounds
 from accelsim.errors import ModelError
 from accelsim.limits import DEFAULT, Limits
 
@@ -48,7 +49,7 @@ from .graph import (
 )
 from .inputs import Slot, prepare
 from .output import Output
-from .vector import Constant, Vector, compute
+from .vector import Constant, Vector, compute, vector_bounds
 
 
 def slots(network: Network) -> list[Slot]:
@@ -356,3 +357,12 @@ def _(node: Constant, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
 @_apply.register
 def _(node: Vector, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
     return compute(node, inputs, network.values[node.name].affine.dtype)
+
+
+def node_bounds(network: Network, node: Node, operands: list[Bounds]) -> Bounds:
+    """Between what the numbers of a node in binary32 lie, or of one that moves elements, if its operands do so."""
+    if isinstance(node, Vector):
+        return vector_bounds(node, operands, network.values[node.name].affine.dtype)
+    shape = network.values[node.name].shape
+    low, high = (np.asarray(_apply(node, network, [end[side] for end in operands])).reshape(shape) for side in (0, 1))
+    return Bounds(low, high)

@@ -9,6 +9,7 @@ import numpy as np
 
 from accelsim.arithmetic import vector
 from accelsim.arithmetic.vector import Program, Statistic
+from accelsim.arithmetic.vector_bounds import Bounds, bounds_of_statistic, evaluate_bounds
 
 from .graph import Node
 
@@ -59,9 +60,22 @@ def compute(node: Vector, inputs: list[np.ndarray], dtype: str) -> np.ndarray:
     made = vector.evaluate(node.program, inputs, dtype)
     if node.statistic == Statistic.NONE:
         return made
+    return np.expand_dims(vector.statistic(_rows(node, made), node.statistic), node.axes)
+
+
+def vector_bounds(node: Vector, inputs: list[Bounds], dtype: str) -> Bounds:
+    """Between what the elements of a node's value lie, if those of its inputs do so."""
+    made = evaluate_bounds(node.program, inputs, dtype)
+    if node.statistic == Statistic.NONE:
+        return made
+    found = bounds_of_statistic(made.moved(lambda part: _rows(node, part)), node.statistic)
+    return found.moved(lambda part: np.expand_dims(part, node.axes))
+
+
+def _rows(node: Vector, made: np.ndarray) -> np.ndarray:
+    """The axes of a statistic as one, the last."""
     rest = tuple(axis for axis in range(made.ndim) if axis not in node.axes)
-    rows = made.transpose(*rest, *node.axes).reshape(*(made.shape[axis] for axis in rest), -1)
-    return np.expand_dims(vector.statistic(rows, node.statistic), node.axes)
+    return made.transpose(*rest, *node.axes).reshape(*(made.shape[axis] for axis in rest), -1)
 
 
 def shape_of(node: Vector, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:

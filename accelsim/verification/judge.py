@@ -13,7 +13,10 @@ inputs, and a difference is explained in these cases only:
 * the rule of the lanes of this host does (the network stands for another kernel set);
 * the sum with the int16 saturation of this host's matrix kernels does, pair of products by pair, also where the sums
   are those of a layer before this one of which PyTorch makes no tensor;
-* a torch.export graph's average, which it sums in float, lies halfway between two codes.
+* a torch.export graph's average, which it sums in float, lies halfway between two codes;
+* in work in binary32 with functions (exponentials) and sums of rows, where PyTorch's result depends on the host's
+  libraries: both results lie within the bounds that follow from PyTorch's own operands and from what the functions and
+  sums promise (`arithmetic/vector_bounds.py`). IEEE steps alone have no such bounds.
 """
 
 from __future__ import annotations
@@ -25,7 +28,24 @@ import numpy as np
 
 from accelsim.arithmetic.engines import PT2E
 from accelsim.arithmetic.saturation import may_saturate
-from accelsim.network import AveragePool, Convolution, Linear, Network, Node, Output, rounding
+from accelsim.arithmetic.vector_bounds import Bounds, exactly
+from accelsim.network import (
+    AveragePool,
+    Concatenate,
+    Convolution,
+    Gather,
+    Linear,
+    Network,
+    Node,
+    Output,
+    Permute,
+    Reshape,
+    Slice,
+    Unfold,
+    Vector,
+    rounding,
+)
+from accelsim.network.reference import node_bounds
 from accelsim.network.saturated import owner_of, saturated
 from accelsim.network.substitution import LayerUnit, layer_codes
 
@@ -34,6 +54,10 @@ from .result import LayerVerification
 if TYPE_CHECKING:
     from accelsim.frontend.calls import Returned
     from accelsim.frontend.reference import Run
+
+
+#: Nodes of work in binary32, and those that move its numbers.
+_IN_BINARY32 = (Vector, Reshape, Permute, Slice, Concatenate, Unfold, Gather)
 
 
 class Judge:
@@ -52,6 +76,7 @@ class Judge:
         self._units, self._arithmetic = units, arithmetic
         self._nodes = {node.name: node for node in network.nodes}
         self._unseen: set[str] = set()
+        self._made, self._bounded = run.values.keys(), dict[str, Bounds]()
         self._torch = {name: run.values.get(name, reference[name]) for name in network.inputs}
         for node in host.nodes:
             # Where PyTorch makes no tensor of its own the value follows from those before.
@@ -114,7 +139,7 @@ class Judge:
         """The comparison of one layer, whose outputs on the machine are `machine`."""
         name = node.name
         expected = self._torch[name]
-        different = machine != expected
+        different = _differ(machine, expected)
         count = int(np.count_nonzero(different))
         unit = self._units.get(name)
         self._explained[name], self._machine[name] = expected, machine
@@ -122,17 +147,19 @@ class Judge:
             return LayerVerification(name, machine.size, 0, 0, 0, "")
         exact = self._network.apply(name, self._torch)
         here = self._of_machine(node, self._torch)
-        change = np.abs(here.astype(np.int32) - exact)
-        changed = int(np.count_nonzero(change)), int(change.max(initial=0))
+        changed = (0, 0)
+        if unit is not None:
+            change = np.abs(here.astype(np.int32) - exact)
+            changed = int(np.count_nonzero(change)), int(change.max(initial=0))
         if not count:
             return LayerVerification(name, machine.size, 0, 0, 0, "", *changed)
         bits = _bits(machine, expected)
-        unfaithful = different & (machine != self._reference[name])
+        unfaithful = different & _differ(machine, self._reference[name])
         open_ = different & ~unfaithful
         causes = []
         if unfaithful.any():
             causes.append(f"{np.count_nonzero(unfaithful):,} where the machine differs from the integer reference")
-        came_in = open_ & (here == expected)
+        came_in = open_ & ~_differ(here, expected)
         inherited = came_in
         if came_in.any() and not all(map(self._inherits, node.inputs)):
             inherited = came_in & (self._of_machine(node, self._explained) == expected)
@@ -179,10 +206,38 @@ class Judge:
                     f"by the int16 saturation of {pairs:,} pairs of products in {before!r}, of which PyTorch makes no "
                     "tensor, on this host",
                 )
+        if isinstance(node, _IN_BINARY32) and open_.any():
+            held = open_ & self._held(node)
+            if held.any():
+                yield held, f"within the bounds of its functions and sums{self._by_codes(node, held)}"
         if isinstance(node, AveragePool) and self._network.engine == PT2E and open_.any():
             halves = open_ & self._halfway(node)
             if halves.any():
                 yield halves, "halfway between two codes, where the graph sums in float"
+
+    def _held(self, node: Node) -> np.ndarray:
+        """Where PyTorch's result and the exact arithmetic's, from PyTorch's operands, both lie within the bounds."""
+        bounds = self._bounds_from_operands(node)
+        ours = self._network.apply(node.name, self._torch)
+        return bounds.hold(self._torch[node.name]) & bounds.hold(ours)
+
+    def _by_codes(self, node: Node, where: np.ndarray) -> str:
+        if self._network.values[node.name].affine.is_float:
+            return ""
+        ours = self._network.apply(node.name, self._torch)
+        return f", by {np.abs(ours.astype(np.int32) - self._torch[node.name])[where].max()} at most"
+
+    def _bounds(self, name: str) -> Bounds:
+        """The bounds of a value: PyTorch's own numbers where it makes a tensor of them."""
+        node = self._nodes.get(name)
+        if name not in self._bounded:
+            known = node is None or name in self._made or not isinstance(node, _IN_BINARY32)
+            self._bounded[name] = exactly(self._torch[name]) if known else self._bounds_from_operands(node)
+        return self._bounded[name]
+
+    def _bounds_from_operands(self, node: Node | None) -> Bounds:
+        assert node is not None
+        return node_bounds(self._network, node, [self._bounds(name) for name in node.inputs])
 
     def _of_machine(self, node: Node, values: dict[str, np.ndarray]) -> np.ndarray:
         """What the machine's arithmetic makes of a layer's inputs."""
@@ -261,4 +316,11 @@ class Judge:
 
 def _bits(ours: np.ndarray, theirs: np.ndarray) -> int:
     """How many bits of two arrays of codes differ."""
-    return int(np.bitwise_count(np.bitwise_xor(ours.view(np.uint8), theirs.view(np.uint8))).sum())
+    first, second = (np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in (ours, theirs))
+    return int(np.bitwise_count(first ^ second).sum())
+
+
+def _differ(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Where two arrays differ; one NaN is as another."""
+    different = ours != theirs
+    return different & ~(np.isnan(ours) & np.isnan(theirs)) if ours.dtype.kind == "f" else different

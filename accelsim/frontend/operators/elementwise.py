@@ -6,9 +6,10 @@ import torch
 from torch._prims_common import suggest_memory_format
 
 from accelsim.errors import ModelError
-from accelsim.frontend.builder import Builder, FloatInput, Foreign, Real
+from accelsim.frontend.builder import Builder, FloatInput, Floats, Foreign, Real
 from accelsim.frontend.calls import Call
 from accelsim.frontend.concatenation import concatenate
+from accelsim.frontend.floats import quantize_floats
 from accelsim.frontend.layouts import order_of
 from accelsim.frontend.lookups import check_kernels, look_up, placed_step, step_of, tables_for, tables_of_layout
 from accelsim.frontend.loops import row_length
@@ -110,6 +111,8 @@ def quantize(builder: Builder, call: Call) -> None:
         names = [step.operator.split(".")[1] for step in program[1:-1]]
         named = reference.last if names else call
         look_up(builder, call, reference.name, program, given, operator="-".join(names) or "requantize", named=named)
+    elif isinstance(reference, Floats):
+        quantize_floats(builder, call, reference.name, builder.affine(call, call.results[0]))
     elif isinstance(reference, Foreign):
         raise ModelError(
             f"{reference.reason}; give it a qconfig so that it is quantised, or "
@@ -151,10 +154,7 @@ def _(builder: Builder, call: Call) -> bool:
         return False
     maps = {builder.value(operand.name).affine for operand in operands}
     if len(maps) > 1 or not all(operand.is_dequantized for operand in operands):
-        told = "of different affine maps" if len(maps) > 1 else "that were not just dequantised"
-        reason = f"{builder.where(call)}: {call.operator} compares two tensors {told} (quantise both to one map before)"
-        builder.assign(result, Foreign(reason))
-        return True
+        return False
     (affine,), (first, second) = maps, operands
     node = Maximum(builder.name(call), (first.name, second.name), call.operator == "aten.minimum")
     made = builder.internal(node, tuple(result.shape), affine, like=result)
