@@ -2,7 +2,7 @@
 
 `NAMES` lists them; `evaluate` computes one by a `Method`, with the same bits on every host; `steps` says how many steps
 of the vector unit an element takes, `ulp` how far the result can be from the true value. `explains` says of two results
-whether both are as near to the true value as their makers promise. `tree_sum` adds rows in the unit's order.
+whether both are as near to the true value as their makers promise. `explains_sum` does so of sums of rows.
 docs/functions.md prints the algorithms.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from .bounds import explains, ulp
 from .methods import NAMES, Method, algorithm, evaluate, steps
-from .sums import explains_sum, tree_sum
+from .sums import explains_sum
 
 __all__ = [
     "NAMES",
@@ -20,6 +20,5 @@ __all__ = [
     "explains",
     "explains_sum",
     "steps",
-    "tree_sum",
     "ulp",
 ]

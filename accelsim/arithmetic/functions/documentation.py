@@ -70,12 +70,10 @@ has IEEE's, which PyTorch's, MKL's on x86-64, has not for one number in eleven.
 _SUMS = """\
 ## Sums of rows
 
-`functions.tree_sum(x, lanes)` adds the last axis as the unit does: `lanes` numbers a pass in a tree of adders,
-neighbours in pairs and of an odd count the last as it is, lanes without a number holding +0; then the passes' sums one
-after the other. With 2 lanes a row (a, b, c, d, e) is ((a + b) + (c + d)) + (e + 0).
-`functions.explains_sum(ours, theirs, x, lanes)` says whether a difference from another order is the order's alone: the
-exact sum lies within k u / (1 - k u) sum |x| of both, u = 2^-24, k the additions that a number goes through in ours and
-n - 1 in theirs.
+The unit adds every 64th number of a row one after the other, then the 64 partial sums in pairs of neighbours
+(`accelsim/arithmetic/vector.py`). `functions.explains_sum(ours, theirs, x, partials)` says whether a difference from
+another order is the order's alone: the exact sum lies within k u / (1 - k u) sum |x| of both, u = 2^-24, k the
+additions that a number goes through in ours and n - 1 in theirs.
 
 ## What a new function touches
 

@@ -16,6 +16,7 @@ from .operations import Algorithm, execute
 
 Kind = Literal["accurate", "table", "i_bert"]
 
+#: In the order of their numbers in programs of the vector unit: a new one goes to the end.
 NAMES = (
     "exp",
     "exp2",
@@ -27,13 +28,13 @@ NAMES = (
     "gelu_tanh",
     "silu",
     "softplus",
-    "sin",
-    "cos",
     "hardswish",
     "hardsigmoid",
     "sqrt",
     "rsqrt",
     "reciprocal",
+    "sin",
+    "cos",
 )
 
 

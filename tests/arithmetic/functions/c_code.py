@@ -113,7 +113,7 @@ REFERENCES = {
     "gelu": "x == -INFINITY ? NAN : x > 0 ? x * (1 - 0.5 * erfc(x / sqrt(2))) : 0.5 * x * erfc(-x / sqrt(2))",
     "gelu_tanh": "x / (1 + exp(-2 * sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x)))",
     "silu": "x / (1 + exp(-x))",
-    "softplus": "fmax(x, 0) + log1p(exp(-fabs(x))) + (x - x) * (x != x)",
+    "softplus": "x != x ? x : fmax(x, 0) + log1p(exp(-fabs(x)))",
     "hardswish": "x * fmin(fmax(x + 3, 0), 6) / 6",
     "hardsigmoid": "x != x ? x : fmin(fmax(x + 3, 0), 6) / 6",
     "sqrt": "sqrt(x)",
