@@ -63,8 +63,8 @@ def pipeline(
 ) -> Requantization:
     """A kernel that quantises its sum: it adds the bias in real units, and the zero point before the rounding.
 
-    `source`, `weight`, `target`: the scales of input, weights and output as the kernel has them, one a channel. Scales
-    at the ends of binary32 make infinite constants here as there. Raises ModelError where `check_bias` does.
+    `source`, `weight`, `target`: the scales of input, weights and output as the kernel has them, one a channel. Raises
+    ModelError where `check_bias` does, and for an output scale without a reciprocal in binary32.
     """
     check_bias(order, source.astype(np.float64) * weight, bias, output, relu=relu)
     with np.errstate(all="ignore"):
@@ -72,13 +72,16 @@ def pipeline(
         constants: dict[str, Any] = (
             {"scale_1": source * weight} if order == "joint" else {"scale_1": source, "scale_2": weight}
         )
+    if order != "reference" and not np.isfinite(inverse).all():
+        # A sum of 0 becomes a NaN: the least code with AVX2, the largest with AVX-512.
+        raise ModelError(
+            f"its output scale {output.scale} has no reciprocal in binary32, and what oneDNN makes of a sum of 0 then "
+            "depends on the processor; choose a scale above 2**-128"
+        )
     constants |= {"divisor": target} if order == "reference" else {"multiplier": inverse}
-    # ReLU comes before the output's scale: what it makes 0 is a NaN after an infinite factor, which ends at the lowest
-    # code, as what is below 0 does without ReLU.
-    clamped = relu and bool(np.isfinite(inverse).all())
     return Requantization(
         output.zero_point,
-        max(output.zero_point, output.minimum) if clamped else output.minimum,
+        max(output.zero_point, output.minimum) if relu else output.minimum,
         output.maximum,
         **constants,
         offset=offset,

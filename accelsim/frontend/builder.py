@@ -393,6 +393,13 @@ class Builder:
 
         return output_value(self, tensor)
 
+    def make_float_outputs(self) -> None:
+        """Make the values in binary32 that the model's outputs are where they are functions of codes so far."""
+        for output in self._recording.outputs:
+            reference = self.reference(output)
+            if isinstance(reference, Real) and not reference.is_dequantized:
+                self.make_float(output)
+
     def _output(self, output: Any) -> str:
         reference = self.reference(output)
         if isinstance(reference, Codes):

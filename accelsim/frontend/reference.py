@@ -56,6 +56,7 @@ def _recorded(model: Any, x: Any, network: Network, *, lowered: bool) -> Run:
         recording = record(model, batch, network.engine, keep_codes=not lowered, keep_floats=floats)
         if lowered or not parts:
             builder = build(model, recording, network.engine, network.kernels)
+            builder.make_float_outputs()
             wanted = {name: place for name, place in builder.places.items() if name in network.values}
             floats = frozenset(
                 position for name, (position, _) in wanted.items() if network.values[name].affine.is_float

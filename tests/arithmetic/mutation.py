@@ -60,6 +60,8 @@ TESTS = {
     "separation": ("separation",),
     "softmax": ("products",),
     "thresholds": ("thresholds",),
+    "vector": ("machine/test_vector",),
+    "vector_bounds": ("vector_bounds",),
     "words": ("words",),
     "xnnpack": ("xnnpack", "golden/test_xnnpack"),
 }

@@ -128,7 +128,7 @@ def _prepared() -> nn.Module:
 
 def _float_between(x: torch.Tensor) -> torch.Tensor:
     q = torch.quantize_per_tensor(x, 0.125, 3, torch.quint8).dequantize()
-    return torch.quantize_per_tensor(torch.softmax(q, 1), 0.125, 3, torch.quint8)
+    return torch.quantize_per_tensor(torch.cumsum(q, 1), 0.125, 3, torch.quint8)
 
 
 def _constant(x: torch.Tensor) -> torch.Tensor:
@@ -151,7 +151,7 @@ def _wide(x: torch.Tensor) -> torch.Tensor:
         (lambda: Float(nn.Linear(4, 4)), "computes in float|no quantised"),
         (_dynamic, r"'body'.*linear_dynamic.*static quantisation"),
         (_prepared, "prepared but not converted"),
-        (lambda: _float_between, "softmax computes in float.*; give it a qconfig"),
+        (lambda: _float_between, "cumsum computes in float.*; give it a qconfig"),
         (lambda: _constant, "constant tensor"),
         (lambda: _twice, "quantised twice.*; quantise it once"),
         (lambda: _wide, "qint32.*; quantise activations"),
@@ -163,12 +163,19 @@ def test_what_has_no_integers_is_refused_with_a_reason(make: Any, says: str) -> 
         accelsim.extract(make(), torch.ones(2, 4), engine="fbgemm")
 
 
+class Running(nn.Module):
+    """What no instruction of the vector unit does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.cumsum(1)
+
+
 class Parts(nn.Module):
     """Quantised layers with one in float before, between or after them."""
 
     def __init__(self, place: str) -> None:
         super().__init__()
-        self.place, self.single = place, nn.Linear(4, 4)
+        self.place, self.single = place, Running()
         self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
         self.quantize, self.again = quantization.QuantStub(), quantization.QuantStub()
         self.dequantize, self.end = quantization.DeQuantStub(), quantization.DeQuantStub()

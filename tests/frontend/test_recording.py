@@ -36,7 +36,7 @@ X = quantized(codes(1, (2, 6)), 0.25, 9)
         (lambda x: torch.quantize_per_tensor(x.dequantize(), x.dequantize().max() / 9, torch.tensor(7), torch.quint8),
          "takes a tensor that depends on the model's inputs"),
         (lambda x: Q.linear(x, Q.linear_prepack(X, None), 1.0, 0), "raised RuntimeError"),
-        (lambda x: Q.mul_scalar(x, torch.randint(1, 9, ()).item() / 9), "called with other arguments"),
+        (lambda x: Q.mul_scalar(x, torch.randint(1, 1 << 30, ()).item() / 9), "called with other arguments"),
         (lambda x: x.index_select(1, torch.randperm(6)), "holds other elements"),
         (lambda x: torch.quantize_per_tensor(x.dequantize() + torch.rand(()), 0.5, 3, torch.quint8), "other elements"),
         (lambda x: Q.dropout(x, 0.1, 128, 0.5, True), "by chance"),
