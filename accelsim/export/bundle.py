@@ -8,9 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from accelsim.arithmetic import vector
 from accelsim.arithmetic.fixed_point import MOST_MULTIPLIER_BITS
 from accelsim.errors import ModelError
-from accelsim.network import Convolution, GroupNorm, LayerNorm, Linear, Lookup, Network, Node, ResidualLayer
+from accelsim.network import (
+    Constant,
+    Convolution,
+    GroupNorm,
+    LayerNorm,
+    Linear,
+    Lookup,
+    Network,
+    Node,
+    ResidualLayer,
+    Vector,
+)
 from accelsim.network.rounding import centred_weights
 from accelsim.network.substitution import certify_layer
 
@@ -26,6 +38,8 @@ _MEANINGS = {
     "shift": "S of q = clamp((acc * M + B) >> S)",
     "certified": "1 where (M, B, S) is proved to equal the engine for every reachable accumulator",
     "thresholds": "q = minimum + how many of the channel's thresholds the accumulator has reached; always exact",
+    "content": "numbers that the model brings along",
+    "program": "steps of the vector unit, four 32-bit words each: operation and registers, constants of a, b and c",
     "tables": "tables of 256 bit patterns, indexed by the bit pattern of the input's code",
 }
 
@@ -84,6 +98,11 @@ def network_bundle(network: Network, multiplier_bits: int = MOST_MULTIPLIER_BITS
             entry |= {"requantize_by": RESIDUAL, "state_dict": node.layer.weights.key}
         elif isinstance(node, Lookup):
             own = {"tables": node.tables}
+        elif isinstance(node, Constant):
+            own = {"content": node.content}
+        elif isinstance(node, Vector):
+            own = {"program": node.words}
+            entry |= {"steps": vector.text(node.program), "statistic": node.statistic.name.lower()}
         elif isinstance(node, LayerNorm | GroupNorm):
             given = {"factor": node.weight, "bias": node.bias}
             own = {role: array for role, array in given.items() if array is not None}
@@ -114,7 +133,7 @@ def tensors_bundle(name: str, arrays: Mapping[str, np.ndarray]) -> Bundle:
 
 def _attributes(node: Node) -> dict[str, Any]:
     """The plain fields of a node."""
-    skipped = {"name", "inputs", "weights", "tables", "weight", "bias", "layer"}
+    skipped = {"name", "inputs", "weights", "tables", "weight", "bias", "layer", "content", "words", "statistic"}
     return {name: value for name, value in vars(node).items() if name not in skipped}
 
 

@@ -70,16 +70,15 @@ def _function(name: str, function: str = "") -> None:
     _unary(name, lambda writer, x: writer.function(function or name, x))
 
 
-for _name in ("exp", "log", "tanh", "sigmoid", "erf", "silu", "hardswish", "hardsigmoid"):
+# PyTorch's square root is its vector library's, which need not round correctly.
+for _name in ("exp", "log", "tanh", "sigmoid", "erf", "silu", "hardswish", "hardsigmoid", "sqrt", "rsqrt"):
     _function(_name)
 _unary("relu", lambda writer, x: writer.step(Operation.MAXIMUM, x, 0.0))
 _unary("relu6", lambda writer, x: _between(writer, x, 0.0, 6.0))
 _unary("neg", lambda writer, x: writer.step(Operation.MULTIPLY, x, -1.0))
 _unary("abs", lambda writer, x: writer.step(Operation.ABSOLUTE, x))
 _unary("square", lambda writer, x: writer.step(Operation.MULTIPLY, x, x))
-_unary("sqrt", lambda writer, x: writer.step(Operation.SQUARE_ROOT, x))
 _unary("reciprocal", lambda writer, x: writer.step(Operation.DIVIDE, 1.0, x))
-_unary("rsqrt", lambda writer, x: writer.step(Operation.DIVIDE, 1.0, writer.step(Operation.SQUARE_ROOT, x)))
 
 
 def _between(writer: Writer, x: Operand, low: float, high: float) -> Operand:
@@ -130,7 +129,7 @@ def _(call: FloatCall) -> bool:
     if power == 2:
         return call.map(call.call.args[:1], lambda writer, x: writer.step(Operation.MULTIPLY, x, x))
     if power == 0.5:
-        return call.map(call.call.args[:1], lambda writer, x: writer.step(Operation.SQUARE_ROOT, x))
+        return call.map(call.call.args[:1], lambda writer, x: writer.function("sqrt", x))
     return False
 
 
@@ -287,7 +286,7 @@ def _(call: FloatCall) -> bool:
         return False
     source, _, axes = rows
     total = call.internal("squares", [source], _squared, statistic=Statistic.SUM, axes=axes)
-    return call.finish("norm", [total], lambda writer, x: writer.step(Operation.SQUARE_ROOT, x))
+    return call.finish("norm", [total], lambda writer, x: writer.function("sqrt", x))
 
 
 def _squared(writer: Writer, x: Operand) -> Operand:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from accelsim.arithmetic.affine import Affine
 from accelsim.arithmetic.engines import EXPORTED
-from accelsim.network import Convolution, GroupNorm, LayerNorm, Linear, Lookup, Network, ResidualLayer
+from accelsim.network import Constant, Convolution, GroupNorm, LayerNorm, Linear, Lookup, Network, ResidualLayer
 
 from .tables import numbers, plain_table
 
@@ -46,6 +46,9 @@ def parameters(network: Network) -> tuple[Parameter, ...]:
             rows += _weights(layer, exported=exported)
         elif isinstance(node, Lookup):
             rows.append(_numbers(node.name, "table", "", node.tables))
+        elif isinstance(node, Constant):
+            rows.append(_numbers(node.name, "constant", "", node.content))
+            continue
         elif isinstance(node, LayerNorm | GroupNorm):
             for role, array in (("factor", node.weight), ("bias", node.bias)):
                 if array is not None:
@@ -84,6 +87,9 @@ def _numbers(layer: str, role: str, key: str, array: np.ndarray) -> Parameter:
 def _codes(network: Network, name: str, role: str, key: str) -> Parameter:
     value = network.values[name]
     affine: Affine = value.affine
+    if affine.is_float:
+        most = float(np.finfo(np.float32).max)
+        return Parameter(name, role, "", value.shape, affine.dtype, (), (), -most, most)
     low, high = float(np.iinfo(affine.dtype).min), float(np.iinfo(affine.dtype).max)
     where = f"{key}.scale, {key}.zero_point" if key else ""
     return Parameter(name, role, where, value.shape, affine.dtype, (affine.scale,), (affine.zero_point,), low, high)

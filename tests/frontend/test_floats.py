@@ -41,6 +41,7 @@ EXPLAINED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "group norm": lambda x: F.group_norm(x.reshape(-1, 2, 5), 2, torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.0])),
     "mean": lambda x: x.mean(1),
     "gelu": lambda x: F.gelu(x) * x,
+    "roots": lambda x: torch.sqrt(x.abs() + x.flip(1).abs()) + torch.rsqrt(x.flip(1).abs() + 0.5 + x * x),
     "silu": lambda x: x * torch.sigmoid(x),
     "boxes": lambda x: torch.cat([torch.sigmoid(x[:, :2]), torch.exp(x[:, 2:4]) * 2.0], 1),
     "product": lambda x: x.t() @ x,

@@ -28,7 +28,7 @@ functions.steps("gelu", functions.Method("table", entries=64))  # 6
 functions.ulp("exp", functions.Method("accurate"))  # {exp_ulp}
 ```
 
-A configuration chooses one method for all functions:
+A `Method` says which algorithm. Machines compute the accurate ones today:
 
 * `accurate`: range reduction, a table, a polynomial, reconstruction. Composed functions (sigmoid, GELU, SiLU,
   hardswish) do their additions, products and divisions in PyTorch's order.
