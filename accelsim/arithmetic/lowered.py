@@ -38,8 +38,9 @@ def requantization(
     """The pipeline of one layer; `shape` is a convolution's, None stands for a linear layer.
 
     `float_output`: the kernel leaves its sum in binary32, because something moves or pools it before it is quantised;
-    the zero point is then added to the rounded code. Otherwise the kernel quantises, and adds it before. The other
-    arguments as in `matrix.requantization`.
+    the zero point is then added to the rounded code. Otherwise the kernel quantises, and adds it before. With the map
+    `FLOAT` as output the sum itself is the result; a ReLU is then a step of its own. The other arguments as in
+    `matrix.requantization`.
     """
 
     def full(value: Float32) -> Float32:
@@ -50,12 +51,16 @@ def requantization(
             f"its bias holds {bias[~np.isfinite(bias)][0]}, of which no one code follows in a torch.export graph; "
             "repair the bias (a finite number for each channel)"
         )
+    # Where the kernel leaves binary32 it has a scale of 1, and what follows the sum is not its own.
+    result = Affine(1.0, 0, "uint8") if output.is_float else output
     order = plain_order(kernels) if shape is None else scaling(kernels, shape)
     with np.errstate(over="ignore", under="ignore"):
-        source, weight, target = (full(f32(scale)) for scale in (input.scale, weight_scale, output.scale))
+        source, weight, target = (full(f32(scale)) for scale in (input.scale, weight_scale, result.scale))
     rule = pipeline(
-        order, source=source, weight=weight, target=target, output=output, bias=bias, relu=relu, offset=offset
+        order, source=source, weight=weight, target=target, output=result, bias=bias, relu=relu, offset=offset
     )
+    if output.is_float:
+        return replace(rule, multiplier=None, divisor=None, zero_point_first=False, binary32=True)
     if not float_output:
         return rule
     with np.errstate(over="ignore", divide="ignore"):

@@ -71,6 +71,8 @@ class Requantization:
     `indefinite` a value outside int32, or a NaN, becomes -2**31 whatever its sign, as the `cvtps2dq` of x86 leaves it,
     and the integer zero point is added modulo 2**32: what FBGEMM's, QNNPACK's and ATen's vector kernels do with a scale
     so small that a value leaves int32.
+
+    With `binary32` there are no codes: the sums in real numbers, scales and bias applied, are the result.
     """
 
     zero_point: int
@@ -86,6 +88,7 @@ class Requantization:
     zero_point_first: bool = False
     fused_zero_point: bool = False
     indefinite: bool = False
+    binary32: bool = False
 
     @property
     def steps(self) -> Step:
@@ -149,8 +152,9 @@ class Requantization:
         return self.codes(accumulator).astype(np.int32)
 
     def codes(self, accumulator: NDArray[np.int32] | Float32) -> Float32:
-        """What `apply` returns, as whole binary32 numbers."""
-        return self.rounded(self.real(accumulator))
+        """What `apply` returns, as whole binary32 numbers; the sums in real numbers, if those are the result."""
+        real = self.real(accumulator)
+        return real if self.binary32 else self.rounded(real)
 
     def real(self, accumulator: NDArray[np.int32] | Float32) -> Float32:
         """The sums in binary32, scales and bias applied."""

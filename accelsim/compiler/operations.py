@@ -117,6 +117,11 @@ class Matrix:
         return self.target.sizes[4]
 
     @property
+    def result_bytes(self) -> int:
+        """Bytes of an output: sums in binary32 have four."""
+        return 4 if isinstance(self.rule, Requantization) and self.rule.binary32 else 1
+
+    @property
     def constants(self) -> np.ndarray:
         """The rule's constants, uint32 (planes, outputs)."""
         return planes(self.rule, self.outputs)

@@ -92,8 +92,11 @@ def planes(rule: Rule, channels: int) -> np.ndarray:
 def check_unit(rule: Rule, arithmetic: Arithmetic) -> None:
     """Raises CompileError for a rule in binary32, which a product of two activations has, on a unit without."""
     if isinstance(rule, Requantization) and arithmetic.name != "float32_exact":
+        what = "a product of two activations is requantised"
+        if rule.binary32:
+            what = "a layer's sum becomes a value in binary32"
         raise CompileError(
-            f"a product of two activations is requantised in float32_exact only, and this machine's requant unit has "
+            f"{what} in float32_exact only, and this machine's requant unit has "
             f"{arithmetic}; set requant_unit.arithmetic: float32_exact"
         )
 
@@ -103,7 +106,12 @@ def instruction(rule: Rule, **tile: Any) -> Instruction:
     match rule:
         case Requantization():
             return Requantize(
-                steps=rule.steps, zero_point=rule.zero_point, minimum=rule.minimum, maximum=rule.maximum, **tile
+                steps=rule.steps,
+                zero_point=rule.zero_point,
+                minimum=rule.minimum,
+                maximum=rule.maximum,
+                real=int(rule.binary32),
+                **tile,
             )
         case FixedPoint():
             return RequantFixed(minimum=rule.minimum, maximum=rule.maximum, **tile)

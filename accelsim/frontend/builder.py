@@ -119,6 +119,8 @@ class Builder:
         self.lowered: dict[int, Kernel] = {}
         #: For what was taken for a function of one code: the value of its numbers in binary32, None if there is none.
         self.floats: dict[int, str | None] = {}
+        #: Layers whose sums are values in binary32, by the number of their call.
+        self.sums: dict[int, str] = {}
         self._recording = recording
         self._references: dict[int, Reference] = {}
         self._position = 0
@@ -397,7 +399,7 @@ class Builder:
         """Make the values in binary32 that the model's outputs are where they are functions of codes so far."""
         for output in self._recording.outputs:
             reference = self.reference(output)
-            if isinstance(reference, Real) and not reference.is_dequantized:
+            if isinstance(reference, Unrounded) or (isinstance(reference, Real) and not reference.is_dequantized):
                 self.make_float(output)
 
     def _output(self, output: Any) -> str:
@@ -409,18 +411,19 @@ class Builder:
         if isinstance(reference, Real):
             if reference.is_dequantized:
                 return reference.name
-            made = self.make_float(output)
-            if made is not None:
+            if (made := self.make_float(output)) is not None:
                 return made
             reason = f"{self.where(reference.last)}: {reference.last.operator} computes in float"
             raise ModelError(f"{reason} after the last quantised operator; {AFTERWARDS}")
         if isinstance(reference, Foreign):
             raise ModelError(f"{reference.reason}; {NOTHING_QUANTISED if reference.early else AFTERWARDS}")
         if isinstance(reference, Unrounded):
+            if (made := self.make_float(output)) is not None:
+                return made
             raise ModelError(
-                "an output of the model is the sum of a layer in float: torch.export graphs leave the last layer's so; "
-                "quantise it (torch.ops.quantized_decomposed.quantize_per_tensor) in a function around the model, "
-                "before it is exported"
+                "an output of the model is a sum in float that no node makes; quantise it "
+                "(torch.ops.quantized_decomposed.quantize_per_tensor) in a function around the model, before it is "
+                "exported"
             )
         if isinstance(reference, FloatInput):
             raise ModelError("an output of the model is an input that was not quantised")

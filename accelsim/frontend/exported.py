@@ -18,6 +18,7 @@ from .calls import DEQUANTIZE, QUANTIZE, Call
 from .chains import Averaged, Constant, ElementSum, LayerSum, dequantized, finish
 from .decomposed import exported_affine
 from .exported_layers import LAYERS, layer, longer, quantize_layer
+from .float_operators import compute
 from .floats import quantize_floats
 from .lookups import look_up, step_of
 from .operators import MOVEMENTS, SAME
@@ -43,7 +44,9 @@ def visit(builder: Builder, call: Call) -> bool:
         return True
     if name in MOVEMENTS or name in SAME or not any(isinstance(reference, Unrounded) for reference in references):
         return False
-    reason = f"{builder.where(call)}: {call.operator} takes a sum or a parameter in float, which no integer node does"
+    if compute(builder, call):
+        return True
+    reason = f"{builder.where(call)}: {call.operator} takes a sum or a parameter in float, which no node does"
     for result in call.results:
         builder.assign(result, Foreign(reason))
     return True

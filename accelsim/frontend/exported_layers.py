@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from accelsim.arithmetic.affine import Affine
+from accelsim.arithmetic.affine import FLOAT, Affine
 from accelsim.arithmetic.requantize import Requantization
 from accelsim.errors import ModelError
 from accelsim.network import Convolution, Linear, Lookup, ResidualLayer, Weights
@@ -167,6 +167,28 @@ def quantize_layer(builder: Builder, call: Call, layer: LayerSum, affine: Affine
     direct = fused and not layer.moves
     kernel = replace(kernel, output=affine if fused else None, codes=direct)
     builder.lowered[builder.position if direct else layer.end] = kernel
+
+
+def float_sum(builder: Builder, layer: LayerSum) -> str | None:
+    """The value in binary32 of a layer's sum; None where its lowering leaves all of it in float."""
+    kernel = layer.kernel
+    if not layer.lowered:
+        return None
+    position = builder.flow.position(kernel.call)
+    if position not in builder.sums:
+        whole = replace(kernel, low=-math.inf, high=math.inf, output=None, codes=False)
+        name = builder.name(kernel.call, layer.weights.key or ("linear" if kernel.is_linear else "convolution"))
+        node = _node(name, replace(layer, kernel=whole), float_output=True)
+        made = layer.floats[0]
+        builder.internal(node, tuple(made.shape), FLOAT, made)
+        builder.places[name] = (position, 0)
+        builder.lowered[position] = whole
+        builder.sums[position] = name
+        builder.notes.append(
+            f"{name}: its sum is left in binary32, and what follows it is computed step by step as PyTorch does, also "
+            "where Inductor would fuse it into oneDNN's kernel"
+        )
+    return builder.sums[position]
 
 
 def keeps_rows(call: Call, shape: tuple[int, ...]) -> bool:

@@ -12,7 +12,7 @@ from accelsim.arithmetic.affine import FLOAT, Affine, quantization_of
 from accelsim.arithmetic.vector import MOST_OPERANDS, MOST_STEPS, Operand, Register, Statistic, Writer
 from accelsim.network import Constant, Node, Reshape, vector_node
 
-from .builder import Builder, Floats, Real
+from .builder import Builder, Floats, Real, Unrounded
 from .calls import Call
 
 #: Writes the steps of a node, given what it reads; its result.
@@ -49,6 +49,8 @@ class FloatCall:
             return reference.name
         if isinstance(reference, Real):
             return reference.name if reference.is_dequantized else self._made_again(operand)
+        if isinstance(reference, Unrounded):
+            return self._unrounded(operand, reference)
         return self._constant(operand) if reference is None else None
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -70,6 +72,15 @@ class FloatCall:
         name = self.builder.unused(self.call, "constant")
         content = np.ascontiguousarray(array, np.float32)
         return self.builder.internal(Constant(name, (), content), content.shape, FLOAT)
+
+    def _unrounded(self, tensor: torch.Tensor, reference: Unrounded) -> str | None:
+        """The value of what a torch.export graph has in float: a layer's sum, or what its call makes of others."""
+        from .chains import LayerSum
+        from .exported_layers import float_sum
+
+        if isinstance(reference, LayerSum) and reference.floats[0] is tensor:
+            return float_sum(self.builder, reference)
+        return self._made_again(tensor)
 
     def _made_again(self, tensor: torch.Tensor) -> str | None:
         """The value in binary32 of what has been taken for a function of one code so far."""

@@ -127,7 +127,8 @@ def _check_node(network: Network, node: Node) -> None:
         count = 2 if isinstance(node, _TWO) else 1
         _require(len(sources) == count, f"reads {len(sources)} values; a {type(node).__name__} reads {count}")
     if not isinstance(node, _OF_ANY_VALUES):
-        for value in (*sources, result):
+        sums = isinstance(node, Convolution | Linear) and node.float_output and not node.relu
+        for value in (*sources, *([] if sums else [result])):
             _require(
                 not value.affine.is_float, f"a {type(node).__name__} is of codes, but {value.name!r} is in binary32"
             )

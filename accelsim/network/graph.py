@@ -85,7 +85,8 @@ class Weights:
 class Convolution(Node):
     """1-d, 2-d or 3-d convolution; a fused ReLU raises the lower clamp.
 
-    `float_output`: in a network of the arithmetic "pt2e", the sums are quantised by an operator of their own.
+    `float_output`: in a network of the arithmetic "pt2e", the sums are quantised by an operator of their own, or are
+    the layer's value in binary32.
     `mean`: in a network of the engine xnnpack, the weights are ones and the sums are requantised as a mean over as many
     elements as the kernel has.
     """

@@ -26,8 +26,9 @@ Choose = Callable[[Convolution | Linear], Requantizer]
 
 
 def matrix_nodes(network: Network) -> list[Convolution | Linear]:
-    """The layers that requantise sums of products, in order."""
-    return [node for node in network.nodes if isinstance(node, Convolution | Linear)]
+    """The layers that requantise sums of products to codes, in order."""
+    layers = [node for node in network.nodes if isinstance(node, Convolution | Linear)]
+    return [node for node in layers if not network.values[node.name].affine.is_float]
 
 
 def channel_terms(node: Convolution | Linear) -> np.ndarray:

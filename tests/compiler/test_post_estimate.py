@@ -70,7 +70,7 @@ def test_the_estimate_of_a_requantisation_is_the_machines(banks: int, monkeypatc
             sizes = instruction.images * instruction.out_height, instruction.out_width, instruction.channels
             pitches = instruction.channels + instruction.accumulator_gap, instruction.pixel_pitch
             if sizes == whole:
-                estimate = asked[(*sizes, len(operation.constants), *pitches)]
+                estimate = asked[(*sizes, len(operation.constants), *pitches, 1)]
                 assert occupancy(instruction, machine).cycles == estimate
                 break
         else:

@@ -213,16 +213,15 @@ def _uneven_pool(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("model", "shape", "message"),
     [
-        (_ends_in_float, (5, 33), "sum of a layer in float.*quantize_per_tensor"),
         (_one_scale, Y, "one scale.*per output channel"),
         (_signed, Y, "int8 activations.*torch.uint8"),
         (_narrow, Y, r"reduce_range=False"),
         (_integers_in, Y, "nothing in the graph has quantised"),
         (_uneven_pool, Y, "share their observer"),
         (
-            lambda x: rounded(F.gelu(Layer(1, (8, 6, 3, 3))(rounded(x, IN)))),
+            lambda x: rounded(torch.cumsum(Layer(1, (8, 6, 3, 3))(rounded(x, IN)), 1)),
             Y,
-            "gelu takes a sum or a parameter in float",
+            "cumsum takes a sum or a parameter in float",
         ),
         (lambda x: rounded(F.conv_transpose2d(rounded(x, IN), torch.ones(6, 2, 2, 2))), Y, "convolution.*in float"),
         (lambda x: rounded(rounded(x, IN) * rounded(x + 1, OUT)), Y, "in float"),
@@ -231,6 +230,35 @@ def _uneven_pool(x: torch.Tensor) -> torch.Tensor:
 def test_what_has_no_integers_is_refused_with_a_reason(model: Any, shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         extract(model, image(1, shape))
+
+
+def _gated(x: torch.Tensor) -> torch.Tensor:
+    """A depthwise layer, squeezed and excited."""
+    y = F.hardswish(Layer(1, (6, 1, 3, 3), groups=6)(rounded(x, IN)))
+    squeezed = Layer(2, (6, 6, 1, 1))(rounded(y.mean((2, 3), keepdim=True)))
+    return rounded(y * torch.sigmoid(squeezed))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (_ends_in_float, (5, 33)),
+        (lambda x: rounded(F.hardswish(Layer(1, (8, 6, 3, 3))(rounded(x, IN)))), Y),
+        (lambda x: rounded(F.gelu(Layer(1, (8, 6, 3, 3))(rounded(x, IN)))), Y),
+        (lambda x: rounded(F.silu(Layer(1, (8, 33))(rounded(x, IN)))), (5, 33)),
+        (lambda x: torch.softmax(Layer(1, (8, 33))(rounded(x, IN)), -1), (5, 33)),
+        (lambda x: F.relu(Layer(1, (8, 6, 3, 3))(rounded(x, IN))).flatten(1), Y),
+        (_gated, Y),
+    ],
+    ids=["ends in float", "hardswish", "gelu", "silu", "softmax", "relu", "gated"],
+)
+@pytest.mark.parametrize("size", ["large", "small"])
+def test_what_follows_a_sum_in_float_is_pytorchs(model: Any, shape: tuple[int, ...], size: str) -> None:
+    small = {"buffers.activation.bytes": 1500, "mac_array.rows": 3, "mac_array.columns": 7} if size == "small" else {}
+    machine = accelsim.Accelerator.from_yaml("edge_16x16").replace(**small)
+    verification = accelsim.verify(model, image(1, shape), machine, effort=0)
+    assert verification.mismatches == 0, verification
+    assert verification.layers
 
 
 def test_a_network_shares_no_memory_with_the_graph() -> None:

@@ -126,6 +126,11 @@ class Machine:
                     if tile.steps & Step.OFFSET:
                         total += struct.unpack("<i", words.pop(0))[0]
                     constants = [struct.unpack("<f", word)[0] for word in words]
+                    at = tile.out + image * tile.image_pitch + oy * tile.line_pitch + ox * tile.pixel_pitch
+                    if tile.real:
+                        number = float(pipeline(total, tile.steps, constants)[0])
+                        results |= {at + 4 * c + i: byte for i, byte in enumerate(struct.pack("<f", number))}
+                        continue
                     code = finish(pipeline(total, tile.steps, constants), tile)
                 results[tile.out + image * tile.image_pitch + oy * tile.line_pitch + ox * tile.pixel_pitch + c] = (
                     code & 255

@@ -88,7 +88,7 @@ def _requantization(tile: RequantInstruction, accelerator: Accelerator) -> list[
                     for c in channels
                 ]
                 out = tile.out + image * tile.image_pitch + y * tile.line_pitch
-                slots.append((words, [], [out + x * tile.pixel_pitch + c for x in pixels for c in channels]))
+                slots.append((words, [], _bytes(tile, out, pixels, channels)))
         result.append(Chunk(constants, slots))
     return result
 
@@ -127,6 +127,12 @@ def _vector(vector: Vector, accelerator: Accelerator) -> list[Chunk]:
         found += [([], [], [])] * slots
         turns += 1
     return [Chunk([list(range(vector.program, vector.program + 16 * vector.steps))] if vector.steps else [], found)]
+
+
+def _bytes(tile: RequantInstruction, out: int, pixels: range, channels: range) -> list[int]:
+    """Where the results of a vector go, four bytes each where they are binary32 numbers."""
+    each = 4 if getattr(tile, "real", 0) else 1
+    return [out + x * tile.pixel_pitch + each * c + i for x in pixels for c in channels for i in range(each)]
 
 
 #: The loops of each instruction of the post unit.

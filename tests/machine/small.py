@@ -235,7 +235,18 @@ def random_requantize(random: Random) -> Requantize:
             steps |= step
     if not steps & Step.BIAS and random.random() < 0.4:
         steps |= Step.FUSED_BIAS
+    if random.random() < 0.25:
+        return _real(random, steps & ~(Step.MULTIPLIER | Step.DIVISOR | Step.ZERO_POINT_FIRST | Step.FUSED_ZERO_POINT))
     return Requantize(steps=steps, **_tile(random, random.randint(1, 9)), **_clamp(random))
+
+
+def _real(random: Random, steps: Step) -> Requantize:
+    """Sums in real numbers, of four bytes each."""
+    tile = _tile(random, random.randint(1, 9))
+    pitch = 4 * tile["channels"] + random.randint(0, 2)
+    line = tile["out_width"] * pitch
+    tile |= {"pixel_pitch": pitch, "line_pitch": line, "image_pitch": tile["out_height"] * line + random.randint(0, 9)}
+    return Requantize(steps=steps, real=1, **tile, **_clamp(random))
 
 
 def random_thresholds(random: Random) -> RequantThresholds:

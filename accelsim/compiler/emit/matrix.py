@@ -213,18 +213,18 @@ class MatrixEmitter:
     def _requantize(self, tile: PixelTile, number: int, accumulator: int, gathered: int) -> None:
         operation, emitter, block = self._operation, self._emitter, self._tiled.channel_tiles[number]
         parameters = self._constant(number)
-        target = operation.target
+        target, width = operation.target, operation.result_bytes
         images, lines, pixels = tile.sizes
         base = emitter.resident(target.tensor)
         if base is not None:
             image_pitch, depth_pitch, line_pitch, pixel_pitch = target.pitches
-            out = base + target.offset + tile.depth * depth_pitch + block.first + tile.images[0] * image_pitch
+            out = base + target.offset + tile.depth * depth_pitch + width * block.first + tile.images[0] * image_pitch
             out += tile.lines[0] * line_pitch + tile.pixels[0] * pixel_pitch
         else:
-            pixel_pitch = operation.outputs if self._gathers else block.outputs
+            pixel_pitch = width * (operation.outputs if self._gathers else block.outputs)
             line_pitch, image_pitch = pixels * pixel_pitch, lines * pixels * pixel_pitch
             out = gathered if self._gathers or self._fusion else self._results.next()
-            out += block.first if self._gathers else 0
+            out += width * block.first if self._gathers else 0
         emitter.emit(
             instruction(
                 operation.rule,
@@ -295,10 +295,10 @@ class MatrixEmitter:
                 self._epilogue.emit(part.first, part.first + part.length, row)
 
     def _store(self, tile: PixelTile, first: int, outputs: int, address: int) -> None:
-        target, emitter = self._operation.target, self._emitter
+        target, emitter, width = self._operation.target, self._emitter, self._operation.result_bytes
         image_pitch, depth_pitch, line_pitch, pixel_pitch = target.pitches
-        dram = emitter.dram[target.tensor] + target.offset + tile.depth * depth_pitch + first
+        dram = emitter.dram[target.tensor] + target.offset + tile.depth * depth_pitch + width * first
         dram += tile.images[0] * image_pitch + tile.lines[0] * line_pitch + tile.pixels[0] * pixel_pitch
-        loops = dense_loops((*tile.sizes, outputs), (image_pitch, line_pitch, pixel_pitch, 1))
+        loops = dense_loops((*tile.sizes, width * outputs), (image_pitch, line_pitch, pixel_pitch, 1))
         emitter.emit_all(stores(dram, address, loops, 1))
         emitter.wrote(target.tensor)

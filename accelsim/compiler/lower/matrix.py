@@ -56,7 +56,7 @@ def lower_linear(state: Lowering, node: Linear) -> None:
         state,
         node,
         View(form.tensor, (rows, 1, 1, 1, features), (pitch, 0, 0, 0), start),
-        View(target.tensor, (rows, 1, 1, 1, outputs), (outputs, 0, 0, 0), target.offset),
+        View(target.tensor, (rows, 1, 1, 1, outputs), (outputs * target.width, 0, 0, 0), target.offset),
         Window((1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 1, 1)),
         weights[:, order],
         1,
@@ -141,6 +141,8 @@ def _append(
         if layout.min() < -128 or layout.max() > 127:  # taps of zeros that stand for no weight
             layout = np.clip(layout, -128, 127)
     sums = weights.reshape(outputs, -1).sum(axis=1, dtype=np.int64)
+    unit = state.units.get(node.name)  # none has a layer whose value is its sum in binary32
+    rule = rounding.matrix_rounding(state.network, node, folded=False) if unit is None else unit.rule
     state.operations.append(
         Matrix(
             state.layer(node.name),
@@ -150,7 +152,7 @@ def _append(
             groups,
             np.ascontiguousarray(layout.astype(np.int8)),
             zero_points,
-            machine_rule(state.network, node, state.units[node.name].rule, rounding.zero_point_offset(affine, sums)),
+            machine_rule(state.network, node, rule, rounding.zero_point_offset(affine, sums)),
             affine.zero_point,
             affine.dtype == "int8",
         )

@@ -156,6 +156,7 @@ def _moves(shape: Shape, allocation: Allocation, tiling: Counted, cut: Footprint
     out_bytes = out_refills = 0
     if not allocation.target_resident:
         out_bytes = shape.images * shape.out_depth * shape.out_lines * shape.out_pixels * shape.outputs
+        out_bytes *= shape.result_bytes
         out_refills = tiles if cut.gather else steps
     weight_refills = channel_tiles * depth_parts * weight_times
     constant_refills = steps if constants_again else channel_tiles
@@ -186,7 +187,9 @@ def _post_cycles(
 ) -> int:
     """Cycles of the post unit: requantisations, and the element-wise work that follows them."""
     epilogue, steps = allocation.epilogue, tiling.steps
-    out_pitch = allocation.out_pitch if allocation.target_resident else shape.outputs if cut.gather else tiling.outputs
+    out_pitch = shape.result_bytes * (shape.outputs if cut.gather else tiling.outputs)
+    if allocation.target_resident:
+        out_pitch = allocation.out_pitch
     post = steps * requantization_cycles(
         accelerator,
         lines=tiling.images * tiling.lines,
@@ -195,6 +198,7 @@ def _post_cycles(
         planes=shape.planes,
         accumulator_pitch=cut.accumulator_pitch,
         pixel_pitch=out_pitch,
+        element_bytes=shape.result_bytes,
     )
     if epilogue is not None:
         if epilogue.dense or cut.gather or tiling.channel_tiles == 1:
@@ -298,6 +302,7 @@ def _bus(shape: Shape, accelerator: Accelerator, tiling: Counted, cut: Footprint
         written = tiling.outputs, shape.outputs
     else:
         written = shape.outputs * tiling.pixels, shape.outputs * shape.out_pixels
+    each = shape.result_bytes
     # Weights and constants of a tile begin with a whole beat; outputs that lie apart in the scratchpad are rows apart.
     held = tiling.channels * shape.taps
     weights = tiling.outputs * held, 0
@@ -307,7 +312,7 @@ def _bus(shape: Shape, accelerator: Accelerator, tiling: Counted, cut: Footprint
         weights = held, held
     return _Bus(
         cycles(moves.in_bytes, *read, buffers.activation.banks),
-        cycles(moves.out_bytes, *written, buffers.activation.banks),
+        cycles(moves.out_bytes, written[0] * each, written[1] * each, buffers.activation.banks),
         cycles(moves.weight_bytes, *weights, buffers.weight.banks),
         cycles(moves.constant_bytes, 4 * shape.planes * tiling.outputs, 0, buffers.parameter.banks),
         moves.instructions * INSTRUCTION_BYTES / width,

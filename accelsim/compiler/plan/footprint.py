@@ -60,13 +60,13 @@ def footprint(
         for channels in held
     ]
     whole, part = (tiling.images * tiling.in_lines * line for _, line in pitches)
-    out_tile = 0 if allocation.target_resident else count * (shape.outputs if gather else outputs)
+    out_tile = 0 if allocation.target_resident else count * (shape.outputs if gather else outputs) * shape.result_bytes
     out_tile *= 1 if epilogue is None else epilogue.tiles
     in_tile = 0 if allocation.source_resident else whole if whole_input else part
     if in_tile + out_tile > allocation.staging and tiling.parts > 1 and not allocation.source_resident:
         whole_input, in_tile = False, part
     if in_tile + out_tile > allocation.staging and gather and epilogue is None:
-        gather, out_tile = False, count * outputs
+        gather, out_tile = False, count * outputs * shape.result_bytes
     if in_tile + out_tile > allocation.staging:
         return None
     results = result_slots(allocation.staging, in_tile, out_tile)

@@ -77,7 +77,7 @@ def _fusion(lowered: Lowered, placement: Placement, accelerator: Accelerator, in
     assert isinstance(then, Elementwise)
     first = placement.laid_out(first)
     positions = [number for number, source in enumerate(then.sources) if source == (first.target.tensor, 0)]
-    if len(positions) != 1 or first.target.size != lowered.tensors[first.target.tensor]:
+    if first.result_bytes > 1 or len(positions) != 1 or first.target.size != lowered.tensors[first.target.tensor]:
         return None
     if then.size != first.target.size or not _dense(first) or _overwrites(lowered, placement, first, then):
         return None

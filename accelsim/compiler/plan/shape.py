@@ -20,7 +20,7 @@ class Shape:
     """Sizes of a matrix operation that the tiling needs; equal ones are cut alike.
 
     `passes` over the weights of a tile. `by_output`: how weights lie that an operation before computed; None for those
-    that the compiler lays out.
+    that the compiler lays out. `result_bytes` of an output.
     """
 
     images: int
@@ -37,6 +37,7 @@ class Shape:
     planes: int
     passes: int = 1
     by_output: bool | None = None
+    result_bytes: int = 1
     array: MacArray
     banks: int
     weight_banks: int
@@ -63,6 +64,7 @@ class Shape:
             planes=len(operation.constants),
             passes=2 if operation.zero_source else 1,
             by_output=weights.by_output if isinstance(weights, TensorWeights) else None,
+            result_bytes=operation.result_bytes,
             array=accelerator.mac_array,
             banks=buffers.activation.banks,
             weight_banks=buffers.weight.banks,

@@ -39,7 +39,7 @@ def room_wanted(operation: Operation, streamed: Collection[str]) -> int:
             tall, wide = min(lines, -(-_POSITIONS // pixels)), pixels if lines > 1 else min(pixels, _POSITIONS)
             under = most_under(operation.window, 1, lines, tall, sizes[2])
             under *= most_under(operation.window, 2, pixels, wide, sizes[3]) * sizes[4]
-            inputs, results = under * (operation.source.tensor in streamed), wide * outputs
+            inputs, results = under * (operation.source.tensor in streamed), wide * outputs * operation.result_bytes
             return 2 * (inputs + results * (operation.target.tensor in streamed))
         case Pool():
             _, _, _, pixels, channels = operation.target.sizes

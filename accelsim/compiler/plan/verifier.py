@@ -155,7 +155,7 @@ def _of_a_matrix(tiled: TiledMatrix) -> list[_Tiles]:
     lines = max(tile.sizes[0] * tile.under_lines.length for tile in tiled.pixel_tiles)
     positions = max(math.prod(tile.sizes) for tile in tiled.pixel_tiles)
     outputs = max(block.outputs for block in tiled.channel_tiles)
-    results = positions * (operation.outputs if cut.gather else outputs)
+    results = positions * (operation.outputs if cut.gather else outputs) * operation.result_bytes
     results *= 1 if tiled.fusion is None else tiled.fusion.tiles
     by_output = tiled.shape.weights_by_output(tiled.plan.unroll_pixels)
     weights = max(

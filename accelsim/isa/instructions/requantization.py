@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from functools import cache
 
 from accelsim.arithmetic.requantize import CONSTANTS, Step
+from accelsim.errors import AssemblyError
 from accelsim.isa.blocks import Block, line
 from accelsim.isa.fields import choice, signed, unsigned
 from accelsim.isa.units import Memory, Unit
 
 from .base import Instruction, check_clamps, check_positive, check_steps
+
+#: Steps that leave a number in real units.
+_REAL_STEPS = Step.OFFSET | Step.SCALE_1 | Step.SCALE_2 | Step.BIAS | Step.FUSED_BIAS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,11 @@ class RequantInstruction(Instruction):
         """32-bit constants a channel."""
         raise NotImplementedError
 
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of a result."""
+        return 1
+
     def sum_block(self) -> Block:
         """(pixels, channels)."""
         sizes, pitches = (self.pixels, self.channels), (self.accumulator_pitch, 1)
@@ -71,8 +80,8 @@ class RequantInstruction(Instruction):
         return (self.sum_block(), self.constant_block()) if self.planes else (self.sum_block(),)
 
     def written_blocks(self) -> tuple[Block, ...]:
-        """(images, lines, pixels, channels)."""
-        sizes = (self.images, self.out_height, self.out_width, self.channels)
+        """(images, lines, pixels, bytes of the channels)."""
+        sizes = (self.images, self.out_height, self.out_width, self.channels * self.element_bytes)
         pitches = (self.image_pitch, self.line_pitch, self.pixel_pitch, 1)
         return (Block(Memory.ACTIVATION, self.out, sizes, pitches),)
 
@@ -81,7 +90,8 @@ class RequantInstruction(Instruction):
 class Requantize(RequantInstruction):
     """In binary32: acc goes through the `steps` of the requantisation pipeline.
 
-    Planes: one for each step that reads a constant, in the order of the pipeline.
+    Planes: one for each step that reads a constant, in the order of the pipeline. With `real` the numbers before the
+    multiplier are the result, four bytes each, channels side by side.
     """
 
     opcode = 4
@@ -89,10 +99,20 @@ class Requantize(RequantInstruction):
 
     steps: Step = choice(Step, 10, "steps of the pipeline that act")
     zero_point: int = signed(9, "output zero point")
+    real: int = unsigned(1, "1: binary32 numbers, not codes", 0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_steps(self, self.steps)
+        surplus = self.steps & ~_REAL_STEPS
+        if self.real and surplus:
+            raise AssemblyError(
+                f"requantize: steps={str(surplus.name).lower().replace('|', '+')} with real=1; they make codes"
+            )
+
+    @property
+    def element_bytes(self) -> int:
+        return 4 if self.real else 1
 
     @property
     def planes(self) -> int:

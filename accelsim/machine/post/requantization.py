@@ -7,6 +7,7 @@ Messages say what is wrong with the constants or the sums; the caller says of wh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,8 @@ def requantizer(tile: RequantInstruction, accumulators: np.ndarray, words: np.nd
 
 def _float_rule(tile: Requantize, planes: np.ndarray) -> _Rule:
     bounds = {"minimum": tile.minimum, "maximum": tile.maximum}
-    return Requantization.from_planes(tile.steps, planes, zero_point=tile.zero_point, **bounds)
+    rule = Requantization.from_planes(tile.steps, planes, zero_point=tile.zero_point, **bounds)
+    return replace(rule, binary32=True) if tile.real else rule
 
 
 def _fixed_rule(tile: RequantFixed, planes: np.ndarray) -> _Rule:
@@ -191,7 +193,11 @@ def _bind(tile: RequantInstruction, work: Work) -> None:
 
     def requantize() -> None:
         try:
-            store(target, codes(), bounds)
+            made = codes()
+            if tile.element_bytes > 1:
+                np.copyto(target, np.ascontiguousarray(made, np.float32).view(np.uint8).reshape(target.shape))
+            else:
+                store(target, made, bounds)
         except MachineError as error:
             raise work.error(error) from None
 
@@ -200,7 +206,7 @@ def _bind(tile: RequantInstruction, work: Work) -> None:
 
 def _work(tile: RequantInstruction, accelerator: Accelerator) -> timing.Work:
     lines = tile.images * tile.out_height
-    pixels = timing.Pixels(lines, tile.out_width, tile.accumulator_pitch, tile.pixel_pitch)
+    pixels = timing.Pixels(lines, tile.out_width, tile.accumulator_pitch, tile.pixel_pitch, tile.element_bytes)
     return timing.requantization(pixels, tile.channels, tile.planes, accelerator)
 
 

@@ -89,23 +89,29 @@ def requantization_cycles(
     planes: int,
     accumulator_pitch: int,
     pixel_pitch: int,
+    element_bytes: int = 1,
 ) -> int:
     """Cycles of a requantisation that has the unit to itself, of `lines` lines of `pixels` pixels.
 
-    `planes` of constants a channel; neighbouring pixels lie `accumulator_pitch` words and `pixel_pitch` bytes apart.
+    `planes` of constants a channel; neighbouring pixels lie `accumulator_pitch` words and `pixel_pitch` bytes apart, a
+    result has `element_bytes`.
     """
-    tile = Pixels(lines, pixels, accumulator_pitch, pixel_pitch)
+    tile = Pixels(lines, pixels, accumulator_pitch, pixel_pitch, element_bytes)
     work = requantization(tile, channels, planes, accelerator)
     return work.lead + work.stream + accelerator.requant_unit.latency
 
 
 class Pixels(NamedTuple):
-    """`lines` of `pixels` each, with words (`accumulator`) and bytes (`out`) from one pixel to the next."""
+    """`lines` of `pixels` each, with words (`accumulator`) and bytes (`out`) from one pixel to the next.
+
+    `bytes` of a result.
+    """
 
     lines: int
     pixels: int
     accumulator: int
     out: int
+    bytes: int = 1
 
 
 def requantization(tile: Pixels, channels: int, planes: int, accelerator: Accelerator) -> Work:
@@ -211,7 +217,7 @@ def _requantize(tile: Pixels, channels: int, planes: int, lanes: int, memories: 
             count
             * max(
                 access_cycles(width, 1, accumulator, size, tile.accumulator),
-                access_cycles(width, 1, activation, size, tile.out),
+                access_cycles(width * tile.bytes, 1, activation, size, tile.out),
             )
             for count, size in groups
         )
