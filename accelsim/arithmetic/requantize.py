@@ -160,6 +160,8 @@ class Requantization:
         """The sums in binary32, scales and bias applied."""
         value = np.asarray(accumulator)
         x: Float32 = f32(value if self.offset is None else value + self.offset)
+        if self.binary32 and value.dtype.kind == "f":
+            x = x + np.float32(0)  # a sum of products of binary32 may be -0, an integer is 0
         with np.errstate(over="ignore", invalid="ignore"):
             if self.scale_1 is not None:
                 x = x * self.scale_1

@@ -15,7 +15,18 @@ from accelsim.arithmetic.affine import FLOAT, Affine
 from accelsim.arithmetic.engines import KernelSet
 from accelsim.arithmetic.vector import Operation, Register, Statistic, Writer
 from accelsim.errors import CompileError
-from accelsim.network import Constant, Network, Node, Permute, Reshape, Value, vector_node
+from accelsim.network import (
+    Constant,
+    Convolution,
+    Linear,
+    Network,
+    Node,
+    Permute,
+    Reshape,
+    Value,
+    Weights,
+    vector_node,
+)
 from accelsim.network.checks import check
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -160,3 +171,80 @@ def test_a_row_that_has_no_room_is_refused_by_name() -> None:
     tiny["buffers"] = {name: {"bytes": 4096} for name in ("activation", "weight", "accumulator", "parameter")}
     with pytest.raises(CompileError, match=r"m: its smallest tile takes 20,004 bytes of the activation buffer"):
         accelsim.compile(network, accelsim.Accelerator.from_dict(tiny), effort=0)
+
+
+def float_layer(rng: np.random.Generator) -> Network:
+    """A convolution or a linear layer whose value is its sum in binary32, then a ReLU and a quantisation."""
+    channels, outputs = int(rng.integers(1, 20)), int(rng.integers(1, 40))
+    source = Affine(0.05, int(rng.integers(256)), "uint8")
+    kernel: tuple[int, ...] = ()
+    shape: tuple[int, ...] = (int(rng.integers(1, 9)), channels)
+    if rng.random() < 0.7:
+        kernel, shape = (int(rng.integers(1, 4)), int(rng.integers(1, 4))), (2, channels, 7, 6)
+    weights = Weights(
+        rng.integers(-127, 128, (outputs, channels, *kernel)).astype(np.int8),
+        rng.uniform(0.001, 0.02, outputs).astype(np.float32).astype(np.float64),
+        np.zeros(outputs, np.int32),
+        True,
+        rng.normal(0, 1, outputs).astype(np.float32) if rng.random() < 0.7 else None,
+    )
+    layer: Convolution | Linear = Linear("f", ("x",), weights, float_output=True)
+    result: tuple[int, ...] = (shape[0], outputs)
+    if kernel:
+        padding = tuple((int(p), int(p)) for p in rng.integers(0, 2, 2))
+        layer = Convolution("f", ("x",), weights, (1, 2), padding, (1, 1), float_output=True)
+        sizes = [
+            (size + 2 * pad[0] - tap) // step + 1
+            for size, pad, tap, step in zip(shape[2:], padding, kernel, (1, 2), strict=True)
+        ]
+        result = (*result, *sizes)
+    writer = Writer()
+    writer.quantized(writer.step(Operation.MAXIMUM, Register(0), 0.0), CODES[0], "separate")
+    values = {
+        name: Value(name, size, affine, tuple(range(len(size))))
+        for name, size, affine in (("x", shape, source), ("f", result, FLOAT), ("y", result, CODES[0]))
+    }
+    nodes = (layer, vector_node("y", ("f",), "relu", writer.program))
+    return Network("pt2e", KernelSet("avx2", "vnni"), values, nodes, ("x",), ("f", "y"))
+
+
+@pytest.mark.parametrize("seed", [*range(15), *(pytest.param(s, marks=pytest.mark.full) for s in range(15, 400))])
+def test_sums_in_binary32_equal_the_reference(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    network = float_layer(rng)
+    check(network)
+    sizes = {
+        "mac_array": {"rows": int(rng.integers(1, 20)), "columns": int(rng.integers(1, 20))},
+        "buffers": {
+            "activation": {"bytes": int(rng.choice([2000, 8000, 100_000])), "banks": int(rng.integers(1, 33))},
+            "weight": {"bytes": int(rng.choice([2000, 50_000]))},
+            "accumulator": {"bytes": int(rng.choice([400, 4000]))},
+            "parameter": {"bytes": 2000},
+        },
+        "requant_unit": {"lanes": int(rng.choice([1, 5, 16]))},
+    }
+    program = compiled(network, accelsim.Accelerator.from_dict({"name": "drawn", **sizes}), effort=seed % 2)
+    if isinstance(program, str):
+        assert "enlarge" in program, program
+        return
+    codes = rng.integers(0, 256, network.values["x"].shape).astype(np.uint8)
+    result = accelsim.simulate(program, codes)
+    assert accelsim.simulate(program).cycles == result.cycles
+    expected = network.trace(codes)
+    for output in result.outputs:
+        assert output.quantized.tobytes() == expected[output.name].tobytes(), output.name
+    # By hand, in binary64: the sum of the products, scales and bias.
+    value = network.values["x"].affine
+    scale = network.nodes[0].weights.scale * value.scale  # type: ignore[attr-defined]
+    bias = network.nodes[0].weights.bias  # type: ignore[attr-defined]
+    if isinstance(network.nodes[0], Linear):
+        real = (codes.astype(np.int64) - value.zero_point) @ network.nodes[0].weights.codes.astype(np.int64).T * scale
+        real = real if bias is None else real + bias
+        np.testing.assert_allclose(expected["f"], real, rtol=1e-5, atol=1e-5)
+
+
+def test_another_arithmetic_refuses_sums_in_binary32_by_name() -> None:
+    network = float_layer(np.random.default_rng(0))
+    machine = accelsim.Accelerator.from_yaml("edge_16x16").replace(**{"requant_unit.arithmetic": "gemmlowp"})
+    with pytest.raises(CompileError, match="f: a layer's sum becomes a value in binary32 in float32_exact only"):
+        accelsim.compile(network, machine, effort=0)

@@ -177,9 +177,25 @@ def test_a_residual_sum_keeps_its_arithmetic_beside_engines() -> None:
     assert not np.array_equal(other.apply("layer1", values), values["layer1"])
 
 
-def test_a_residual_sum_runs_on_the_reference_and_on_no_machine() -> None:
+@pytest.mark.parametrize("name", [name for name in GRAPHS if "residual" in name])
+@pytest.mark.parametrize("lanes", [1, 16])
+def test_a_residual_sum_runs_on_a_machine(name: str, lanes: int) -> None:
+    shape, make = GRAPHS[name]
+    x = image(1, shape)
+    network = extract(exported(make(), shape), x)
+    assert any(isinstance(node, ResidualLayer) for node in network.nodes)
+    machine = TEACHING.replace(**{"vector_unit.lanes": lanes, "buffers.activation.bytes": 6000})
+    result = accelsim.simulate(accelsim.compile(network, machine), x.numpy())
+    expected = network.trace(x.numpy())
+    for name, value in result.values.items():
+        assert np.array_equal(value.quantized, expected[name]), name
+    for output in result.outputs:
+        assert np.array_equal(output.quantized, expected[output.name])
+
+
+def test_a_residual_sum_of_another_engine_is_refused() -> None:
     shape, make = GRAPHS["residual with relu"]
-    network = extract(exported(make(), shape), image(1, shape))
+    network = replace(extract(exported(make(), shape), image(1, shape)), engine="fbgemm")
     with pytest.raises(CompileError, match=r"layer0.*a residual that is added to a layer's sums"):
         accelsim.compile(network, TEACHING)
 

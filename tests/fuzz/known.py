@@ -18,7 +18,7 @@ class Known:
     """`make` gives the model, its weights packed for the engine in force. It is recorded with `example` (by default
     `x`), and gives the `codes` on `x`.
 
-    `refused`: an AccelsimError is as good.
+    `refused`: an AccelsimError is as good. `by_processor`: what oneDNN gives is known of AVX2 alone.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Known:
     engines: tuple[str, ...] = ("fbgemm", "qnnpack", "x86", "onednn")
     example: Callable[[], Any] | None = None
     refused: bool = False
+    by_processor: bool = False
 
 
 def q(values: Any, scale: float = 0.1, zero_point: int = 128) -> Tensor:
@@ -150,6 +151,7 @@ LIMITS = (
             lambda: q([[0.0]], 0.5, 128),
             [[code]],
             engines,
+            by_processor=not math.isfinite(bias),
         )
         for engines, high, weight, scale in ((_FBGEMM, 0, 1, 2.0**-7), (_OTHERS, 255, 0, 2.0**-23))
         for bias, code in (

@@ -51,6 +51,7 @@ from .elementwise import lower_lookup, lower_sum
 from .matrix import lower_convolution, lower_linear
 from .pool import lower_average_pool, lower_max_pool
 from .product import lower_product
+from .residual import without_residuals
 from .vector import lower_vector
 
 
@@ -198,6 +199,7 @@ def lower(network: Network, units: Mapping[str, LayerUnit], limits: Limits = DEF
 
     Raises CompileError for a node that there is no operation for, and for a layer whose constants do not fit.
     """
+    network = without_residuals(network)
     state = Lowering(network, units, limits)
     for name in network.inputs:
         shape = network.values[name].shape
