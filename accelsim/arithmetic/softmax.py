@@ -37,9 +37,14 @@ def softmax(engine: str, codes: NDArray[np.uint8], grid: Affine, out: Affine) ->
     return np.minimum(((terms << _FRACTION_BITS) + (total >> 1)) // total, 255).astype(np.int32)
 
 
+def is_integer(engine: str, grid: Affine, out: Affine) -> bool:
+    """Whether QNNPACK computes it: of uint8 codes, to scale 1/256 and zero point 0. Else ATen does in binary32."""
+    return check_engine(engine) == "qnnpack" and grid.dtype == "uint8" and (out.scale, out.zero_point) == (2.0**-8, 0)
+
+
 def check_softmax(engine: str, grid: Affine, out: Affine) -> None:
-    """Raises ModelError unless the engine is qnnpack, codes are uint8, the output's scale 1/256, its zero point 0."""
-    if check_engine(engine) != "qnnpack" or grid.dtype != "uint8" or (out.scale, out.zero_point) != (2.0**-8, 0):
+    """Raises ModelError unless QNNPACK computes it (`is_integer`)."""
+    if not is_integer(engine, grid, out):
         raise ModelError(
             f"a softmax of {grid.dtype} to scale {out.scale}, zero point {out.zero_point} with the engine {engine} is "
             "computed in binary32 by PyTorch's exponential, which no integer rule reproduces; use the engine qnnpack "

@@ -299,8 +299,19 @@ def _(call: FloatCall) -> bool:
     if rows is None:
         return False
     source, _, axes = rows
-    powers, total = _powers(call, source, axes)
-    return call.finish("softmax", [powers, total], lambda writer, x, total: writer.step(Operation.DIVIDE, x, total))
+    return call.finish("softmax", _powers(call, source, axes), _share)
+
+
+def _share(writer: Writer, power: Operand, total: Operand) -> Operand:
+    return writer.step(Operation.DIVIDE, power, total)
+
+
+def quantized_softmax(builder: Builder, call: Call, name: str, axis: int) -> None:
+    """A softmax of codes to codes, which ATen computes in binary32 (`qsoftmax.cpp`): dequantised, then quantised."""
+    work = FloatCall(builder, call)
+    found = work.node("softmax", _powers(work, name, (axis,)), _share, affine=builder.affine(call, call.results[0]))
+    assert found is not None
+    builder.emit(call, found[0], call.results[0])
 
 
 def _powers(call: FloatCall, source: str, axes: Sequence[int]) -> tuple[str, str]:

@@ -255,7 +255,7 @@ NOT_COMPILED = {
     "instance_norm": (of(lambda q: Q.instance_norm(q, None, None, 1e-5, 0.125, 3), IMAGE), "a group or instance norm"),
     "bilinear": (of(lambda q: F.interpolate(q, size=(5, 9), mode="bilinear"), IMAGE), "a bilinear resize"),
     "softmax": (
-        of(lambda q: Q.softmax(q, 1, 2.0**-8, 0), ROW, refused=("fbgemm", "x86", "onednn")),
+        of(lambda q: Q.softmax(q, 1, 2.0**-8, 0), ROW, refused=("fbgemm", "x86", "onednn")),  # these compile
         "a softmax",
     ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -20,6 +21,7 @@ from single_operators import (
     softmax_of_channels,
 )
 
+import accelsim
 from accelsim.errors import ModelError
 from accelsim.frontend import extract
 from accelsim.network import Add, AveragePool, Bilinear, Gather, GroupNorm, LayerNorm, Lookup, Matmul, Softmax, rounding
@@ -70,9 +72,15 @@ def test_a_softmax_is_pytorchs_where_qnnpack_computes_it(model: Model) -> None:
 @pytest.mark.parametrize(
     ("engine", "dtype"), [*((e, "uint8") for e in ("fbgemm", "x86", "onednn")), ("qnnpack", "int8")]
 )
-def test_a_softmax_through_pytorchs_exponential_is_refused(engine: str, dtype: str) -> None:
-    with pytest.raises(ModelError, match="exponential, which no integer rule reproduces; use the engine qnnpack"):
-        extract(softmax, inputs("contiguous", dtype), engine=engine)
+def test_a_softmax_through_pytorchs_exponential_is_explained(engine: str, dtype: str) -> None:
+    x = inputs("contiguous", dtype)
+    with engine_set(engine):
+        verification = accelsim.verify(softmax, x, accelsim.Accelerator.from_yaml("edge_16x16"), engine=engine)
+        expected = softmax(x).int_repr().numpy()
+    assert verification.mismatches == 0, verification
+    (output,) = extract(softmax, x, engine=engine).run(x.int_repr().numpy())
+    assert np.abs(output.quantized.astype(int) - expected).max() <= 1
+    assert np.mean(output.quantized != expected) < 1e-2
 
 
 def test_a_product_whose_sums_are_rounded_is_refused_with_its_place() -> None:

@@ -8,9 +8,10 @@ import numpy as np
 
 from accelsim.arithmetic.matmul import check_product
 from accelsim.arithmetic.normalization import check_images
-from accelsim.arithmetic.softmax import check_softmax
+from accelsim.arithmetic.softmax import check_softmax, is_integer
 from accelsim.frontend.builder import Builder, affine_of
 from accelsim.frontend.calls import Call
+from accelsim.frontend.float_operators import quantized_softmax
 from accelsim.network import GroupNorm, LayerNorm, Matmul, Softmax
 from accelsim.network.rounding import layout_of
 
@@ -47,9 +48,13 @@ def _(builder: Builder, call: Call) -> None:
 def _(builder: Builder, call: Call) -> None:
     source, result = call.tensors[0], call.results[0]
     name = builder.codes(call, source)
-    with builder.located(call):
-        check_softmax(builder.engine, builder.value(name).affine, affine_of(builder.where(call), result))
     axis = int(call.argument("dim")) % source.dim()
+    grids = builder.value(name).affine, affine_of(builder.where(call), result)
+    if not is_integer(builder.engine, *grids):
+        quantized_softmax(builder, call, name, axis)
+        return
+    with builder.located(call):
+        check_softmax(builder.engine, *grids)
     builder.emit(call, lambda own: Softmax(own, (name,), axis), result)
 
 
