@@ -9,7 +9,7 @@ rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,8 +62,16 @@ def exactly(values: NDArray[Any]) -> Bounds:
     return Bounds(wide, wide)
 
 
-def evaluate_bounds(program: Program, operands: Sequence[Bounds], dtype: str) -> Bounds:
-    """The bounds of a program's results; of codes of `dtype` where it quantises. Shapes broadcast."""
+def evaluate_bounds(
+    program: Program,
+    operands: Sequence[Bounds],
+    dtype: str,
+    theirs: Mapping[str, functions.Bound] = functions.PYTORCH,
+) -> Bounds:
+    """The bounds of a program's results; of codes of `dtype` where it quantises. Shapes broadcast.
+
+    `theirs`: what the other library promises of each function.
+    """
     registers: dict[int, Bounds] = dict(enumerate(operands))
     shape = np.broadcast_shapes(*(operand.low.shape for operand in operands))
     result = registers[0]
@@ -73,7 +81,7 @@ def evaluate_bounds(program: Program, operands: Sequence[Bounds], dtype: str) ->
                 registers[item.number] if isinstance(item, Register) else exactly(np.array(item))
                 for item in step.operands
             ]
-            result = registers[FIRST + number] = _step(step, taken, dtype)
+            result = registers[FIRST + number] = _step(step, taken, dtype, theirs)
     return result.moved(lambda part: np.broadcast_to(part, shape))
 
 
@@ -91,10 +99,12 @@ def bounds_of_statistic(rows: Bounds, kind: Statistic) -> Bounds:
     return Bounds(low - error, high + error)
 
 
-def _step(step: Step, taken: list[Bounds], dtype: str) -> Bounds:
+def _step(step: Step, taken: list[Bounds], dtype: str, theirs: Mapping[str, functions.Bound]) -> Bounds:
     if step.operation in _CODES:
         return _codes(step, taken, dtype)
-    made = _function(step.function, taken[0]) if step.function else _RULES[step.operation](*taken)
+    made = (
+        _function(step.function, taken[0], theirs[step.function]) if step.function else _RULES[step.operation](*taken)
+    )
     # A function of a known number is not a known number: that is what differs from library to library.
     if step.function and step.function not in _IEEE:
         return made
@@ -134,12 +144,12 @@ def _codes(step: Step, taken: list[Bounds], dtype: str) -> Bounds:
 
 def _wider(low: Float64, high: Float64) -> Bounds:
     def error(part: Float64) -> Float64:
-        return _ROUNDINGS * (_UNIT * np.abs(part) + _TINY)
+        return np.where(np.isfinite(part), _ROUNDINGS * (_UNIT * np.abs(part) + _TINY), 0.0)
 
     return Bounds(np.asarray(low - error(low)), np.asarray(high + error(high)))
 
 
-def _function(name: str, x: Bounds) -> Bounds:
+def _function(name: str, x: Bounds, theirs: functions.Bound) -> Bounds:
     ends = [functions.true_value(name, part) for part in x]
     if name in _FALLING:
         ends.reverse()
@@ -147,7 +157,7 @@ def _function(name: str, x: Bounds) -> Bounds:
         spread = np.where(x.known, 0.0, _SLOPE * (x.high - x.low))
         ends = [np.minimum(*ends) - spread, np.maximum(*ends) + spread]
     error = np.zeros(x.low.shape)
-    for bound in (functions.ACCURATE[name], functions.PYTORCH[name]):
+    for bound in (functions.ACCURATE[name], theirs):
         size = np.maximum(np.abs(ends[0]), np.abs(ends[1]))
         if bound.half_of_x:
             size = np.maximum(size, np.maximum(np.abs(x.low), np.abs(x.high)) / 2)

@@ -330,6 +330,9 @@ class Builder:
         affine = self.affine(call, result)
         if reference.position in self.inputs:
             name = self.inputs[reference.position]
+            if self.values[name].affine.is_float:
+                self._quantize_later(call, self.float_input(reference), affine)
+                return
             if self.values[name].affine != affine:
                 raise ModelError(
                     f"{self.where(call)}: input {name!r} is quantised twice, to {self.values[name].affine} and to "
@@ -340,6 +343,24 @@ class Builder:
             if not reference.moves:
                 self.places[name] = (self._position, 0)
         self.moved_to(call, name, reference.moves, result)
+
+    def float_input(self, reference: FloatInput) -> str | None:
+        """The value in binary32 of an input that the model works on before it quantises it, after its movements; None
+        where the network takes its codes."""
+        name = self.inputs.get(reference.position)
+        if name is None:
+            name = self._input(reference.position, self._recording.inputs[reference.position], FLOAT)
+        if not self.values[name].affine.is_float:
+            return None
+        for call, moves in reference.moves:
+            name = self._moved(call, name, moves, None, None) if moves else name
+        return name
+
+    def _quantize_later(self, call: Call, name: str | None, affine: Affine) -> None:
+        from .floats import quantize_floats
+
+        assert name is not None
+        quantize_floats(self, call, name, affine)
 
     def moved_to(
         self, call: Call, name: str, movements: Sequence[tuple[Call, tuple[Move, ...]]], result: torch.Tensor
@@ -372,6 +393,8 @@ class Builder:
                 nodes.append(node)
                 needed.update(node.inputs)
         inputs = tuple(self.inputs[position] for position in sorted(self.inputs))
+        if all(self.values[name].affine.is_float for name in needed):
+            raise ModelError(f"the model computes in float alone; {NOTHING_QUANTISED}")
         for position in range(len(self._recording.inputs)):
             if position not in self.inputs:
                 raise ModelError(

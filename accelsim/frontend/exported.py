@@ -19,7 +19,7 @@ from .chains import Averaged, Constant, ElementSum, LayerSum, dequantized, finis
 from .decomposed import exported_affine
 from .exported_layers import LAYERS, layer, longer, quantize_layer
 from .float_operators import compute
-from .floats import quantize_floats
+from .floats import FloatCall, quantize_floats
 from .lookups import look_up, step_of
 from .operators import MOVEMENTS, SAME
 from .tables import Here, Step
@@ -115,6 +115,10 @@ def _quantize(builder: Builder, call: Call) -> None:
         finish(builder, call, reference, lambda own: Add(own, sources, relu), name, builder.value(sources[0]).shape)
     elif isinstance(reference, Averaged):
         if builder.value(reference.source).affine != affine:
+            average = FloatCall(builder, call).source(given)
+            if isinstance(average, str):
+                quantize_floats(builder, call, average, affine)
+                return
             raise ModelError(
                 f"{builder.where(call)}: an average is quantised to {affine}, but its input to "
                 f"{builder.value(reference.source).affine}; let a pool's input and output share their observer"

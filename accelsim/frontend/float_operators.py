@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from accelsim.arithmetic.vector import Operand, Operation, Statistic, Writer
+from accelsim.network.vector import EXP_U20
 
-from .builder import Builder
+from .builder import Builder, windows
 from .calls import Call
 from .floats import FloatCall
 
@@ -279,6 +280,26 @@ def _(call: FloatCall) -> bool:
     return call.finish("mean", [total], lambda writer, x: writer.step(Operation.DIVIDE, x, count))
 
 
+@operator("avg_pool2d")
+def _(call: FloatCall) -> bool:
+    source = call.source(call.call.tensors[0])
+    sizes, steps = call.argument("kernel_size"), call.argument("stride")
+    plain = not any(call.argument("padding") or ()) and not call.argument("ceil_mode", False)
+    if not isinstance(source, str) or not plain or call.argument("divisor_override") is not None:
+        return False
+    rank = len(call.shape(source))
+    sizes = [int(size) for size in (*sizes, *sizes)[:2]]
+    steps = [int(step) for step in (*steps, *steps)[:2]] if steps else sizes
+    for axis, size, step in zip((rank - 2, rank - 1), sizes, steps, strict=True):
+        move = windows(call.shape(source), axis, size, step)
+        name = call.builder.unused(call.call, "windows")
+        affine = call.builder.value(source).affine
+        source = call.builder.internal(move.node(name, (source,)), move.shape, affine)
+    total = call.internal("sum", [source], _same, statistic=Statistic.SUM, axes=(rank, rank + 1))
+    count = float(math.prod(sizes))
+    return call.finish("mean", [total], lambda writer, x: writer.step(Operation.DIVIDE, x, count))
+
+
 @operator("linalg_vector_norm", "norm")
 def _(call: FloatCall) -> bool:
     rows = _rows(call)
@@ -314,11 +335,11 @@ def quantized_softmax(builder: Builder, call: Call, name: str, axis: int) -> Non
     builder.emit(call, found[0], call.results[0])
 
 
-def _powers(call: FloatCall, source: str, axes: Sequence[int]) -> tuple[str, str]:
+def _powers(call: FloatCall, source: str, axes: Sequence[int], operator: str = "exp") -> tuple[str, str]:
     """exp(x - maximum) of rows, and its sum."""
     most = call.internal("maximum", [source], _same, statistic=Statistic.MAXIMUM, axes=axes)
     powers = call.internal(
-        "exp", [source, most], lambda writer, x, top: writer.function("exp", writer.step(Operation.SUBTRACT, x, top))
+        operator, [source, most], lambda writer, x, top: writer.function("exp", writer.step(Operation.SUBTRACT, x, top))
     )
     return powers, call.internal("sum", [powers], _same, statistic=Statistic.SUM, axes=axes)
 
@@ -508,7 +529,8 @@ def _(call: FloatCall) -> bool:
         if not isinstance(source, str):
             return False
         scores = _masked(call, scores, source)
-    powers, total = _powers(call, scores, (len(call.shape(scores)) - 1,))
+    fast = EXP_U20 if "flash" in call.call.operator else "exp"
+    powers, total = _powers(call, scores, (len(call.shape(scores)) - 1,), fast)
     mixed = _product(call, powers, value)
     return call.finish("attention", [mixed, total], lambda writer, x, total: writer.step(Operation.DIVIDE, x, total))
 

@@ -12,7 +12,7 @@ from accelsim.arithmetic.affine import FLOAT, Affine, quantization_of
 from accelsim.arithmetic.vector import MOST_OPERANDS, MOST_STEPS, Operand, Register, Statistic, Writer
 from accelsim.network import Constant, Node, Reshape, vector_node
 
-from .builder import Builder, Floats, Real, Unrounded
+from .builder import Builder, FloatInput, Floats, Real, Unrounded
 from .calls import Call
 
 #: Writes the steps of a node, given what it reads; its result.
@@ -51,6 +51,8 @@ class FloatCall:
             return reference.name if reference.is_dequantized else self._made_again(operand)
         if isinstance(reference, Unrounded):
             return self._unrounded(operand, reference)
+        if isinstance(reference, FloatInput) and operand.dtype == torch.float32:
+            return self.builder.float_input(reference)
         return self._constant(operand) if reference is None else None
 
     def shape(self, name: str) -> tuple[int, ...]:

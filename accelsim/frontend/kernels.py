@@ -99,9 +99,9 @@ class Kernel:
 
 def run_lowered(
     builder: Builder, recording: Recording, keep_floats: Collection[int]
-) -> tuple[dict[int, np.ndarray], tuple[Returned | None, ...]]:
-    """The recorded calls once more, with the layers' kernels in their place; the codes by the number of the call, the
-    numbers of those of `keep_floats`, and the outputs."""
+) -> tuple[dict[tuple[int, int], np.ndarray], tuple[Returned | None, ...]]:
+    """The recorded calls once more, with the layers' kernels in their place; the codes by the number of the call and of
+    its result, the numbers of those of `keep_floats`, and the outputs."""
     made = {id(tensor): tensor for tensor in recording.inputs}
 
     def given(item: Any) -> Any:
@@ -124,9 +124,10 @@ def run_lowered(
                 continue
             made.update((id(old), new) for old, new in zip(call.results, results, strict=True))
             if call.operator.startswith(QUANTIZE) or position in keep_floats:
-                held = codes_of(results[0], plain=True)
-                assert held is not None
-                codes[position] = held
+                for which, result in enumerate(results):
+                    held = codes_of(result, plain=True)
+                    assert held is not None
+                    codes[position, which] = held
     return codes, tuple(returned(given(output)) for output in recording.outputs)
 
 

@@ -84,11 +84,11 @@ def _codes(
     network: Network,
     recording: Recording,
     wanted: dict[str, tuple[int, int]],
-    lowered: dict[int, np.ndarray] | None,
+    lowered: dict[tuple[int, int], np.ndarray] | None,
 ) -> dict[str, np.ndarray]:
     codes = {}
     for name, (position, which) in wanted.items():
-        made = recording.calls[position].codes[which] if lowered is None else lowered.get(position)
+        made = recording.calls[position].codes[which] if lowered is None else lowered.get((position, which))
         if made is not None:
             codes[name] = made.reshape(network.values[name].shape)
     return codes

@@ -8,10 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from accelsim.arithmetic import vector
+from accelsim.arithmetic.functions.bounds import PYTORCH, Bound
 from accelsim.arithmetic.vector import Program, Statistic
 from accelsim.arithmetic.vector_bounds import Bounds, bounds_of_statistic, evaluate_bounds
 
 from .graph import Node
+
+#: The operator of an exponential that ATen computes by `exp_u20`, as its flash attention does: within 20 ulp
+#: (`aten/src/ATen/cpu/vec`), where its other exponentials are within one.
+EXP_U20 = "exp_u20"
+_EXP_U20 = Bound(ulps=20.0)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,8 @@ def compute(node: Vector, inputs: list[np.ndarray], dtype: str) -> np.ndarray:
 
 def vector_bounds(node: Vector, inputs: list[Bounds], dtype: str) -> Bounds:
     """Between what the elements of a node's value lie, if those of its inputs do so."""
-    made = evaluate_bounds(node.program, inputs, dtype)
+    theirs = PYTORCH | {"exp": _EXP_U20} if node.operator == EXP_U20 else PYTORCH
+    made = evaluate_bounds(node.program, inputs, dtype, theirs)
     if node.statistic == Statistic.NONE:
         return made
     found = bounds_of_statistic(made.moved(lambda part: _rows(node, part)), node.statistic)

@@ -93,6 +93,17 @@ def test_a_softmax_in_steps_holds_pytorchs_and_its_codes() -> None:
     assert np.mean(~codes.known) < 1e-3
 
 
+def test_what_a_mask_hides_is_known_to_be_nothing() -> None:
+    """Minus infinity is added to a number that lies between two others: its exponential is as good as 0."""
+    writer = Writer()
+    hidden = writer.step(Operation.ADD, Register(0), Register(1))
+    writer.function("exp", writer.step(Operation.SUBTRACT, hidden, 1.0))
+    scores = Bounds(np.array([0.5, 0.5]), np.array([0.6, 0.6]))
+    made = evaluate_bounds(writer.program, [scores, exactly(np.array([-np.inf, 0.0]))], "float32")
+    assert -1e-30 < made.low[0] <= 0 <= made.high[0] < 1e-30
+    assert made.low[1] < np.exp(-0.5) < np.exp(-0.4) < made.high[1] < 0.7
+
+
 def test_every_step_of_unknown_numbers_is_within_its_ends() -> None:
     """Numbers drawn between the bounds of the operands give results between the bounds of the results."""
     rng = np.random.default_rng(1)
