@@ -12,7 +12,7 @@ from examples.blocks import BLOCKS, quantized
 SMALL = {
     "mac_array.rows": 3,
     "mac_array.columns": 7,
-    "buffers.activation.bytes": 4000,
+    "buffers.activation.bytes": 8000,
     "vector_unit.lanes": 3,
 }
 
