@@ -74,7 +74,7 @@ def _part(
     kernel = node.weights.codes.shape[2:] if isinstance(node, Convolution) else (1,)
     for terms in pairings(owner_of(network, node), *gathered, kernel, source.zero_point):
         error, pairs = saturation(terms)
-        yield Saturated(rule.apply((exact + error).astype(np.int32)).astype(result.dtype), pairs)
+        yield Saturated(rule.codes((exact + error).astype(np.int32)).astype(result.dtype), pairs)
 
 
 def _of_elements(rule: Requantization, channels: np.ndarray) -> Requantization:
