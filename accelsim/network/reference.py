@@ -17,7 +17,7 @@ from accelsim.arithmetic.interpolation import bilinear
 from accelsim.arithmetic.matmul import matmul
 from accelsim.arithmetic.normalization import group_norm, layer_norm
 from accelsim.arithmetic.softmax import softmax
-from accelsim.arithmetic.vector_bounds import Bounds
+from accelsim.arithmetic.vector_bounds import Bounds, exactly
 from accelsim.errors import ModelError
 from accelsim.limits import DEFAULT, Limits
 
@@ -357,6 +357,16 @@ def _(node: Constant, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
 @_apply.register
 def _(node: Vector, network: Network, inputs: list[np.ndarray]) -> np.ndarray:
     return compute(node, inputs, network.values[node.name].affine.dtype)
+
+
+def bounds_of_values(network: Network, values: dict[str, np.ndarray]) -> dict[str, Bounds]:
+    """Between what each value lies where the values of integer nodes are those given, which are known."""
+    found = {name: exactly(values[name]) for name in network.inputs}
+    for node in network.nodes:
+        in_binary32 = isinstance(node, Vector | Reshape | Permute | Slice | Concatenate | Unfold | Gather)
+        operands = [found[name] for name in node.inputs]
+        found[node.name] = node_bounds(network, node, operands) if in_binary32 else exactly(values[node.name])
+    return found
 
 
 def node_bounds(network: Network, node: Node, operands: list[Bounds]) -> Bounds:

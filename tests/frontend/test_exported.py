@@ -233,7 +233,6 @@ def _uneven_pool(x: torch.Tensor) -> torch.Tensor:
         (_signed, Y, "int8 activations.*torch.uint8"),
         (_narrow, Y, r"reduce_range=False"),
         (_integers_in, Y, "nothing in the graph has quantised"),
-        (_uneven_pool, Y, "share their observer"),
         (
             lambda x: rounded(torch.cumsum(Layer(1, (8, 6, 3, 3))(rounded(x, IN)), 1)),
             Y,
@@ -265,8 +264,9 @@ def _gated(x: torch.Tensor) -> torch.Tensor:
         (lambda x: torch.softmax(Layer(1, (8, 33))(rounded(x, IN)), -1), (5, 33)),
         (lambda x: F.relu(Layer(1, (8, 6, 3, 3))(rounded(x, IN))).flatten(1), Y),
         (_gated, Y),
+        (_uneven_pool, Y),
     ],
-    ids=["ends in float", "hardswish", "gelu", "silu", "softmax", "relu", "gated"],
+    ids=["ends in float", "hardswish", "gelu", "silu", "softmax", "relu", "gated", "uneven pool"],
 )
 @pytest.mark.parametrize("size", ["large", "small"])
 def test_what_follows_a_sum_in_float_is_pytorchs(model: Any, shape: tuple[int, ...], size: str) -> None:

@@ -227,7 +227,11 @@ def _cell(kind: type[nn.Module]) -> Any:
         (lambda: _parts("before"), "'single'.*float.*; .*or apply it before the network: leave it out", "keep it"),
         (lambda: _parts("between"), "'single'.*float.*; give it a qconfig.*, or make two models", "before the network"),
         (lambda: _parts("after"), r"'single'.*leave it out of the model and apply it to the outputs' deq", "qconfig"),
-        (lambda: Float(nn.Linear(4, 4)), "'body'.*; nothing before it is quantised: quantise the model", "dequantize"),
+        (
+            lambda: Float(nn.Linear(4, 4)),
+            "in float alone; nothing before it is quantised: quantise the model",
+            "dequantize",
+        ),
         (lambda: _observed(), "prepared but not converted; pass the result of", "compute with tensors"),
         (lambda: _observed(reference=True), r"'0'.*reference model.*convert_fx\(prepared\)", "qconfig"),
         (lambda: _cell(nn.LSTMCell), "'cell'.*lstm_cell_dynamic: dynamic quantisation takes", "computes in float"),
