@@ -74,9 +74,14 @@ def quantize(x: ArrayLike, affine: Affine, rounding: Quantization = "fused") -> 
     """
     if affine.is_float:
         return f32(x)
-    scale = {"fused": reciprocal, "separate": inverse, "converted": reciprocal, "division": f32}[rounding]
-    factor, zero_point = scale(affine.scale), np.float32(affine.zero_point)
+    factor, zero_point = factor_of(affine.scale, rounding), np.float32(affine.zero_point)
     return rounded_codes(f32(x), factor, zero_point, affine.minimum, affine.maximum, rounding).astype(affine.dtype)
+
+
+def factor_of(scale: float, rounding: Quantization) -> Float32:
+    """What a number is multiplied by where it is quantised, of "division" what it is divided by."""
+    constant = {"fused": reciprocal, "separate": inverse, "converted": reciprocal, "division": f32}[rounding]
+    return constant(scale)
 
 
 def rounded_codes(

@@ -10,6 +10,7 @@ import enum
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 from accelsim.errors import ModelError
 
 from . import functions
-from .affine import Affine, Quantization, rounded_codes
-from .binary32 import Float32, f32, fma, inverse, reciprocal
+from .affine import Affine, Quantization, factor_of, rounded_codes
+from .binary32 import Float32, f32, fma
 
 #: How functions are computed where nothing else is said.
 ACCURATE = functions.Method("accurate")
@@ -59,7 +60,7 @@ class Operation(enum.IntEnum):
     FUNCTION = 64
 
 
-#: By operation: how many operands it has, and the cycles that a lane takes for it.
+#: How many operands the operations have that do not have two; a quantisation has three.
 _OPERANDS = {
     Operation.DEQUANTIZE: 3,
     Operation.FMA: 3,
@@ -68,17 +69,9 @@ _OPERANDS = {
     Operation.ABSOLUTE: 1,
     Operation.ROUND: 1,
     Operation.FUNCTION: 1,
-    **dict.fromkeys(
-        (
-            Operation.QUANTIZE_FUSED,
-            Operation.QUANTIZE_SEPARATE,
-            Operation.QUANTIZE_CONVERTED,
-            Operation.QUANTIZE_DIVISION,
-        ),
-        3,
-    ),
 }
-#: A divider and a square root of 4 bits of the significand a cycle, 24 bits and the guard bits, not pipelined.
+#: Cycles of a lane, where they are not one: a divider and a square root of 4 bits of the significand a cycle, 24 bits
+#: and the guard bits, not pipelined.
 _ITERATIVE = 8
 _CYCLES = {Operation.DIVIDE: _ITERATIVE, Operation.SQUARE_ROOT: _ITERATIVE, Operation.QUANTIZE_DIVISION: _ITERATIVE}
 
@@ -89,12 +82,13 @@ QUANTIZE: Mapping[Quantization, Operation] = {
     "converted": Operation.QUANTIZE_CONVERTED,
     "division": Operation.QUANTIZE_DIVISION,
 }
-_ROUNDINGS: dict[Operation, Quantization] = {operation: rounding for rounding, operation in QUANTIZE.items()}
+#: And of each operation that ends one, the rounding.
+ROUNDINGS: Mapping[Operation, Quantization] = {operation: rounding for rounding, operation in QUANTIZE.items()}
 
 
 def operand_count(operation: Operation) -> int:
     """How many operands an operation has."""
-    return _OPERANDS.get(operation, 2)
+    return 3 if operation in ROUNDINGS else _OPERANDS.get(operation, 2)
 
 
 class Statistic(enum.IntEnum):
@@ -168,8 +162,8 @@ class Writer:
         """The codes of a number; the last step of a program."""
         if affine.is_float:
             return
-        scale = {"fused": reciprocal, "separate": inverse, "converted": reciprocal, "division": f32}[rounding]
-        self.step(QUANTIZE[rounding], operand, float(scale(affine.scale)), float(affine.zero_point))
+        factor = float(factor_of(affine.scale, rounding))
+        self.step(QUANTIZE[rounding], operand, factor, float(affine.zero_point))
 
     def _append(self, step: Step) -> Register:
         self.steps.append(step)
@@ -209,6 +203,13 @@ def decode(words: NDArray[np.uint32]) -> Program:
     """The program of such words. Raises ModelError naming the step that is none."""
     if words.ndim != 2 or words.shape[1:] != (4,) or words.dtype != np.uint32 or len(words) > MOST_STEPS:
         raise ModelError(f"a program has up to {MOST_STEPS} steps of four 32-bit words; here {words.shape}")
+    return _decoded(words.tobytes())
+
+
+@lru_cache(maxsize=4096)
+def _decoded(raw: bytes) -> Program:
+    """The same few programs are asked for by every instruction, in every run."""
+    words = np.frombuffer(raw, np.uint32).reshape(-1, 4)
     steps = []
     for number, (first, *constants) in enumerate(words.tolist()):
         code = first & 255
@@ -227,7 +228,7 @@ def decode(words: NDArray[np.uint32]) -> Program:
             else:
                 raise ModelError(f"step {number} reads register {register}, which nothing has written before it")
         function = functions.NAMES[index] if operation == Operation.FUNCTION else ""
-        if operation in _ROUNDINGS and number != len(words) - 1:
+        if operation in ROUNDINGS and number != len(words) - 1:
             raise ModelError(f"step {number}: a quantisation is the last step")
         steps.append(Step(operation, tuple(operands), function))
     return tuple(steps)
@@ -235,7 +236,7 @@ def decode(words: NDArray[np.uint32]) -> Program:
 
 def quantization(program: Program) -> Quantization | None:
     """How a program ends that makes codes; None for one that makes binary32 numbers."""
-    return _ROUNDINGS.get(program[-1].operation) if program else None
+    return ROUNDINGS.get(program[-1].operation) if program else None
 
 
 def text(program: Program) -> str:
@@ -306,10 +307,10 @@ def evaluate(
             taken = [
                 registers[item.number] if isinstance(item, Register) else np.float32(item) for item in step.operands
             ]
-            if step.operation in _ROUNDINGS:
+            if step.operation in ROUNDINGS:
                 codes = Affine(1.0, 0, dtype)  # type: ignore[arg-type]
                 x, factor, zero_point = taken
-                rounding = _ROUNDINGS[step.operation]
+                rounding = ROUNDINGS[step.operation]
                 result = rounded_codes(f32(x), factor, zero_point, codes.minimum, codes.maximum, rounding)
                 return np.broadcast_to(result.astype(dtype), shape)
             result = apply(step, taken, method)

@@ -2,9 +2,8 @@
 
 A number that is known lies between itself and itself, and IEEE steps of known numbers make a known number, with one
 rounding: nothing is explained there. A function widens the bounds by what its makers promise (`functions.bounds`), a
-sum of n numbers by the standard bound for any order of it, (n - 1) u / (1 - (n - 1) u) sum |x| with u = 2**-24 (Higham,
-Accuracy and Stability of Numerical Algorithms, chapter 4). What follows is interval arithmetic, each step wider by its
-rounding.
+sum by the bound that holds for any order of it (`functions.sums.rounding_error`). What follows is interval arithmetic,
+each step wider by its rounding.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from numpy.typing import NDArray
 from .affine import Affine, rounded_codes
 from .binary32 import f32
 from .functions import bounds as functions
-from .vector import FIRST, Operation, Program, Register, Statistic, Step, apply
+from .functions.sums import rounding_error
+from .vector import FIRST, ROUNDINGS, Operation, Program, Register, Statistic, Step, apply
 
 Float64 = NDArray[np.float64]
 
@@ -95,12 +95,12 @@ def bounds_of_statistic(rows: Bounds, kind: Statistic) -> Bounds:
     if count == 1:
         return Bounds(low, high)
     size = np.maximum(np.abs(rows.low), np.abs(rows.high)).sum(axis=-1)
-    error = (count - 1) * _UNIT / (1 - (count - 1) * _UNIT) * size + count * _TINY
+    error = rounding_error(count - 1, size) + count * _TINY
     return Bounds(low - error, high + error)
 
 
 def _step(step: Step, taken: list[Bounds], dtype: str, theirs: Mapping[str, functions.Bound]) -> Bounds:
-    if step.operation in _CODES:
+    if step.operation in ROUNDINGS:
         return _codes(step, taken, dtype)
     made = (
         _function(step.function, taken[0], theirs[step.function]) if step.function else _RULES[step.operation](*taken)
@@ -117,19 +117,13 @@ def _step(step: Step, taken: list[Bounds], dtype: str, theirs: Mapping[str, func
 
 #: Functions that are IEEE steps in PyTorch's own order: equal in every bit.
 _IEEE = frozenset({"hardswish", "hardsigmoid", "reciprocal"})
-_CODES = {
-    Operation.QUANTIZE_FUSED: "fused",
-    Operation.QUANTIZE_SEPARATE: "separate",
-    Operation.QUANTIZE_CONVERTED: "converted",
-    Operation.QUANTIZE_DIVISION: "division",
-}
 
 
 def _codes(step: Step, taken: list[Bounds], dtype: str) -> Bounds:
     """The codes of both ends: quantising only rises. `fused` is bounded by its two roundings."""
     limits = Affine(1.0, 0, dtype)  # type: ignore[arg-type]
     x, factor, zero = taken
-    rounding: Any = _CODES[step.operation]
+    rounding = ROUNDINGS[step.operation]
 
     def code(ends: NDArray[np.float32]) -> Float64:
         made = rounded_codes(f32(ends), f32(factor.low), f32(zero.low), limits.minimum, limits.maximum, rounding)

@@ -44,14 +44,12 @@ from .graph import (
     Value,
     Weights,
 )
-from .vector import Constant, Vector, shape_of
+from .vector import IN_BINARY32, Constant, Vector, shape_of
 
 Shape = tuple[int, ...]
 
 #: Nodes whose result has the affine map of what they read.
 _KEEP_THE_MAP = (CodeNode, MaxPool, AveragePool, Reshape, Permute, Slice, Concatenate, Unfold, Gather, Bilinear)
-#: Nodes whose values may be in binary32.
-_OF_ANY_VALUES = (Vector, Constant, Reshape, Permute, Slice, Concatenate, Unfold, Gather)
 _TWO = (Add, Multiply, CodeNode, Matmul, ResidualLayer)
 
 
@@ -126,7 +124,7 @@ def _check_node(network: Network, node: Node) -> None:
     elif not isinstance(node, Concatenate | Vector):
         count = 2 if isinstance(node, _TWO) else 1
         _require(len(sources) == count, f"reads {len(sources)} values; a {type(node).__name__} reads {count}")
-    if not isinstance(node, _OF_ANY_VALUES):
+    if not isinstance(node, (Constant, *IN_BINARY32)):
         sums = isinstance(node, Convolution | Linear) and node.float_output and not node.relu
         for value in (*sources, *([] if sums else [result])):
             _require(
@@ -443,4 +441,4 @@ def _(node: Vector, network: Network, shapes: list[Shape]) -> Shape:
         list(node.axes) == sorted(set(node.axes)) and all(0 <= axis < len(whole) for axis in node.axes),
         f"axes {node.axes} of a value of {len(whole)} axes",
     )
-    return shape_of(node, shapes)
+    return shape_of(shapes, node.axes)

@@ -49,7 +49,7 @@ from .graph import (
 )
 from .inputs import Slot, prepare
 from .output import Output
-from .vector import Constant, Vector, compute, vector_bounds
+from .vector import IN_BINARY32, Constant, Vector, compute, vector_bounds
 
 
 def slots(network: Network) -> list[Slot]:
@@ -363,9 +363,9 @@ def bounds_of_values(network: Network, values: dict[str, np.ndarray]) -> dict[st
     """Between what each value lies where the values of integer nodes are those given, which are known."""
     found = {name: exactly(values[name]) for name in network.inputs}
     for node in network.nodes:
-        in_binary32 = isinstance(node, Vector | Reshape | Permute | Slice | Concatenate | Unfold | Gather)
+        known = not isinstance(node, IN_BINARY32)
         operands = [found[name] for name in node.inputs]
-        found[node.name] = node_bounds(network, node, operands) if in_binary32 else exactly(values[node.name])
+        found[node.name] = exactly(values[node.name]) if known else node_bounds(network, node, operands)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from accelsim.arithmetic.functions.bounds import PYTORCH, Bound
 from accelsim.arithmetic.vector import Program, Statistic
 from accelsim.arithmetic.vector_bounds import Bounds, bounds_of_statistic, evaluate_bounds
 
-from .graph import Node
+from .graph import Concatenate, Gather, Node, Permute, Reshape, Slice, Unfold
 
 #: The operator of an exponential that ATen computes by `exp_u20`, as its flash attention does: within 20 ulp
 #: (`aten/src/ATen/cpu/vec`), where its other exponentials are within one.
@@ -85,13 +85,10 @@ def _rows(node: Vector, made: np.ndarray) -> np.ndarray:
     return made.transpose(*rest, *node.axes).reshape(*(made.shape[axis] for axis in rest), -1)
 
 
-def shape_of(node: Vector, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
-    """The shape of a node's value."""
-    whole = np.broadcast_shapes(*shapes)
-    return tuple(1 if axis in node.axes else size for axis, size in enumerate(whole))
+def shape_of(shapes: Iterable[tuple[int, ...]], axes: Collection[int]) -> tuple[int, ...]:
+    """The shape of a node's value: that of its inputs broadcast, the `axes` of a statistic of size 1."""
+    return tuple(1 if axis in axes else size for axis, size in enumerate(np.broadcast_shapes(*shapes)))
 
 
-def row_length(node: Vector, shapes: list[tuple[int, ...]]) -> int:
-    """Elements that one element of a statistic is made of."""
-    whole = np.broadcast_shapes(*shapes)
-    return math.prod(whole[axis] for axis in node.axes)
+#: Nodes that compute in binary32, and those that move numbers as they do codes.
+IN_BINARY32 = (Vector, Reshape, Permute, Slice, Concatenate, Unfold, Gather)

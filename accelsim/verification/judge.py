@@ -29,35 +29,17 @@ import numpy as np
 from accelsim.arithmetic.engines import PT2E
 from accelsim.arithmetic.saturation import may_saturate
 from accelsim.arithmetic.vector_bounds import Bounds, exactly
-from accelsim.network import (
-    AveragePool,
-    Concatenate,
-    Convolution,
-    Gather,
-    Linear,
-    Network,
-    Node,
-    Output,
-    Permute,
-    Reshape,
-    Slice,
-    Unfold,
-    Vector,
-    rounding,
-)
+from accelsim.network import AveragePool, Convolution, Linear, Network, Node, Output, rounding
 from accelsim.network.reference import node_bounds
 from accelsim.network.saturated import owner_of, saturated
 from accelsim.network.substitution import LayerUnit, layer_codes
+from accelsim.network.vector import IN_BINARY32
 
 from .result import LayerVerification
 
 if TYPE_CHECKING:
     from accelsim.frontend.calls import Returned
     from accelsim.frontend.reference import Run
-
-
-#: Nodes of work in binary32, and those that move its numbers.
-_IN_BINARY32 = (Vector, Reshape, Permute, Slice, Concatenate, Unfold, Gather)
 
 
 class Judge:
@@ -173,7 +155,7 @@ class Judge:
         if altered.any():
             causes.append(f"{np.count_nonzero(altered):,} changed by the machine's {self._arithmetic}")
         open_ &= ~altered
-        for part, cause in self._by_host(node, open_):
+        for part, cause in self._by_host(node, open_, exact):
             causes.append(f"{np.count_nonzero(part):,} {cause}")
             open_ &= ~part
         if open_.any():
@@ -183,8 +165,11 @@ class Judge:
         explained = count - int(np.count_nonzero(unexplained))
         return LayerVerification(name, machine.size, count, bits, explained, "; ".join(causes), *changed)
 
-    def _by_host(self, node: Node, open_: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
-        """Which outputs PyTorch's kernels make otherwise on this host, and how; `open_` shrinks between two answers."""
+    def _by_host(self, node: Node, open_: np.ndarray, exact: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
+        """Which outputs PyTorch's kernels make otherwise on this host, and how; `open_` shrinks between two answers.
+
+        `exact`: what the network's arithmetic makes of PyTorch's operands.
+        """
         name = node.name
         if self._host is not self._network:
             of_lanes = open_ & (self._host.apply(name, self._torch) == self._torch[name])
@@ -206,37 +191,34 @@ class Judge:
                     f"by the int16 saturation of {pairs:,} pairs of products in {before!r}, of which PyTorch makes no "
                     "tensor, on this host",
                 )
-        if isinstance(node, _IN_BINARY32) and open_.any():
-            held = open_ & self._held(node)
+        if isinstance(node, IN_BINARY32) and open_.any():
+            bounds = self._bounds_from_operands(node)
+            held = open_ & bounds.hold(self._torch[name]) & bounds.hold(exact)
             if held.any():
-                yield held, f"within the bounds of its functions and sums{self._by_codes(node, held)}"
+                yield held, f"within the bounds of its functions and sums{self._by_codes(name, exact, held)}"
         if isinstance(node, AveragePool) and self._network.engine == PT2E and open_.any():
             halves = open_ & self._halfway(node)
             if halves.any():
                 yield halves, "halfway between two codes, where the graph sums in float"
 
-    def _held(self, node: Node) -> np.ndarray:
-        """Where PyTorch's result and the exact arithmetic's, from PyTorch's operands, both lie within the bounds."""
-        bounds = self._bounds_from_operands(node)
-        ours = self._network.apply(node.name, self._torch)
-        return bounds.hold(self._torch[node.name]) & bounds.hold(ours)
-
-    def _by_codes(self, node: Node, where: np.ndarray) -> str:
-        if self._network.values[node.name].affine.is_float:
+    def _by_codes(self, name: str, ours: np.ndarray, where: np.ndarray) -> str:
+        """By how many codes two results differ at most; nothing of numbers."""
+        if self._network.values[name].affine.is_float:
             return ""
-        ours = self._network.apply(node.name, self._torch)
-        return f", by {np.abs(ours.astype(np.int32) - self._torch[node.name])[where].max()} at most"
+        return f", by {np.abs(ours.astype(np.int32) - self._torch[name])[where].max()} at most"
 
     def _bounds(self, name: str) -> Bounds:
         """The bounds of a value: PyTorch's own numbers where it makes a tensor of them."""
-        node = self._nodes.get(name)
         if name not in self._bounded:
-            known = node is None or name in self._made or not isinstance(node, _IN_BINARY32)
-            self._bounded[name] = exactly(self._torch[name]) if known else self._bounds_from_operands(node)
+            node = self._nodes.get(name)
+            if isinstance(node, IN_BINARY32) and name not in self._made:
+                self._bounded[name] = self._bounds_from_operands(node)
+            else:
+                self._bounded[name] = exactly(self._torch[name])
         return self._bounded[name]
 
-    def _bounds_from_operands(self, node: Node | None) -> Bounds:
-        assert node is not None
+    def _bounds_from_operands(self, node: Node) -> Bounds:
+        """The bounds of a node's value, if its operands lie within theirs."""
         return node_bounds(self._network, node, [self._bounds(name) for name in node.inputs])
 
     def _of_machine(self, node: Node, values: dict[str, np.ndarray]) -> np.ndarray:

@@ -64,8 +64,7 @@ def _operand(
     emitter: Emitter, stream: Stream, residents: Residents, at: Sequence[int], sizes: Sequence[int], *, write: bool
 ) -> _Operand:
     """Where a tile's elements are; loaded first if they must be."""
-    inner = stream.strides[len(at) - 1 :]
-    start = stream.offset + sum(i * stride for i, stride in zip(at, stream.strides, strict=False))
+    start, inner = _under(stream, at)
     base = emitter.resident(stream.tensor)
     if base is not None:
         return _Operand(base + start, inner)
@@ -81,10 +80,15 @@ def _operand(
     return _Operand(address, near)
 
 
+def _under(stream: Stream, at: Sequence[int]) -> tuple[int, tuple[int, ...]]:
+    """The byte of a stream's first element under the tile that begins at so many turns, and its strides there."""
+    start = stream.offset + sum(i * stride for i, stride in zip(at, stream.strides, strict=False))
+    return start, stream.strides[len(at) - 1 :]
+
+
 def _finish(emitter: Emitter, target: Stream, at: Sequence[int], sizes: Sequence[int], operand: _Operand) -> None:
     if emitter.resident(target.tensor) is None:
-        inner = target.strides[len(at) - 1 :]
-        start = target.offset + sum(i * stride for i, stride in zip(at, target.strides, strict=False))
+        start, inner = _under(target, at)
         loops = [(n, far, near) for n, far, near in zip(sizes, inner, operand.strides, strict=True) if far]
         dram = emitter.dram[target.tensor] + start
         emitter.emit_all(stores(dram, operand.address, loops, target.width))

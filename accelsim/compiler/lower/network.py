@@ -162,6 +162,13 @@ class Lowering:
         )
         return Form(form.tensor, tuple(shape), steps, tuple(shape), form.offset, form.width)
 
+    def strided(self, node: Node, name: str) -> Form:
+        """A value with one stride an axis, copied where it has none."""
+        form = self.forms[name].simplified()
+        if form.strides_as(form.shape) is None:
+            form = self.copied(node, form, tuple(range(len(form.shape))))
+        return form.simplified()
+
     def wants_channels_last(self, name: str) -> bool:
         """Whether something that reads the value wants its channels next to one another."""
         rank = len(self.network.values[name].shape)
@@ -242,23 +249,15 @@ def _reshape(state: Lowering, node: Reshape) -> None:
     state.forms[node.name] = state.forms[node.inputs[0]].reshaped(state.network.values[node.name].shape)
 
 
-def _strided(state: Lowering, node: Node) -> Form:
-    """The input of a movement with one stride an axis, copied where it has none."""
-    form = state.forms[node.inputs[0]].simplified()
-    if form.strides_as(form.shape) is None:
-        form = state.copied(node, form, tuple(range(len(form.shape))))
-    return form.simplified()
-
-
 def _permute(state: Lowering, node: Permute) -> None:
-    form = _strided(state, node)
+    form = state.strided(node, node.inputs[0])
     sizes = tuple(form.shape[axis] for axis in node.axes)
     strides = tuple(form.strides[axis] for axis in node.axes)
     state.forms[node.name] = Form(form.tensor, sizes, strides, sizes, form.offset, form.width)
 
 
 def _slice(state: Lowering, node: Slice) -> None:
-    form = _strided(state, node)
+    form = state.strided(node, node.inputs[0])
     sizes, strides = list(form.sizes), list(form.strides)
     offset = form.offset + node.start * strides[node.axis]
     sizes[node.axis] = len(range(node.start, node.stop, node.step))
@@ -279,7 +278,7 @@ def _concatenate(state: Lowering, node: Concatenate) -> None:
 
 
 def _unfold(state: Lowering, node: Unfold) -> None:
-    form = _strided(state, node)
+    form = state.strided(node, node.inputs[0])
     shape = state.network.values[node.name].shape
     strides = list(form.strides)
     step = strides[node.axis]
@@ -289,7 +288,7 @@ def _unfold(state: Lowering, node: Unfold) -> None:
 
 def _gather(state: Lowering, node: Gather) -> None:
     """A copy for each run of indices that lie at one distance."""
-    form = _strided(state, node)
+    form = state.strided(node, node.inputs[0])
     target = state.result(node, order_of(form))
     for first, step, place, count in _runs_of(node.indices):
         sizes, strides = list(form.sizes), list(form.strides)

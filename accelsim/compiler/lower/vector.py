@@ -29,13 +29,12 @@ def lower_vector(state: Lowering, node: Vector) -> None:
     forms = [state.forms[name] for name in node.inputs]
     like = next((form for form in forms if form.shape == whole), None)
     target = state.result(node, None if like is None or not like.is_dense() else order_of(like))
-    sources = [_strided(state, node, form) for form in forms]
+    sources = [state.broadcast(state.strided(node, name), whole) for name in node.inputs]
     loops = _loops(node, whole, sources, target)
     if loops is None:
         # What a row is made of lies at several distances.
         rest = [axis for axis in range(len(whole)) if axis not in node.axes]
-        copies = [state.copied(node, state.broadcast(form, whole), (*rest, *node.axes)) for form in sources]
-        sources = [form.simplified() for form in copies]
+        sources = [state.copied(node, form, (*rest, *node.axes)) for form in sources]
         loops = _loops(node, whole, sources, target)
         assert loops is not None, "dense rows have one stride"
     sizes = tuple(size for size, _ in loops)
@@ -58,18 +57,13 @@ def lower_vector(state: Lowering, node: Vector) -> None:
     )
 
 
-def _strided(state: Lowering, node: Vector, form: Form) -> Form:
-    if form.strides_as(form.shape) is None:
-        form = state.copied(node, form, tuple(range(len(form.shape))))
-    return form.simplified()
-
-
 def _loops(node: Vector, whole: Sequence[int], sources: Sequence[Form], target: Form) -> list[_Loop] | None:
-    """The loops over the elements, those that one loop can stand for made one; None where a row is more than one."""
-    shape = target.shape
-    aligned = [_aligned(form, whole) for form in sources]
-    out = tuple(0 if size == 1 else stride for size, stride in zip(shape, target.strides, strict=True))
-    steps = [tuple(strides[axis] for strides in (*aligned, out)) for axis in range(len(whole))]
+    """The loops over the elements, those that one loop can stand for made one; None where a row is more than one.
+
+    `sources`: broadcast to `whole`.
+    """
+    out = tuple(0 if size == 1 else stride for size, stride in zip(target.shape, target.strides, strict=True))
+    steps = [(*(form.strides[axis] for form in sources), out[axis]) for axis in range(len(whole))]
     rows = set(node.axes)
     # A sum is made in the logical order of its row, whatever the order in memory.
     order = sorted(range(len(whole)), key=lambda axis: (axis in rows, 0 if axis in rows else -steps[axis][-1], axis))
@@ -81,14 +75,6 @@ def _loops(node: Vector, whole: Sequence[int], sources: Sequence[Form], target: 
     if len(inner) > 1 or any(max(along) > Instruction.most("a_pitch") for _, along in inner):
         return None
     return [*outer, *(inner or [(1, none)])]
-
-
-def _aligned(form: Form, whole: Sequence[int]) -> tuple[int, ...]:
-    """The strides of a form broadcast to `whole`."""
-    missing = len(whole) - len(form.shape)
-    strides = form.strides_as(form.shape)
-    assert strides is not None
-    return (*(0 for _ in range(missing)), *(0 if n == 1 else s for n, s in zip(form.shape, strides, strict=True)))
 
 
 def _merged(loops: Sequence[_Loop]) -> list[_Loop]:

@@ -164,13 +164,8 @@ def vector_tile(operation: Vector, room: int, streamed: Sequence[Stream]) -> tup
     whole = VectorTile(0, loops[0])
     if not streamed:
         return whole, 1
-    rows = len(loops) - 1 if operation.statistic and len(loops) > 1 else len(loops)
-    tiles = []
-    for depth in range(rows):
-        if operation.statistic and len(loops) == 1:
-            break
-        total = loops[depth]
-        tiles += [VectorTile(depth, -(-total // parts)) for parts in _parts(total)]
+    cut = loops[:-1] if operation.statistic else loops
+    tiles = [VectorTile(depth, -(-total // parts)) for depth, total in enumerate(cut) for parts in _parts(total)]
     if operation.statistic:
         tiles.append(VectorTile(len(loops) - 1, loops[-1]))
 

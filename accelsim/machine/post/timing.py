@@ -142,42 +142,35 @@ class Stream(NamedTuple):
         return access_cycles(self.bytes, 1, banks, width if self.pitch else 1, self.pitch)
 
 
-def program(
-    rows: int,
-    length: int,
-    operands: tuple[Stream, ...],
-    result: Stream,
-    steps: int,
-    cycles: int,
-    accelerator: Accelerator,
-    *,
-    statistic: bool,
-) -> Work:
-    """Rows of `length` elements through a program of so many `steps` and `cycles`.
+class ProgramRows(NamedTuple):
+    """`rows` of `length` elements through a program of so many `steps` and `cycles`; what it reads, and its result.
 
-    A vector has a slot for each cycle of its steps, and for each operand that it reads; in the last one it is written.
+    `statistic`: one element of a row is the result.
+    """
+
+    rows: int
+    length: int
+    operands: tuple[Stream, ...]
+    result: Stream
+    steps: int
+    cycles: int
+    statistic: bool
+
+
+def program(work: ProgramRows, accelerator: Accelerator) -> Work:
+    """The work of a program: a slot for each cycle of a vector's steps, and for each operand; the last one writes.
+
     Vectors take turns, `latency` at a time, so that no step waits for the one before it: what is missing of a whole
     number of turns is empty slots. With a `statistic` partial sums (64 of a row) are added to once in `latency` cycles
     at most, and a tree of six levels of adders makes one number of them.
     """
-    unit = accelerator.vector_unit
-    memories = accelerator.buffers.activation.banks, accelerator.buffers.parameter.banks
-    return _program(rows, length, operands, result, steps, cycles, (unit.lanes, unit.latency), memories, statistic)
+    unit, buffers = accelerator.vector_unit, accelerator.buffers
+    return _program(work, unit.lanes, unit.latency, buffers.activation.banks, buffers.parameter.banks)
 
 
 @lru_cache(maxsize=16384)
-def _program(
-    rows: int,
-    length: int,
-    operands: tuple[Stream, ...],
-    result: Stream,
-    steps: int,
-    cycles: int,
-    unit: tuple[int, int],
-    memories: tuple[int, int],
-    statistic: bool,
-) -> Work:
-    (lanes, latency), (activation, parameter) = unit, memories
+def _program(work: ProgramRows, lanes: int, latency: int, activation: int, parameter: int) -> Work:
+    rows, length, operands, result, steps, cycles, statistic = work
     slots = max(cycles, len(operands))
     if statistic:
         lanes = min(lanes, PARTIALS)

@@ -11,7 +11,7 @@ from accelsim.arithmetic.vector import Statistic
 from accelsim.errors import ModelError
 from accelsim.hardware import Accelerator
 from accelsim.isa import Instruction, Memory
-from accelsim.isa.instructions.vector import Element, Rows, Vector
+from accelsim.isa.instructions.vector import Rows, Vector
 from accelsim.machine.semantics import Semantics, Work, each_place_once
 
 from . import timing
@@ -69,26 +69,21 @@ def _work(instruction: Vector, accelerator: Accelerator) -> timing.Work:
     statistic = instruction.statistic != Statistic.NONE
     # What is written of a row is one element.
     result = timing.Stream(instruction.out_element.bytes, 0 if statistic else instruction.out_pitch)
-    return timing.program(
-        instruction.outer * instruction.inner,
-        instruction.length,
-        operands,
-        result,
-        instruction.steps,
-        instruction.cycles,
-        accelerator,
+    rows = timing.ProgramRows(
+        rows=instruction.outer * instruction.inner,
+        length=instruction.length,
+        operands=operands,
+        result=result,
+        steps=instruction.steps,
+        cycles=instruction.cycles,
         statistic=statistic,
     )
+    return timing.program(rows, accelerator)
 
 
 def _host_cost(instruction: Vector) -> tuple[int, int]:
     each = 4 * (instruction.steps + 8)
     return each * instruction.elements, (16 + 4 * instruction.cycles) * instruction.elements
-
-
-def element_of(dtype: str) -> Element:
-    """The element of numpy's name."""
-    return Element[dtype.upper()]
 
 
 SEMANTICS: Mapping[type[Instruction], Semantics] = {
