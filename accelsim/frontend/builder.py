@@ -152,8 +152,10 @@ class Builder:
     def back_at(self, call: Call) -> Iterator[None]:
         """Inside of a `with` an earlier call is gone through again."""
         before, self._position = self._position, self.flow.position(call)
-        yield
-        self._position = before
+        try:
+            yield
+        finally:
+            self._position = before
 
     # What tensors stand for
 

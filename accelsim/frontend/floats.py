@@ -11,6 +11,7 @@ import torch
 from accelsim.arithmetic.affine import FLOAT, Affine, quantization_of
 from accelsim.arithmetic.vector import MOST_OPERANDS, MOST_STEPS, Operand, Register, Statistic, Writer
 from accelsim.network import Constant, Node, Reshape, vector_node
+from accelsim.network.vector import shape_of
 
 from .builder import Builder, FloatInput, Floats, Real, Unrounded
 from .calls import Call
@@ -135,14 +136,14 @@ class FloatCall:
         writer.quantized(made, affine, quantization_of(self.builder.engine))
         if len(writer.steps) > MOST_STEPS:
             return None
-        whole = np.broadcast_shapes(*(self.shape(name) for name in names))
-        axes = tuple(sorted(axis % len(whole) for axis in axes))
-        shape = tuple(1 if axis in axes else size for axis, size in enumerate(whole))
+        shapes = [self.shape(name) for name in names]
+        rank = max(map(len, shapes))
+        axes = tuple(sorted(axis % rank for axis in axes))
 
         def make(name: str) -> Node:
             return vector_node(name, names, operator, writer.program, statistic, axes)
 
-        return make, shape
+        return make, shape_of(shapes, axes)
 
     def internal(self, operator: str, operands: Sequence[str | float], write: Write, **more: Any) -> str:
         """A node whose value PyTorch never makes as a tensor; it must not take more than one instruction does."""
@@ -166,6 +167,12 @@ class FloatCall:
             name = self.builder.internal(make(self.builder.unused(self.call, operator)), shape, FLOAT)
             self.as_result(name)
         return True
+
+    def quantize(self, operator: str, operands: Sequence[str | float], write: Write, affine: Affine) -> None:
+        """The node whose value is the call's result in codes; it must not take more than one instruction does."""
+        found = self.node(operator, operands, write, affine=affine)
+        assert found is not None, f"{operator} is more than one instruction"
+        self.builder.emit(self.call, found[0], self.result)
 
     def as_result(self, name: str) -> None:
         """The call's result is that value under another shape."""
@@ -194,9 +201,7 @@ def _same_elements(shape: Sequence[int], result: Sequence[int]) -> bool:
 
 def quantize_floats(builder: Builder, call: Call, name: str, affine: Affine) -> None:
     """The call quantises a value in binary32."""
-    found = FloatCall(builder, call).node("quantize", [name], lambda _writer, x: x, affine=affine)
-    assert found is not None
-    builder.emit(call, found[0], call.results[0])
+    FloatCall(builder, call).quantize("quantize", [name], lambda _writer, x: x, affine)
 
 
 def output_value(builder: Builder, tensor: torch.Tensor) -> str | None:
